@@ -1,0 +1,37 @@
+# Two commands set Crosshead up: `make demo` shows it working, `make test` proves it. Each creates .venv first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DATA := ../shared/data
+WORKERS ?= 2
+
+.PHONY: demo test check clean help
+help:
+	@echo "make demo   install, train on the digits data set, evaluate, predict one image (about two minutes after the installation)"
+	@echo "make test   install, then run the tests"
+	@echo "make check  install, then ruff and pyright"
+	@echo "make clean  remove .venv and the demo's run folder"
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Crosshead needs Python 3.11 or newer; '$(PYTHON)' is older. Name another: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# One stamp per extra: a changed pyproject.toml installs again, an unchanged one costs nothing.
+$(VENV)/.installed-%: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@touch $@
+
+demo: $(VENV)/.installed-train
+	$(BIN)/python benchmarks/demo.py
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+clean:
+	rm -rf $(VENV) runs/demo

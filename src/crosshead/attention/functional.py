@@ -1,0 +1,219 @@
+"""The public functions of the operator: what they mean, what they refuse, and which implementation runs.
+
+Legend: `B` batch, `H` heads, `N` query tokens, `M` key tokens, `L` landmarks, `D` head dim,
+`E` value head dim.
+"""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from crosshead.attention import reference, streamed
+from crosshead.attention.checks import check_operands, refuse_dense_maps
+from crosshead.attention.masks import zero_outside
+from crosshead.attention.mixing import HeadMixing
+from crosshead.attention.precision import without_autocast
+from crosshead.attention.reference import AttentionFactors
+
+Implementation = Literal["auto", "reference", "streamed", "fused"]
+IMPLEMENTATIONS: tuple[str, ...] = ("auto", "reference", "streamed", "fused")
+
+# `auto` streams from this many elements of the two factors, B H L (N + M): below it the reference is as
+# quick, above it the factors leave the caches. Measured: docs/decisions.md, "Where auto streams".
+STREAMED_FROM = 2**21
+
+
+def interactive_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    query_landmarks: Tensor,
+    key_landmarks: Tensor,
+    query_mixing: HeadMixing | None = None,
+    key_mixing: HeadMixing | None = None,
+    query_mask: Tensor | None = None,
+    key_mask: Tensor | None = None,
+    landmark_mask: Tensor | None = None,
+    scale: float | None = None,
+    impl: Implementation = "auto",
+    attn_mask: None = None,
+    is_causal: bool = False,
+) -> Tensor:
+    """Interactive multi-head attention through landmarks, in time and memory linear in the tokens.
+
+        F_q = W(softmax_L(P(s Q Kl^T)))    F_k = W(softmax_M(P(s Ql K^T)))    O = F_q (F_k V)
+
+    P and W mix heads: `y_g = x_g + sum_h R[g, h] x_h` with the residual matrices of `query_mixing` and
+    `key_mixing`. Without mixing this is `SDPA(Q, Kl, SDPA(Ql, K, V))`. It is an attention of its own and no
+    approximation that tends to softmax attention as L grows.
+
+    Softmax and sums are float32 for half-precision inputs. Under autocast the inputs are cast as for SDPA.
+
+    Args:
+        query: `(B, H, N, D)`.
+        key: `(B, H, M, D)`.
+        value: `(B, H, M, E)`.
+        query_landmarks: `(B, H, L, D)`, usually `pool_landmarks(query, ...)`.
+        key_landmarks: `(B, H, L, D)`, usually `pool_landmarks(key, ...)`.
+        query_mixing: residual `(H, H)` matrices of the query factor.
+        key_mixing: residual `(H, H)` matrices of the key factor.
+        query_mask: bool `(B, N)`, True = takes part; other rows of the output are zero.
+        key_mask: bool `(B, M)`, True = takes part.
+        landmark_mask: bool `(B, L)`, True = the landmark holds a token: see `occupied_landmarks`. What stands
+            at masked places of any input, NaN included, changes no output and no gradient.
+        scale: the factor s of the logits; `1 / sqrt(D)` by default.
+        impl: "reference" (both factors in memory; differentiable twice), "streamed" (tiles of tokens; memory
+            linear in tokens), "fused" (kernels; not in this version), or "auto": streamed from a documented
+            size, else reference. An explicit choice never falls back.
+        attn_mask: always None: an N x M mask has no meaning for an attention that never forms an N x M map.
+        is_causal: always False: a landmark averages tokens from the whole sequence, so the past would see the
+            future.
+
+    Returns:
+        `(B, H, N, E)`.
+
+    Raises:
+        ValueError: shapes that do not belong together, an unknown `impl`.
+        TypeError: operands that are no floating-point tensors of one dtype and device, masks that are not
+            bool.
+        NotImplementedError: `attn_mask`, `is_causal`, or an implementation that cannot do what is asked.
+
+    Source: arXiv 2402.17507, equation 6; the form of the interaction is ours, see docs/decisions.md.
+
+    Example:
+        >>> import torch
+        >>> from crosshead import HeadMixing, interactive_attention, pool_landmarks
+        >>> q, k, v = torch.randn(3, 2, 8, 1024, 32)
+        >>> ql, kl = (pool_landmarks(x, grid=(32, 32), landmarks=7) for x in (q, k))
+        >>> mixing = HeadMixing(logits=torch.zeros(8, 8), weights=torch.zeros(8, 8))
+        >>> interactive_attention(q, k, v, query_landmarks=ql, key_landmarks=kl, query_mixing=mixing).shape
+        torch.Size([2, 8, 1024, 32])
+    """
+    refuse_dense_maps(attn_mask=attn_mask, is_causal=is_causal)
+    query, key, value, query_landmarks, key_landmarks = _as_autocast(
+        query, key, value, query_landmarks, key_landmarks
+    )
+    query_mixing = HeadMixing() if query_mixing is None else query_mixing
+    key_mixing = HeadMixing() if key_mixing is None else key_mixing
+    masks = {"query_mask": query_mask, "key_mask": key_mask, "landmark_mask": landmark_mask}
+    check_operands(query, key, value, query_landmarks, key_landmarks, query_mixing, key_mixing, **masks)
+    query = zero_outside(query_mask, query)
+    key, value = zero_outside(key_mask, key), zero_outside(key_mask, value)
+    query_landmarks = zero_outside(landmark_mask, query_landmarks)
+    key_landmarks = zero_outside(landmark_mask, key_landmarks)
+    attend = (
+        reference.attention if _choose(impl, query, key, key_landmarks) == "reference" else streamed.attention
+    )
+    with without_autocast(query):
+        output = attend(
+            query,
+            key,
+            value,
+            query_landmarks,
+            key_landmarks,
+            query_mixing,
+            key_mixing,
+            key_mask,
+            landmark_mask,
+            _scale(scale, query),
+        )
+    return zero_outside(query_mask, output)
+
+
+def attention_factors(
+    query: Tensor,
+    key: Tensor,
+    *,
+    query_landmarks: Tensor,
+    key_landmarks: Tensor,
+    query_mixing: HeadMixing | None = None,
+    key_mixing: HeadMixing | None = None,
+    query_mask: Tensor | None = None,
+    key_mask: Tensor | None = None,
+    landmark_mask: Tensor | None = None,
+    scale: float | None = None,
+) -> AttentionFactors:
+    """The two factors of the attention map, for looking inside: memory `B H L (N + M)`.
+
+    Args:
+        query: `(B, H, N, D)`.
+        key: `(B, H, M, D)`.
+        query_landmarks: `(B, H, L, D)`.
+        key_landmarks: `(B, H, L, D)`.
+        query_mixing: as for `interactive_attention`.
+        key_mixing: as for `interactive_attention`.
+        query_mask: as for `interactive_attention`; other rows of the query factor are zero.
+        key_mask: as for `interactive_attention`.
+        landmark_mask: as for `interactive_attention`.
+        scale: as for `interactive_attention`.
+
+    Returns:
+        `AttentionFactors(query (B, H, N, L), key (B, H, L, M))`, float64 for float64 inputs and float32 for
+        all others. Without weight mixing every row of a valid query sums to one.
+
+    Raises:
+        ValueError: as `interactive_attention`.
+        TypeError: as `interactive_attention`.
+
+    Source: arXiv 2402.17507, equation 6.
+
+    Example:
+        >>> import torch
+        >>> from crosshead import attention_factors
+        >>> q, k, landmarks = torch.randn(1, 4, 9, 8), torch.randn(1, 4, 25, 8), torch.randn(1, 4, 3, 8)
+        >>> factors = attention_factors(q, k, query_landmarks=landmarks, key_landmarks=landmarks)
+        >>> torch.allclose((factors.query @ factors.key).sum(-1), torch.ones(1, 4, 9))
+        True
+    """
+    query, key, query_landmarks, key_landmarks = _as_autocast(query, key, query_landmarks, key_landmarks)
+    query_mixing = HeadMixing() if query_mixing is None else query_mixing
+    key_mixing = HeadMixing() if key_mixing is None else key_mixing
+    masks = {"query_mask": query_mask, "key_mask": key_mask, "landmark_mask": landmark_mask}
+    check_operands(query, key, key, query_landmarks, key_landmarks, query_mixing, key_mixing, **masks)
+    with without_autocast(query):
+        query_factor, key_factor = reference.factors(
+            zero_outside(query_mask, query),
+            zero_outside(key_mask, key),
+            zero_outside(landmark_mask, query_landmarks),
+            zero_outside(landmark_mask, key_landmarks),
+            query_mixing,
+            key_mixing,
+            key_mask,
+            landmark_mask,
+            _scale(scale, query),
+        )
+    return AttentionFactors(zero_outside(query_mask, query_factor), key_factor)
+
+
+def _choose(impl: str, query: Tensor, key: Tensor, landmarks: Tensor) -> str:
+    if impl not in IMPLEMENTATIONS:
+        raise ValueError(f"impl must be one of {', '.join(IMPLEMENTATIONS)}; got {impl!r}")
+    if impl == "fused":
+        raise NotImplementedError(
+            "impl='fused' is not part of this version of Crosshead: use impl='auto', 'streamed' or "
+            "'reference'"
+        )
+    if impl != "auto":
+        return impl
+    # An export is for other runtimes, which know the equations and not our operator; and a size test would
+    # tie the exported program to one side of the threshold.
+    if torch.compiler.is_exporting():
+        return "reference"
+    batch, heads, count, _ = landmarks.shape
+    elements = batch * heads * count * (query.shape[-2] + key.shape[-2])
+    return "streamed" if elements >= STREAMED_FROM else "reference"
+
+
+def _as_autocast(*operands: Tensor) -> tuple[Tensor, ...]:
+    device = operands[0].device.type
+    if device == "meta" or not torch.is_autocast_enabled(device):
+        return operands
+    dtype = torch.get_autocast_dtype(device)
+    return tuple(x.to(dtype) if x.is_floating_point() and x.dtype != torch.float64 else x for x in operands)
+
+
+def _scale(scale: float | None, query: Tensor) -> float:
+    return 1 / math.sqrt(query.shape[-1]) if scale is None else scale

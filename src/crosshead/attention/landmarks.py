@@ -1,0 +1,235 @@
+"""Pooling tokens into landmarks: each landmark is the mean of one cell of the token grid.
+
+Legend: `B` batch, `N` tokens (prefix tokens first, then the grid in row-major order), `C` channels,
+`L` landmarks, `n` tokens along one axis, `l` cells along it. Cell `i` of an axis covers tokens `floor(i n / l)`
+up to, not including, `ceil((i + 1) n / l)`: the borders of adaptive average pooling; cells may share a token.
+"""
+
+from collections.abc import Sequence
+from math import prod
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from crosshead.attention.masks import along_tokens, check_mask, zero_outside
+from crosshead.attention.precision import accumulation_dtype, without_autocast
+
+
+def pool_landmarks(
+    x: Tensor,
+    *,
+    grid: Sequence[int],
+    landmarks: int | Sequence[int],
+    mask: Tensor | None = None,
+    num_prefix_tokens: int = 0,
+    cells: Tensor | None = None,
+) -> Tensor:
+    """Averages a grid of tokens into landmarks; prefix tokens become landmarks of their own.
+
+    Cells per axis are `min(landmarks, axis)`. Pooling is linear and deterministic in both directions,
+    differentiable twice, and can be exported for sizes that do not divide.
+
+    With a mask, a sequence (a grid of one axis) lays its cells over its valid tokens only, in their order, so
+    that a padded sample is pooled as it would be alone. On grids of two and three axes cells stay where they
+    are and average the valid tokens they hold. A cell without a valid token gives zeros: see
+    `occupied_landmarks`.
+
+    Args:
+        x: `(B, ..., N, C)` tokens, for example `(B, N, C)` or `(B, H, N, D)`.
+        grid: one to three axis lengths, `N = num_prefix_tokens + prod(grid)`; `(n,)` for a sequence.
+        landmarks: cells per axis: one number for all axes, or one for each.
+        mask: bool `(B, N)`, True = takes part. Values at masked tokens are never read.
+        num_prefix_tokens: leading tokens (class, registers) that are never averaged.
+        cells: int `(B,)`, sequences with a mask only: the cells each sample uses, if fewer than its valid
+            tokens allow (cross-attention needs the same number on both sides).
+
+    Returns:
+        `(B, ..., L, C)` with `L = num_prefix_tokens + prod(cells per axis)`, in the dtype of `x`.
+
+    Raises:
+        ValueError: a grid that does not fit the tokens, landmarks that are not positive or not one per axis,
+            a mask of another shape, or `cells` without a masked sequence.
+        TypeError: a mask that is not bool.
+
+    Source: arXiv 2402.17507, equation 6 (average pooling; kernel and stride are not known to us).
+
+    Example:
+        >>> import torch
+        >>> from crosshead import pool_landmarks
+        >>> pool_landmarks(torch.randn(2, 56 * 56, 96), grid=(56, 56), landmarks=(7, 7)).shape
+        torch.Size([2, 49, 96])
+        >>> pool_landmarks(torch.tensor([[[1.0], [2.0], [6.0]]]), grid=(3,), landmarks=2).flatten().tolist()
+        [1.5, 4.0]
+    """
+    if x.ndim < 3:
+        raise ValueError(
+            f"x must be (batch, ..., tokens, channels); got {tuple(x.shape)}: add the missing axes"
+        )
+    grid = _checked_grid(grid, tokens=x.shape[-2], num_prefix_tokens=num_prefix_tokens)
+    per_axis = cells_per_axis(grid, landmarks)
+    check_mask("mask", mask, x, tokens=x.shape[-2])
+    _check_cells(cells, mask, grid, batch=x.shape[0])
+    prefix, body = x[..., :num_prefix_tokens, :], x[..., num_prefix_tokens:, :]
+    with without_autocast(x):
+        if mask is None:
+            pooled = _average_over_grid(body.to(accumulation_dtype(x.dtype)), grid, per_axis)
+        else:
+            prefix = zero_outside(mask[:, :num_prefix_tokens], prefix)
+            valid = mask[:, num_prefix_tokens:]
+            body = zero_outside(valid, body).to(accumulation_dtype(x.dtype))
+            if len(grid) == 1:
+                pooled = _average_over_ranks(body, valid, _used_cells(valid, per_axis[0], cells), per_axis[0])
+            else:
+                share = _average_over_grid(along_tokens(valid, x).to(body.dtype), grid, per_axis)
+                pooled = _average_over_grid(body, grid, per_axis) / share.masked_fill(share == 0, 1)
+    return torch.cat([prefix, pooled.to(x.dtype)], dim=-2)
+
+
+def occupied_landmarks(
+    mask: Tensor,
+    *,
+    grid: Sequence[int],
+    landmarks: int | Sequence[int],
+    num_prefix_tokens: int = 0,
+    cells: Tensor | None = None,
+) -> Tensor:
+    """Says which landmarks of a masked grid hold any valid token: the `landmark_mask` of the operator.
+
+    Args:
+        mask: bool `(B, N)`, True = takes part.
+        grid: as for `pool_landmarks`.
+        landmarks: as for `pool_landmarks`.
+        num_prefix_tokens: as for `pool_landmarks`.
+        cells: as for `pool_landmarks`.
+
+    Returns:
+        bool `(B, L)`.
+
+    Raises:
+        ValueError: as `pool_landmarks`.
+        TypeError: as `pool_landmarks`.
+
+    Example:
+        >>> import torch
+        >>> from crosshead import occupied_landmarks
+        >>> mask = torch.tensor([[True, True, False, False], [True, True, True, True]])
+        >>> occupied_landmarks(mask, grid=(4,), landmarks=3).tolist()
+        [[True, True, False], [True, True, True]]
+    """
+    grid = _checked_grid(grid, tokens=mask.shape[-1], num_prefix_tokens=num_prefix_tokens)
+    per_axis = cells_per_axis(grid, landmarks)
+    check_mask("mask", mask, mask, tokens=mask.shape[-1])
+    _check_cells(cells, mask, grid, batch=mask.shape[0])
+    prefix, valid = mask[:, :num_prefix_tokens], mask[:, num_prefix_tokens:]
+    if len(grid) == 1:
+        used = _used_cells(valid, per_axis[0], cells)
+        body = torch.arange(per_axis[0], device=mask.device) < used[:, None]
+    else:
+        with without_autocast(mask):
+            body = _average_over_grid(valid[..., None].float(), grid, per_axis)[..., 0] > 0
+    return torch.cat([prefix, body], dim=-1)
+
+
+def cells_per_axis(grid: Sequence[int], landmarks: int | Sequence[int]) -> tuple[int, ...]:
+    """The cells along each axis: `min(landmarks, axis)`.
+
+    Raises:
+        ValueError: landmarks that are not positive integers, or not one for each axis.
+        TypeError: landmarks that are neither an integer nor a sequence.
+
+    Example:
+        >>> cells_per_axis((56, 5), 7)
+        (7, 5)
+    """
+    if isinstance(landmarks, bool) or not isinstance(landmarks, int | Sequence):
+        raise TypeError(f"landmarks must be an integer or one for each axis of the grid; got {landmarks!r}")
+    wanted = (landmarks,) * len(grid) if isinstance(landmarks, int) else tuple(landmarks)
+    if len(wanted) != len(grid):
+        raise ValueError(
+            f"landmarks must be one integer or one for each axis of the grid {tuple(grid)}; got {landmarks}"
+        )
+    if any(not isinstance(cells, int | torch.SymInt) or cells < 1 for cells in wanted):
+        raise ValueError(f"landmarks must be positive integers; got {landmarks}")
+    # A minimum that stays symbolic under export, where the built-in one would fix the size.
+    return tuple(cast(int, torch.sym_min(cells, axis)) for cells, axis in zip(wanted, grid, strict=True))
+
+
+def _average_over_grid(x: Tensor, grid: Sequence[int], cells: Sequence[int]) -> Tensor:
+    lead, channels = x.shape[:-2], x.shape[-1]
+    for axis, (n, l) in enumerate(zip(grid, cells, strict=True)):  # noqa: E741
+        done, left = prod(cells[:axis]), prod(grid[axis + 1 :])
+        x = _averaging_matrix(n, l, like=x) @ x.reshape(*lead, done, n, left * channels)
+    return x.reshape(*lead, prod(cells), channels)
+
+
+def _averaging_matrix(n: int, l: int, *, like: Tensor) -> Tensor:  # noqa: E741
+    cell = torch.arange(l, device=like.device)[:, None]
+    token = torch.arange(n, device=like.device)
+    inside = ((token >= cell * n // l) & (token < ((cell + 1) * n + l - 1) // l)).to(like.dtype)
+    return inside / inside.sum(-1, keepdim=True)
+
+
+def _used_cells(valid: Tensor, limit: int, cells: Tensor | None) -> Tensor:
+    most = valid.sum(-1).clamp(max=limit)
+    return most if cells is None else torch.minimum(most, cells)
+
+
+def _average_over_ranks(x: Tensor, valid: Tensor, used: Tensor, limit: int) -> Tensor:
+    """Means over cells of valid tokens by their rank: a segment sum, and the tokens that two cells share."""
+    batch, tokens, channels = x.shape[0], x.shape[-2], x.shape[-1]
+    seen = valid.cumsum(-1)
+    n, l = seen[:, -1:].clamp(min=1), used[:, None].clamp(min=1)  # noqa: E741
+    # Every token adds to the first cell that holds it; masked tokens are zero and may add anywhere.
+    first = (seen - 1).clamp(min=0) * l // n
+    # A cell whose border cuts a token shares that token with the cell before.
+    cell = torch.arange(limit, device=x.device)
+    begin = cell * n // l
+    shares = (cell < l) & (cell * n % l != 0)
+    border = torch.searchsorted(seen, begin + 1).clamp(max=tokens - 1)
+    size = (((cell + 1) * n + l - 1) // l - begin).clamp(min=1)
+
+    rows = x.reshape(-1, channels)
+    copies = rows.shape[0] // (batch * tokens) if batch else 1
+    sample = torch.arange(batch * copies, device=x.device)[:, None]
+    total = _sum_by_cell(
+        rows, (first.repeat_interleave(copies, 0) + sample * limit).flatten(), batch * copies * limit
+    )
+    extra = rows.index_select(0, (border.repeat_interleave(copies, 0) + sample * tokens).flatten())
+    total = total + extra * shares.repeat_interleave(copies, 0).reshape(-1, 1)
+    return (total / size.repeat_interleave(copies, 0).reshape(-1, 1)).reshape(*x.shape[:-2], limit, channels)
+
+
+def _sum_by_cell(rows: Tensor, cell: Tensor, count: int) -> Tensor:
+    zeros = rows.new_zeros(count, rows.shape[-1])
+    if rows.is_cuda:  # sorts, and so is deterministic, where the atomics of scatter_add are not
+        return zeros.index_put((cell,), rows, accumulate=True)
+    return zeros.scatter_add(0, cell[:, None].expand_as(rows), rows)
+
+
+def _checked_grid(grid: Sequence[int], *, tokens: int, num_prefix_tokens: int) -> tuple[int, ...]:
+    if not isinstance(grid, Sequence):
+        raise TypeError(
+            f"grid must be a tuple of axis lengths, such as (56, 56), or (n,) for a sequence; got {grid!r}"
+        )
+    grid = tuple(grid)
+    if not 1 <= len(grid) <= 3 or any(axis < 1 for axis in grid):
+        raise ValueError(f"grid must be one to three positive axis lengths, such as (56, 56); got {grid}")
+    if num_prefix_tokens < 0:
+        raise ValueError(f"num_prefix_tokens must not be negative; got {num_prefix_tokens}")
+    if num_prefix_tokens + prod(grid) != tokens:
+        raise ValueError(
+            f"grid {grid} with num_prefix_tokens={num_prefix_tokens} makes {num_prefix_tokens + prod(grid)} "
+            f"tokens, but there are {tokens}: pass the grid that the tokens were cut from, and count class "
+            "and register tokens"
+        )
+    return grid
+
+
+def _check_cells(cells: Tensor | None, mask: Tensor | None, grid: tuple[int, ...], *, batch: int) -> None:
+    if cells is None:
+        return
+    if mask is None or len(grid) != 1:
+        raise ValueError("cells is for sequences with a mask only: give a mask and a grid of one axis")
+    if tuple(cells.shape) != (batch,):
+        raise ValueError(f"cells must be (batch,) = {(batch,)}; got {tuple(cells.shape)}")

@@ -1,0 +1,71 @@
+"""The optional local term: a depth-wise convolution of the values over the token grid.
+
+Legend: `B` batch, `H` heads, `N` tokens, `D` head dim, `C = H D` channels, `P` prefix tokens.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+_CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+
+
+class LocalTerm(nn.Module):
+    """What each token takes from the values of its neighbours on the grid, zero at first.
+
+    Args:
+        dim: channels `C`.
+        axes: axes of the grid, 1 to 3.
+        kernel_size: neighbours along each axis, odd.
+        num_prefix_tokens: leading tokens that stand on no grid; they get zeros.
+        device: where the weights live.
+        dtype: their floating-point type.
+
+    Raises:
+        ValueError: a kernel size that is not odd and positive, axes other than 1, 2, 3.
+
+    Source: the depth-wise convolution of values in Agent Attention (arXiv 2312.08874) and Nystromformer
+    (arXiv 2102.03902).
+
+    Example:
+        >>> import torch
+        >>> LocalTerm(8, axes=2)(torch.randn(1, 2, 12, 4), grid=(3, 4)).shape
+        torch.Size([1, 12, 8])
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        axes: int,
+        kernel_size: int = 3,
+        num_prefix_tokens: int = 0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if axes not in _CONVOLUTIONS:
+            raise ValueError(f"axes must be 1, 2 or 3; got {axes}")
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size of the local term must be odd and positive; got {kernel_size}")
+        self.axes = axes
+        self.num_prefix_tokens = num_prefix_tokens
+        self.conv = _CONVOLUTIONS[axes](
+            dim,
+            dim,
+            kernel_size,
+            padding=kernel_size // 2,
+            groups=dim,
+            bias=False,
+            device=device,
+            dtype=dtype,
+        )
+        nn.init.zeros_(self.conv.weight)
+
+    def forward(self, value: Tensor, *, grid: Sequence[int]) -> Tensor:
+        """`(B, H, N, D)` values, `N = P + prod(grid)`, to `(B, N, C)`."""
+        image = value[:, :, self.num_prefix_tokens :].transpose(-1, -2).flatten(1, 2).unflatten(-1, grid)
+        near = self.conv(image).flatten(2).transpose(1, 2)
+        return F.pad(near, (0, 0, self.num_prefix_tokens, 0))

@@ -1,0 +1,113 @@
+"""The cross-head interaction: linear maps over the head axis of an attention factor.
+
+Legend: `B` batch, `H` heads, `R` rows of a factor, `S` its columns. A residual matrix `R[g, h]` says how much
+of head `h` enters head `g` beside what head `g` holds already.
+"""
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+Mixing = Literal["none", "logits", "weights", "both"]
+MIXINGS: tuple[str, ...] = ("none", "logits", "weights", "both")
+
+
+class HeadMixing(NamedTuple):
+    """The two residual head-mixing matrices of one attention factor.
+
+    Both act as `y_g = x_g + sum_h R[g, h] x_h`, so a matrix of zeros, like `None`, changes nothing.
+
+    Attributes:
+        logits: `(H, H)`, applied before the softmax (the paper's neighbours call it talking heads' P_l), or
+            None.
+        weights: `(H, H)`, applied after the softmax, or None.
+
+    Source: arXiv 2402.17507 for interaction on the decomposed matrices; its exact form is not known to us,
+    see docs/decisions.md.
+
+    Example:
+        >>> import torch
+        >>> from crosshead import HeadMixing
+        >>> HeadMixing(weights=torch.zeros(8, 8)).logits is None
+        True
+    """
+
+    logits: Tensor | None = None
+    weights: Tensor | None = None
+
+
+def mix_heads(x: Tensor, residual: Tensor | None) -> Tensor:
+    """Lets the heads of `x` talk to each other: `y_g = x_g + sum_h R[g, h] x_h`.
+
+    Args:
+        x: `(B, H, R, S)`, logits or weights.
+        residual: `(H, H)`, the matrix R, or None for no interaction.
+
+    Returns:
+        `(B, H, R, S)` in the dtype of `x`.
+
+    Example:
+        >>> import torch
+        >>> x = torch.randn(1, 2, 3, 4)
+        >>> swapped = mix_heads(x, torch.tensor([[-1.0, 1.0], [1.0, -1.0]]))
+        >>> torch.equal(swapped, x.flip(1))
+        True
+    """
+    if residual is None:
+        return x
+    matrix = residual.to(x.dtype) + torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+    return (matrix @ x.flatten(2)).view(x.shape)
+
+
+class HeadMixer(nn.Module):
+    """Holds the learned residual matrices of one factor, zero at first, so that interaction is learned.
+
+    Args:
+        num_heads: `H`.
+        mixing: which of the two matrices exist: "none", "logits", "weights" or "both".
+        device: where the matrices live.
+        dtype: their floating-point type.
+
+    Raises:
+        ValueError: `mixing` is none of the four.
+
+    Example:
+        >>> HeadMixer(4, mixing="weights")().weights.shape
+        torch.Size([4, 4])
+    """
+
+    logits: nn.Parameter | None
+    weights: nn.Parameter | None
+
+    def __init__(
+        self,
+        num_heads: int,
+        *,
+        mixing: Mixing = "both",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if mixing not in MIXINGS:
+            raise ValueError(f"mixing must be one of {', '.join(MIXINGS)}; got {mixing!r}")
+        self.num_heads = num_heads
+        self.mixing = mixing
+        for name in ("logits", "weights"):
+            present = mixing in (name, "both")
+            matrix = torch.empty(num_heads, num_heads, device=device, dtype=dtype) if present else None
+            self.register_parameter(name, None if matrix is None else nn.Parameter(matrix))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Back to no interaction."""
+        for matrix in self.parameters():
+            nn.init.zeros_(matrix)
+
+    def forward(self) -> HeadMixing:
+        """The matrices as the functional interface takes them."""
+        return HeadMixing(logits=self.logits, weights=self.weights)
+
+    def extra_repr(self) -> str:
+        """The constructor's arguments."""
+        return f"{self.num_heads}, mixing={self.mixing!r}"

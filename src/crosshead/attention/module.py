@@ -1,0 +1,242 @@
+"""The attention layer: projections, landmarks, and the operator between them.
+
+Legend: `B` batch, `N` query tokens, `M` key tokens, `C` channels, `H` heads, `D = C / H`, `L` landmarks.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from crosshead.attention.checks import refuse_dense_maps
+from crosshead.attention.functional import Implementation, interactive_attention
+from crosshead.attention.landmarks import pool_landmarks
+from crosshead.attention.local import LocalTerm
+from crosshead.attention.masks import zero_outside
+from crosshead.attention.mixing import HeadMixer, Mixing
+from crosshead.attention.plan import Plan, plan_landmarks
+
+# To symbolic tracing these are single steps: they decide by sizes that a tracer does not know.
+torch.fx.wrap("interactive_attention")
+torch.fx.wrap("pool_landmarks")
+torch.fx.wrap("plan_landmarks")
+torch.fx.wrap("zero_outside")
+
+
+class InteractiveAttention(nn.Module):
+    """Interactive multi-head attention, `(B, N, C)` to `(B, N, C)`, in time and memory linear in the tokens.
+
+    Queries and keys are averaged over the cells of the token grid into landmarks; the attention map is the
+    product of two small factors, and heads talk to each other on these. A fresh layer is plain factored
+    attention: mixing and local term are residual and start at zero.
+
+    Args:
+        dim: channels `C`.
+        num_heads: `H`, a divisor of `dim`.
+        landmarks: cells along each axis of the grid: one number for every axis, or one for each axis. A grid
+            with fewer tokens along an axis has as many cells as tokens.
+        mixing: where heads talk: "none", "logits" (before the softmax), "weights" (after it) or "both".
+        qkv_bias: whether the projections to queries, keys and values have a bias.
+        qk_norm: normalise queries and keys over the head dim; landmarks then pool the normalised vectors.
+        norm_layer: the normalisation for `qk_norm`.
+        proj_bias: whether the last projection has a bias.
+        attn_drop: always 0; any other value raises.
+        proj_drop: dropout after the last projection.
+        local_kernel: width of a depth-wise convolution of the values that is added to the output; 0 for none.
+            It takes the axes of `landmarks`, two where that is one number.
+        num_prefix_tokens: leading class and register tokens: landmarks of their own, never averaged.
+        impl: "auto", "reference" or "streamed": see `interactive_attention`.
+        device: where the parameters live.
+        dtype: their floating-point type.
+
+    Raises:
+        ValueError: sizes that do not fit, an unknown `mixing`.
+        NotImplementedError: `attn_drop` above 0.
+
+    Source: arXiv 2402.17507; what it leaves open is chosen in docs/decisions.md.
+
+    Example:
+        >>> import torch
+        >>> from crosshead import InteractiveAttention
+        >>> layer = InteractiveAttention(96, 6, landmarks=(7, 7))
+        >>> layer(torch.randn(2, 28 * 20, 96), grid=(28, 20)).shape
+        torch.Size([2, 560, 96])
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        *,
+        landmarks: int | Sequence[int],
+        mixing: Mixing = "both",
+        qkv_bias: bool = True,
+        qk_norm: bool = False,
+        norm_layer: Callable[..., nn.Module] = nn.LayerNorm,
+        proj_bias: bool = True,
+        attn_drop: float = 0.0,
+        proj_drop: float = 0.0,
+        local_kernel: int = 0,
+        num_prefix_tokens: int = 0,
+        impl: Implementation = "auto",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        refuse_dense_maps(attn_drop=attn_drop)
+        if num_heads < 1 or dim % num_heads:
+            raise ValueError(f"dim must be a multiple of num_heads; got dim={dim} and num_heads={num_heads}")
+        if num_prefix_tokens < 0:
+            raise ValueError(f"num_prefix_tokens must not be negative; got {num_prefix_tokens}")
+        self.dim = dim
+        self.num_heads = num_heads
+        self.head_dim = dim // num_heads
+        self.landmarks: int | tuple[int, ...] = landmarks if isinstance(landmarks, int) else tuple(landmarks)
+        per_axis = (landmarks,) if isinstance(landmarks, int) else tuple(landmarks)
+        if not 1 <= len(per_axis) <= 3 or any(not isinstance(cells, int) or cells < 1 for cells in per_axis):
+            raise ValueError(
+                f"landmarks must be one to three positive integers, one per axis; got {landmarks}"
+            )
+        self.mixing = mixing
+        self.num_prefix_tokens = num_prefix_tokens
+        self.impl: Implementation = impl
+        self.qk_norm = qk_norm
+        placed = {"device": device, "dtype": dtype}
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias, **placed)
+        self.q_norm = norm_layer(self.head_dim, **placed) if qk_norm else nn.Identity()
+        self.k_norm = norm_layer(self.head_dim, **placed) if qk_norm else nn.Identity()
+        self.query_mixing = HeadMixer(num_heads, mixing=mixing, **placed)
+        self.key_mixing = HeadMixer(num_heads, mixing=mixing, **placed)
+        axes = 2 if isinstance(landmarks, int) else len(per_axis)
+        self.local = (
+            LocalTerm(dim, axes=axes, kernel_size=local_kernel, num_prefix_tokens=num_prefix_tokens, **placed)
+            if local_kernel
+            else None
+        )
+        self.proj = nn.Linear(dim, dim, bias=proj_bias, **placed)
+        self.proj_drop = nn.Dropout(proj_drop)
+
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        grid: Sequence[int] | None = None,
+        key_mask: Tensor | None = None,
+        context: Tensor | None = None,
+        context_grid: Sequence[int] | None = None,
+        context_mask: Tensor | None = None,
+        attn_mask: None = None,
+        is_causal: bool = False,
+    ) -> Tensor:
+        """Attends from `x` to itself, or to `context`.
+
+        Masked tokens change no output and no gradient, whatever stands there, and their own outputs are zero.
+        In a sequence (a grid of one axis) the landmarks follow the valid tokens, so that a padded sample
+        gives what it gives alone; on grids of two and three axes landmarks are masked means over cells of the
+        padded grid.
+
+        Args:
+            x: `(B, N, C)`, prefix tokens first, then the grid in row-major order.
+            grid: its one to three axis lengths. May be left out where `landmarks` is a tuple of one number:
+                the tokens are a sequence then.
+            key_mask: bool `(B, N)`, True = takes part, of `x` (as queries and, without `context`, as keys).
+            context: `(B, M, C)`, tokens to attend to, with as many prefix tokens as `x`.
+            context_grid: their grid.
+            context_mask: bool `(B, M)`, True = takes part. A cell that is empty on either side is no
+                landmark, and where none is left the output is zero.
+            attn_mask: always None; any other value raises.
+            is_causal: always False; True raises.
+
+        Returns:
+            `(B, N, C)`.
+
+        Raises:
+            ValueError: shapes that do not fit.
+            TypeError: a mask that is not bool.
+            NotImplementedError: `attn_mask`, `is_causal`, or a local term with `context`.
+        """
+        refuse_dense_maps(attn_mask=attn_mask, is_causal=is_causal)
+        if context is not None and self.local is not None:
+            raise NotImplementedError(
+                "local_kernel must be 0 with a context: its values stand on another grid. Build the layer "
+                "without it"
+            )
+        plan = plan_landmarks(
+            x,
+            grid,
+            key_mask,
+            context,
+            context_grid,
+            context_mask,
+            self.dim,
+            self.landmarks,
+            self.num_prefix_tokens,
+        )
+        x = zero_outside(plan.mask, x)
+        if context is None:
+            q, k, v = self._heads(self.qkv(x))
+        else:
+            context = zero_outside(plan.context_mask, context)
+            (q,) = self._heads(self._project(x, 0, 1))
+            k, v = self._heads(self._project(context, 1, 3))
+        q, k = self.q_norm(q), self.k_norm(k)
+        ql, kl = self._landmarks(plan, x, context, q, k)
+        out = interactive_attention(
+            q,
+            k,
+            v,
+            query_landmarks=ql,
+            key_landmarks=kl,
+            query_mixing=self.query_mixing(),
+            key_mixing=self.key_mixing(),
+            query_mask=plan.row_mask,
+            key_mask=plan.context_mask,
+            landmark_mask=plan.landmark_mask,
+            impl=self.impl,
+        )
+        out = out.transpose(1, 2).flatten(2)
+        if self.local is not None:
+            out = out + self.local(zero_outside(plan.mask, v), grid=plan.grid)
+        return zero_outside(plan.row_mask, self.proj_drop(self.proj(out)))
+
+    def _landmarks(
+        self, plan: Plan, x: Tensor, context: Tensor | None, q: Tensor, k: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        pooling = {
+            "landmarks": plan.landmarks,
+            "num_prefix_tokens": self.num_prefix_tokens,
+            "cells": plan.cells,
+        }
+        if self.qk_norm:
+            return (
+                pool_landmarks(q, grid=plan.grid, mask=plan.mask, **pooling),
+                pool_landmarks(k, grid=plan.context_grid, mask=plan.context_mask, **pooling),
+            )
+        # Pooling is linear, so it may come before the projection, where it is done once and on fewer vectors.
+        pooled = pool_landmarks(x, grid=plan.grid, mask=plan.mask, **pooling)
+        if context is None:
+            ql, kl, _ = self._heads(self.qkv(pooled))
+            return ql, kl
+        pooled_context = pool_landmarks(context, grid=plan.context_grid, mask=plan.context_mask, **pooling)
+        (ql,) = self._heads(self._project(pooled, 0, 1))
+        (kl,) = self._heads(self._project(pooled_context, 1, 2))
+        return ql, kl
+
+    def _project(self, x: Tensor, first: int, last: int) -> Tensor:
+        """Queries (0), keys (1) and values (2) from `first` up to `last`, without paying for the others."""
+        rows = slice(first * self.dim, last * self.dim)
+        if type(self.qkv) is not nn.Linear:  # an adapter or a quantised layer: only its forward is the truth
+            return self.qkv(x)[..., rows]
+        return F.linear(x, self.qkv.weight[rows], None if self.qkv.bias is None else self.qkv.bias[rows])
+
+    def _heads(self, x: Tensor) -> tuple[Tensor, ...]:
+        """`(B, N, parts C)` to `parts` tensors `(B, H, N, D)`."""
+        return x.unflatten(-1, (-1, self.num_heads, self.head_dim)).permute(2, 0, 3, 1, 4).unbind(0)
+
+    def extra_repr(self) -> str:
+        """The constructor's arguments."""
+        return (
+            f"{self.dim}, {self.num_heads}, landmarks={self.landmarks}, mixing={self.mixing!r}, "
+            f"num_prefix_tokens={self.num_prefix_tokens}, impl={self.impl!r}"
+        )

@@ -1,0 +1,29 @@
+"""The arithmetic that every implementation shares, whatever the dtype of its inputs."""
+
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor
+
+# In float16 the key factor, whose weights are near 1/M, is held this many times larger, or a sequence of some
+# ten thousand keys would lose its weights to subnormal numbers. A power of two, so that scaling is exact; a
+# fixed one, because a weight near one, times a power near M, would overflow from M = 65,536 on.
+FLOAT16_KEY_SCALE = 4096.0
+
+# What masked logits become: finite, so that a row with nothing left to look at becomes zeros and never NaN.
+MASKED_LOGIT = -1e30
+
+
+def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype of softmax and sums: float64 for float64, float32 for everything else."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def key_scale(dtype: torch.dtype) -> float:
+    """The power of two by which the key factor is held larger in `dtype`."""
+    return FLOAT16_KEY_SCALE if dtype == torch.float16 else 1.0
+
+
+def without_autocast(x: Tensor) -> AbstractContextManager:
+    """A region in which autocast leaves the chosen dtypes alone."""
+    return torch.autocast(device_type=x.device.type, enabled=False)

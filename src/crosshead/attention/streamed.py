@@ -1,0 +1,309 @@
+"""The same attention in linear memory: tiles of tokens, and a backward pass that computes the factors again.
+
+Legend: `B` batch, `H` heads, `N` query tokens, `M` key tokens, `L` landmarks, `D` head dim,
+`E` value head dim, `T` tokens of one tile; `P` and `W` the residual matrices of logit and weight mixing.
+
+Beyond inputs and outputs nothing is kept but the aggregate `A = F_k V` (B, H, L, E) and the log-normaliser of
+the key factor (B, H, L).
+
+The key factor mixes heads after a softmax over all M keys, so its normaliser must be known first: one pass
+over the keys for the normaliser, a second for the aggregate. For the same reason the backward pass goes over
+the keys twice.
+
+To torch this is one opaque operator, so tracers never see the loop over tiles and a new length compiles
+nothing.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
+
+from crosshead.attention.mixing import HeadMixing, mix_heads
+from crosshead.attention.precision import MASKED_LOGIT, accumulation_dtype, key_scale
+
+# Elements of a factor held at a time, B H L T. Measured: docs/decisions.md, "The tile of streamed".
+TILE_ELEMENTS = 2**20
+# Shorter tiles spend their time on overheads; where even these do not fit, samples take turns.
+SHORTEST_TILE = 64
+
+
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    ql: Tensor,
+    kl: Tensor,
+    query_mixing: HeadMixing,
+    key_mixing: HeadMixing,
+    key_mask: Tensor | None,
+    landmark_mask: Tensor | None,
+    scale: float,
+    tile: int | None = None,
+) -> Tensor:
+    """`O = F_q (F_k V)`, `tile` tokens at a time (by default as many as fit `TILE_ELEMENTS`)."""
+    mixing = (*query_mixing, *key_mixing)
+    return _forward(q, k, v, ql, kl, *mixing, key_mask, landmark_mask, scale, tile)[0]
+
+
+@torch.library.custom_op("crosshead::streamed_attention", mutates_args=())
+def _forward(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    ql: Tensor,
+    kl: Tensor,
+    p_query: Tensor | None,
+    w_query: Tensor | None,
+    p_key: Tensor | None,
+    w_key: Tensor | None,
+    key_mask: Tensor | None,
+    landmark_mask: Tensor | None,
+    scale: float,
+    tile: int | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    output, aggregate, normaliser = _empty_outputs(q, v, ql)
+    for b, key_tiles, query_tiles in _turns(q, k, ql, tile):
+        for t in key_tiles:
+            logits = _mixed_logits(_raw_logits(ql[b], k[b, :, t], scale), p_key, _columns(key_mask, b, t))
+            tile_normaliser = logits.logsumexp(-1)
+            normaliser[b] = torch.logaddexp(normaliser[b], tile_normaliser) if t.start else tile_normaliser
+        total = torch.zeros_like(aggregate[b], dtype=normaliser.dtype)
+        for t in key_tiles:
+            mask = _columns(key_mask, b, t)
+            logits = _mixed_logits(_raw_logits(ql[b], k[b, :, t], scale), p_key, mask)
+            f_k = mix_heads(_weights(logits, mask, normaliser[b]), w_key)
+            total += _rounded(f_k, v.dtype, key_scale(v.dtype)) @ v[b, :, t].to(total.dtype)
+        aggregate[b] = _zero_outside(total, _rows(landmark_mask, b)).to(v.dtype)
+        right, mask = aggregate[b].to(total.dtype), _columns(landmark_mask, b)
+        for t in query_tiles:
+            logits = _mixed_logits(_raw_logits(q[b, :, t], kl[b], scale), p_query, mask)
+            f_q = mix_heads(_weights(logits, mask), w_query)
+            output[b, :, t] = (_rounded(f_q, v.dtype) @ right).to(v.dtype)
+    return output, aggregate, normaliser
+
+
+@torch.library.custom_op("crosshead::streamed_attention_backward", mutates_args=())
+def _backward(
+    grad_output: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    ql: Tensor,
+    kl: Tensor,
+    p_query: Tensor | None,
+    w_query: Tensor | None,
+    p_key: Tensor | None,
+    w_key: Tensor | None,
+    key_mask: Tensor | None,
+    landmark_mask: Tensor | None,
+    scale: float,
+    tile: int | None,
+    aggregate: Tensor,
+    normaliser: Tensor,
+) -> list[Tensor]:
+    dtype = normaliser.dtype
+    grads = _empty_gradients(q, k, v, ql, kl, p_query, w_query, p_key, w_key)
+    grad_q, grad_k, grad_v, grad_ql, grad_kl = grads[:5]
+    of_query, of_key = _MixingGradient(p_query, w_query, dtype), _MixingGradient(p_key, w_key, dtype)
+    for b, key_tiles, query_tiles in _turns(q, k, ql, tile):
+        grad_right, grad_landmarks = (
+            torch.zeros_like(aggregate[b], dtype=dtype),
+            torch.zeros_like(kl[b], dtype=dtype),
+        )
+        right, mask, landmarks = aggregate[b].to(dtype), _columns(landmark_mask, b), kl[b].to(dtype)
+        for t in query_tiles:
+            raw = _raw_logits(q[b, :, t], kl[b], scale)
+            weights = _weights(_mixed_logits(raw, p_query, mask), mask)
+            upstream = grad_output[b, :, t].to(dtype)
+            grad_right += _rounded(mix_heads(weights, w_query), v.dtype).mT @ upstream
+            grad_factor = upstream @ right.mT
+            overlap = (mix_heads(grad_factor, _transposed(w_query)) * weights).sum(-1)
+            grad_raw = of_query.through(grad_factor, weights, raw, overlap) * scale
+            grad_q[b, :, t] = grad_raw @ landmarks
+            grad_landmarks += grad_raw.mT @ q[b, :, t].to(dtype)
+        grad_kl[b] = grad_landmarks
+
+        grad_right = _zero_outside(grad_right, _rows(landmark_mask, b))
+        overlap = torch.zeros_like(normaliser[b])
+        for t in key_tiles:
+            mask = _columns(key_mask, b, t)
+            weights = _weights(
+                _mixed_logits(_raw_logits(ql[b], k[b, :, t], scale), p_key, mask), mask, normaliser[b]
+            )
+            grad_factor = grad_right @ v[b, :, t].to(dtype).mT
+            overlap += (mix_heads(grad_factor, _transposed(w_key)) * weights).sum(-1)
+        grad_landmarks, landmarks = torch.zeros_like(ql[b], dtype=dtype), ql[b].to(dtype)
+        for t in key_tiles:
+            mask = _columns(key_mask, b, t)
+            raw = _raw_logits(ql[b], k[b, :, t], scale)
+            weights = _weights(_mixed_logits(raw, p_key, mask), mask, normaliser[b])
+            f_k = _rounded(mix_heads(weights, w_key), v.dtype, key_scale(v.dtype))
+            grad_v[b, :, t] = f_k.mT @ grad_right
+            grad_raw = of_key.through(grad_right @ v[b, :, t].to(dtype).mT, weights, raw, overlap) * scale
+            grad_k[b, :, t] = grad_raw.mT @ landmarks
+            grad_landmarks += grad_raw @ k[b, :, t].to(dtype)
+        grad_ql[b] = grad_landmarks
+    for grad, total in zip(grads[5:], (of_query.p, of_query.w, of_key.p, of_key.w), strict=True):
+        if total is not None:
+            grad.copy_(total)
+    return grads
+
+
+class _MixingGradient:
+    """Carries gradients of one factor back through mixing and softmax; adds up those of its two matrices."""
+
+    def __init__(self, p: Tensor | None, w: Tensor | None, dtype: torch.dtype) -> None:
+        self.p_transposed, self.w_transposed = _transposed(p), _transposed(w)
+        self.p = None if p is None else torch.zeros_like(p, dtype=dtype)
+        self.w = None if w is None else torch.zeros_like(w, dtype=dtype)
+
+    def through(self, grad_factor: Tensor, weights: Tensor, raw: Tensor, overlap: Tensor) -> Tensor:
+        """From the gradient of the factor to that of the raw logits; `overlap` is that of the softmax."""
+        grad_logits = weights * (mix_heads(grad_factor, self.w_transposed) - overlap[..., None])
+        if self.w is not None:
+            self.w += _between_heads(grad_factor, weights)
+        if self.p is not None:
+            self.p += _between_heads(grad_logits, raw)
+        return mix_heads(grad_logits, self.p_transposed)
+
+
+def _turns(
+    q: Tensor, k: Tensor, landmarks: Tensor, tile: int | None
+) -> Iterator[tuple[slice, list[slice], list[slice]]]:
+    """Which samples, and for these which tiles of keys and of queries, are looked at together."""
+    batch, heads, count, _ = landmarks.shape
+    tile = tile or max(SHORTEST_TILE, TILE_ELEMENTS // (heads * count))
+    samples = max(1, TILE_ELEMENTS // (heads * count * min(tile, max(q.shape[2], k.shape[2]))))
+    for b in _slices(batch, samples):
+        yield b, _slices(k.shape[2], tile), _slices(q.shape[2], tile)
+
+
+def _slices(length: int, step: int) -> list[slice]:
+    return [slice(start, min(start + step, length)) for start in range(0, length, step)]
+
+
+def _raw_logits(rows: Tensor, columns: Tensor, scale: float) -> Tensor:
+    dtype = accumulation_dtype(rows.dtype)
+    return scale * (rows.to(dtype) @ columns.to(dtype).mT)
+
+
+def _mixed_logits(raw: Tensor, p: Tensor | None, mask: Tensor | None) -> Tensor:
+    logits = mix_heads(raw, p)
+    return logits if mask is None else logits.masked_fill(~mask, MASKED_LOGIT)
+
+
+def _weights(logits: Tensor, mask: Tensor | None, normaliser: Tensor | None = None) -> Tensor:
+    weights = logits.softmax(-1) if normaliser is None else (logits - normaliser[..., None]).exp()
+    return _zero_outside(weights, mask)
+
+
+def _rounded(factor: Tensor, dtype: torch.dtype, enlarged: float = 1.0) -> Tensor:
+    """The factor as `dtype` holds it, in its own dtype again."""
+    return factor if factor.dtype == dtype else (factor * enlarged).to(dtype).to(factor.dtype) / enlarged
+
+
+def _between_heads(a: Tensor, b: Tensor) -> Tensor:
+    """`(B, H, R, S)` twice to `(H, H)`: the inner products of the heads of `a` with those of `b`."""
+    return a.transpose(0, 1).flatten(1) @ b.transpose(0, 1).flatten(1).mT
+
+
+def _transposed(matrix: Tensor | None) -> Tensor | None:
+    return None if matrix is None else matrix.mT
+
+
+def _zero_outside(x: Tensor, mask: Tensor | None) -> Tensor:
+    return x if mask is None else x.masked_fill(~mask, 0)
+
+
+def _columns(mask: Tensor | None, b: slice, t: slice = slice(None)) -> Tensor | None:
+    return None if mask is None else mask[b, None, None, t]
+
+
+def _rows(mask: Tensor | None, b: slice) -> Tensor | None:
+    return None if mask is None else mask[b, None, :, None]
+
+
+def _empty_outputs(q: Tensor, v: Tensor, ql: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return (
+        v.new_empty(*q.shape[:3], v.shape[3]),
+        v.new_empty(*ql.shape[:3], v.shape[3]),
+        q.new_empty(ql.shape[:3], dtype=accumulation_dtype(q.dtype)),
+    )
+
+
+def _empty_gradients(*operands: Tensor | None) -> list[Tensor]:
+    """One for each operand; no operator may return None, so an absent operand gets an empty one."""
+    like = next(x for x in operands if x is not None)
+    return [like.new_empty(0) if x is None else x.new_empty(x.shape) for x in operands]
+
+
+@_forward.register_fake
+def _(q: Tensor, k: Tensor, v: Tensor, ql: Tensor, *_rest: object) -> tuple[Tensor, Tensor, Tensor]:
+    return _empty_outputs(q, v, ql)
+
+
+@_backward.register_fake
+def _(_grad_output: Tensor, *rest: Tensor) -> list[Tensor]:
+    return _empty_gradients(*rest[:9])
+
+
+def _keep_for_backward(ctx: Any, inputs: tuple, output: tuple) -> None:
+    *tensors, ctx.scale, ctx.tile = inputs
+    ctx.save_for_backward(*tensors, *output[1:])
+    ctx.set_materialize_grads(False)
+
+
+def _gradients(ctx: Any, grad_output: Tensor | None, *_unused: None) -> tuple:
+    if grad_output is None:
+        return (None,) * 13
+    *operands, aggregate, normaliser = ctx.saved_tensors
+    grads = _backward(grad_output, *operands, ctx.scale, ctx.tile, aggregate, normaliser)
+    present = [None if x is None else grad for x, grad in zip(operands, grads, strict=False)]
+    return (*present, None, None, None, None)
+
+
+def _refuse_second_derivative(*_: object) -> NoReturn:
+    raise NotImplementedError(
+        "impl='streamed' cannot be differentiated twice: its backward pass is an operator of its own that "
+        "keeps no factors. Use impl='reference' for second derivatives"
+    )
+
+
+def _refuse_vmap(*_: object) -> NoReturn:
+    raise NotImplementedError(
+        "impl='streamed' cannot run under vmap: its tiles are chosen for the batch that it sees. Put the "
+        "extra axis into the batch, or use impl='reference'"
+    )
+
+
+_forward.register_autograd(_gradients, setup_context=_keep_for_backward)
+_backward.register_autograd(_refuse_second_derivative, setup_context=lambda ctx, inputs, output: None)
+_forward.register_vmap(_refuse_vmap)
+_backward.register_vmap(_refuse_vmap)
+
+
+@register_flop_formula(torch.ops.crosshead.streamed_attention)
+def _needed_flops(
+    q: Sequence[int],
+    k: Sequence[int],
+    v: Sequence[int],
+    ql: Sequence[int],
+    _kl: object,
+    *rest: object,
+    **_: object,
+) -> int:
+    """Floating-point operations that the equations need: two for each multiply-add."""
+    (batch, heads, n, d), m, e, l = q, k[2], v[3], ql[2]  # noqa: E741
+    matrices_of_query, matrices_of_key = (sum(x is not None for x in pair) for pair in (rest[:2], rest[2:4]))
+    products = heads * l * (n + m) * (d + e)
+    mixing = heads * heads * l * (n * matrices_of_query + m * matrices_of_key)
+    return 2 * batch * (products + mixing)
+
+
+@register_flop_formula(torch.ops.crosshead.streamed_attention_backward)
+def _needed_flops_backward(_grad_output: object, *rest: object, **_: object) -> int:
+    """Twice the forward pass, for two operands of each product; recomputation does not count."""
+    return 2 * _needed_flops(*rest)  # type: ignore[arg-type]
