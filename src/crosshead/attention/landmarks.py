@@ -1,8 +1,9 @@
 """Pooling tokens into landmarks: each landmark is the mean of one cell of the token grid.
 
 Legend: `B` batch, `N` tokens (prefix tokens first, then the grid in row-major order), `C` channels,
-`L` landmarks, `n` tokens along one axis, `l` cells along it. Cell `i` of an axis covers tokens `floor(i n / l)`
-up to, not including, `ceil((i + 1) n / l)`: the borders of adaptive average pooling; cells may share a token.
+`L` landmarks, `n` tokens along one axis, `l` cells along it. Cell `i` of an axis covers tokens from
+`floor(i n / l)` up to `ceil((i + 1) n / l)`, the borders of adaptive average pooling: where `l` does not divide
+`n`, neighbouring cells share a token.
 """
 
 from collections.abc import Sequence
