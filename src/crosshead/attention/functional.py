@@ -188,9 +188,18 @@ def attention_factors(
     return AttentionFactors(zero_outside(query_mask, query_factor), key_factor)
 
 
-def _choose(impl: str, query: Tensor, key: Tensor, landmarks: Tensor) -> str:
+def check_implementation(impl: str) -> None:
+    """Refuses a name that is no implementation.
+
+    Raises:
+        ValueError: an unknown `impl`.
+    """
     if impl not in IMPLEMENTATIONS:
         raise ValueError(f"impl must be one of {', '.join(IMPLEMENTATIONS)}; got {impl!r}")
+
+
+def _choose(impl: str, query: Tensor, key: Tensor, landmarks: Tensor) -> str:
+    check_implementation(impl)
     if impl == "fused":
         raise NotImplementedError(
             "impl='fused' is not part of this version of Crosshead: use impl='auto', 'streamed' or "
@@ -209,7 +218,7 @@ def _choose(impl: str, query: Tensor, key: Tensor, landmarks: Tensor) -> str:
 
 def _as_autocast(*operands: Tensor) -> tuple[Tensor, ...]:
     device = operands[0].device.type
-    if device == "meta" or not torch.is_autocast_enabled(device):
+    if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
         return operands
     dtype = torch.get_autocast_dtype(device)
     return tuple(x.to(dtype) if x.is_floating_point() and x.dtype != torch.float64 else x for x in operands)

@@ -2,8 +2,8 @@
 
 Legend: `B` batch, `N` tokens (prefix tokens first, then the grid in row-major order), `C` channels,
 `L` landmarks, `n` tokens along one axis, `l` cells along it. Cell `i` of an axis covers tokens from
-`floor(i n / l)` up to `ceil((i + 1) n / l)`, the borders of adaptive average pooling: where `l` does not divide
-`n`, neighbouring cells share a token.
+`floor(i n / l)` up to `ceil((i + 1) n / l)`, the borders of adaptive average pooling: where `l` does not
+divide `n`, neighbouring cells share a token.
 """
 
 from collections.abc import Sequence
@@ -143,17 +143,36 @@ def cells_per_axis(grid: Sequence[int], landmarks: int | Sequence[int]) -> tuple
         >>> cells_per_axis((56, 5), 7)
         (7, 5)
     """
-    if isinstance(landmarks, bool) or not isinstance(landmarks, int | Sequence):
-        raise TypeError(f"landmarks must be an integer or one for each axis of the grid; got {landmarks!r}")
-    wanted = (landmarks,) * len(grid) if isinstance(landmarks, int) else tuple(landmarks)
+    wanted = axis_landmarks(landmarks)
+    if isinstance(landmarks, int):
+        wanted *= len(grid)
     if len(wanted) != len(grid):
         raise ValueError(
             f"landmarks must be one integer or one for each axis of the grid {tuple(grid)}; got {landmarks}"
         )
-    if any(not isinstance(cells, int | torch.SymInt) or cells < 1 for cells in wanted):
-        raise ValueError(f"landmarks must be positive integers; got {landmarks}")
     # A minimum that stays symbolic under export, where the built-in one would fix the size.
     return tuple(cast(int, torch.sym_min(cells, axis)) for cells, axis in zip(wanted, grid, strict=True))
+
+
+def axis_landmarks(landmarks: int | Sequence[int]) -> tuple[int, ...]:
+    """The numbers given as `landmarks`: one that holds for every axis, or one to three.
+
+    Raises:
+        ValueError: numbers that are not positive, or not one to three.
+        TypeError: anything but integers.
+
+    Example:
+        >>> axis_landmarks(7), axis_landmarks((7, 5))
+        ((7,), (7, 5))
+    """
+    numbers = (landmarks,) if isinstance(landmarks, int) else landmarks
+    if not isinstance(numbers, Sequence) or not all(
+        isinstance(number, int | torch.SymInt) for number in numbers
+    ):
+        raise TypeError(f"landmarks must be an integer or one for each axis of the grid; got {landmarks!r}")
+    if isinstance(landmarks, bool) or not 1 <= len(numbers) <= 3 or any(number < 1 for number in numbers):
+        raise ValueError(f"landmarks must be one to three positive integers, one per axis; got {landmarks!r}")
+    return tuple(numbers)
 
 
 def _average_over_grid(x: Tensor, grid: Sequence[int], cells: Sequence[int]) -> Tensor:

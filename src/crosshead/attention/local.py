@@ -9,6 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+# To symbolic tracing a single step: it decides by sizes that a tracer does not know.
+torch.fx.wrap("_check_axes")
+
 _CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
 
@@ -49,7 +52,9 @@ class LocalTerm(nn.Module):
         if axes not in _CONVOLUTIONS:
             raise ValueError(f"axes must be 1, 2 or 3; got {axes}")
         if kernel_size < 1 or kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size of the local term must be odd and positive; got {kernel_size}")
+            raise ValueError(
+                f"local_kernel must be odd and positive, or 0 for no local term; got {kernel_size}"
+            )
         self.axes = axes
         self.num_prefix_tokens = num_prefix_tokens
         self.conv = _CONVOLUTIONS[axes](
@@ -66,6 +71,15 @@ class LocalTerm(nn.Module):
 
     def forward(self, value: Tensor, *, grid: Sequence[int]) -> Tensor:
         """`(B, H, N, D)` values, `N = P + prod(grid)`, to `(B, N, C)`."""
+        _check_axes(grid, self.axes)
         image = value[:, :, self.num_prefix_tokens :].transpose(-1, -2).flatten(1, 2).unflatten(-1, grid)
         near = self.conv(image).flatten(2).transpose(1, 2)
         return F.pad(near, (0, 0, self.num_prefix_tokens, 0))
+
+
+def _check_axes(grid: Sequence[int], axes: int) -> None:
+    if len(grid) != axes:
+        raise ValueError(
+            f"grid must have the {axes} axes that the local term was built for; got {tuple(grid)}: build the "
+            f"layer with landmarks of {len(grid)} numbers, one per axis, or with local_kernel=0"
+        )

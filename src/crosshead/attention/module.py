@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crosshead.attention.checks import refuse_dense_maps
-from crosshead.attention.functional import Implementation, interactive_attention
-from crosshead.attention.landmarks import pool_landmarks
+from crosshead.attention.functional import Implementation, check_implementation, interactive_attention
+from crosshead.attention.landmarks import axis_landmarks, pool_landmarks
 from crosshead.attention.local import LocalTerm
 from crosshead.attention.masks import zero_outside
 from crosshead.attention.mixing import HeadMixer, Mixing
@@ -85,19 +85,16 @@ class InteractiveAttention(nn.Module):
     ) -> None:
         super().__init__()
         refuse_dense_maps(attn_drop=attn_drop)
-        if num_heads < 1 or dim % num_heads:
-            raise ValueError(f"dim must be a multiple of num_heads; got dim={dim} and num_heads={num_heads}")
+        check_implementation(impl)
+        if dim < 1 or num_heads < 1 or dim % num_heads:
+            raise ValueError(f"dim must be a positive multiple of num_heads; got {dim=} and {num_heads=}")
         if num_prefix_tokens < 0:
             raise ValueError(f"num_prefix_tokens must not be negative; got {num_prefix_tokens}")
+        per_axis = axis_landmarks(landmarks)
         self.dim = dim
         self.num_heads = num_heads
         self.head_dim = dim // num_heads
-        self.landmarks: int | tuple[int, ...] = landmarks if isinstance(landmarks, int) else tuple(landmarks)
-        per_axis = (landmarks,) if isinstance(landmarks, int) else tuple(landmarks)
-        if not 1 <= len(per_axis) <= 3 or any(not isinstance(cells, int) or cells < 1 for cells in per_axis):
-            raise ValueError(
-                f"landmarks must be one to three positive integers, one per axis; got {landmarks}"
-            )
+        self.landmarks: int | tuple[int, ...] = landmarks if isinstance(landmarks, int) else per_axis
         self.mixing = mixing
         self.num_prefix_tokens = num_prefix_tokens
         self.impl: Implementation = impl

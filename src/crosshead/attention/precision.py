@@ -1,6 +1,6 @@
 """The arithmetic that every implementation shares, whatever the dtype of its inputs."""
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -26,4 +26,5 @@ def key_scale(dtype: torch.dtype) -> float:
 
 def without_autocast(x: Tensor) -> AbstractContextManager:
     """A region in which autocast leaves the chosen dtypes alone."""
-    return torch.autocast(device_type=x.device.type, enabled=False)
+    device = x.device.type
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
