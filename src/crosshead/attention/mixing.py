@@ -57,7 +57,9 @@ def mix_heads(x: Tensor, residual: Tensor | None) -> Tensor:
     if residual is None:
         return x
     matrix = residual.to(x.dtype) + torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
-    return (matrix @ x.flatten(2)).view(x.shape)
+    # Expanded, it is a batched product; broadcast, matmul would fold the batch and keep a transposed copy of
+    # x.
+    return (matrix.expand(x.shape[0], -1, -1) @ x.flatten(2)).view(x.shape)
 
 
 class HeadMixer(nn.Module):

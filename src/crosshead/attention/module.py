@@ -213,7 +213,7 @@ class InteractiveAttention(nn.Module):
         # Pooling is linear, so it may come before the projection, where it is done once and on fewer vectors.
         pooled = pool_landmarks(x, grid=plan.grid, mask=plan.mask, **pooling)
         if context is None:
-            ql, kl, _ = self._heads(self.qkv(pooled))
+            ql, kl = self._heads(self._project(pooled, 0, 2))
             return ql, kl
         pooled_context = pool_landmarks(context, grid=plan.context_grid, mask=plan.context_mask, **pooling)
         (ql,) = self._heads(self._project(pooled, 0, 1))

@@ -46,7 +46,7 @@ def attention(
     """`O = F_q (F_k V)`; factors are rounded to the dtype of `v` before each product, sums are not."""
     f_q, f_k = factors(q, k, ql, kl, query_mixing, key_mixing, key_mask, landmark_mask, scale)
     enlarged = key_scale(v.dtype)
-    aggregate = _product(f_k * enlarged, v) / enlarged
+    aggregate = _product(f_k, v) if enlarged == 1 else _product(f_k * enlarged, v) / enlarged
     return _product(f_q, aggregate.to(v.dtype)).to(v.dtype)
 
 
