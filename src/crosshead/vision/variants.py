@@ -1,0 +1,61 @@
+"""The sizes of iViT, registered with timm under their names.
+
+Widths, depths and landmarks are ours: docs/backbone.md says why.
+"""
+
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+
+from crosshead.vision.ivit import IViT
+
+__all__ = ["VARIANTS", "default_cfgs"]
+
+VARIANTS = ("ivit_nano", "ivit_tiny", "ivit_small", "ivit_base")
+
+default_cfgs = generate_default_cfgs(
+    {
+        f"{name}.untrained": {
+            "url": "",
+            "num_classes": 1000,
+            "input_size": (3, 224, 224),
+            "pool_size": (7, 7),
+            "crop_pct": 0.9,
+            "interpolation": "bicubic",
+            "mean": IMAGENET_DEFAULT_MEAN,
+            "std": IMAGENET_DEFAULT_STD,
+            "first_conv": "stem.conv1",
+            "classifier": "head.fc",
+            "license": "apache-2.0",
+        }
+        for name in VARIANTS
+    }
+)
+
+
+@register_model
+def ivit_nano(pretrained: bool = False, **options) -> IViT:
+    """The smallest: about 4 M parameters and 0.6 G multiply-adds at 224 pixels; `IViT` lists the options."""
+    return _build("ivit_nano", pretrained, options, depths=(2, 2, 7, 2), dims=(32, 64, 128, 256))
+
+
+@register_model
+def ivit_tiny(pretrained: bool = False, **options) -> IViT:
+    """About 12 M parameters and 2 G multiply-adds at 224 pixels; `IViT` lists the options."""
+    return _build("ivit_tiny", pretrained, options, depths=(2, 2, 6, 3), dims=(64, 128, 256, 384))
+
+
+@register_model
+def ivit_small(pretrained: bool = False, **options) -> IViT:
+    """About 25 M parameters and 4.4 G multiply-adds at 224 pixels; `IViT` lists the options."""
+    return _build("ivit_small", pretrained, options, depths=(3, 3, 11, 3), dims=(64, 128, 320, 512))
+
+
+@register_model
+def ivit_base(pretrained: bool = False, **options) -> IViT:
+    """The largest: about 50 M parameters and 9 G multiply-adds at 224 pixels; `IViT` lists the options."""
+    return _build("ivit_base", pretrained, options, depths=(4, 4, 17, 3), dims=(80, 160, 384, 640))
+
+
+def _build(variant: str, pretrained: bool, options: dict, **size) -> IViT:
+    features = {"out_indices": (0, 1, 2, 3), "flatten_sequential": True}
+    return build_model_with_cfg(IViT, variant, pretrained, feature_cfg=features, **{**size, **options})

@@ -1,0 +1,92 @@
+"""The registered sizes of iViT: timm's whole contract, their cost, and the table that is published."""
+
+import csv
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import timm
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+from torch.utils.flop_counter import FlopCounterMode
+
+from crosshead import HeadMixing, InteractiveAttention, interactive_attention, pool_landmarks
+from crosshead.testing.contract import BackboneContract
+from crosshead.vision import footprint
+from crosshead.vision.variants import VARIANTS
+
+PUBLISHED = Path(__file__).parents[2] / "benchmarks/results/backbone.csv"
+
+
+class TestIViTNano(BackboneContract):
+    model_name = "ivit_nano"
+
+
+class TestIViTWithOptions(BackboneContract):
+    """The contract does not hang on the defaults."""
+
+    model_name = "ivit_nano"
+    options: ClassVar = {
+        "depths": (1, 1, 1, 1),
+        "attention_stages": (1, 2, 3),
+        "landmarks": (1, (2, 3), 4, 2),
+        "head_dim": 8,
+        "mixing": "weights",
+        "stem_stride": 2,
+        "output_stride": 8,
+        "init_values": 0.1,
+        "qk_norm": True,
+        "norm_layer": "rmsnorm",
+    }
+
+
+def test_all_variants_are_registered():
+    assert set(timm.list_models("ivit_*")) == set(VARIANTS)
+    assert timm.list_pretrained("ivit_*") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "multiply_adds"),
+    [
+        ("ivit_nano", 4e6, 0.6e9),
+        ("ivit_tiny", 12e6, 2e9),
+        ("ivit_small", 25e6, 4.4e9),
+        ("ivit_base", 50e6, 9e9),
+    ],
+)
+def test_costs_what_its_name_promises_and_what_is_published(name, parameters, multiply_adds):
+    cost = footprint(name, impl="reference")
+    assert cost.parameters == pytest.approx(parameters, rel=0.1)
+    assert cost.multiply_adds == pytest.approx(multiply_adds, rel=0.1)
+    with PUBLISHED.open() as file:
+        (row,) = (row for row in csv.DictReader(file) if row["model"] == name)
+    assert [int(row[field]) for field in cost._fields] == list(cost)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_factoring_never_costs_more_than_softmax_attention(name):
+    """At 224 pixels, pooling and all head mixing counted; on larger images ever less."""
+    with torch.device("meta"):
+        model: Any = timm.create_model(name)
+    for stage, info in zip(model.stages, model.feature_info, strict=True):
+        axis = 224 // info["reduction"]
+        for layer in stage.modules():
+            if isinstance(layer, InteractiveAttention):
+                q = torch.zeros(1, layer.num_heads, axis * axis, layer.head_dim)
+                assert factored(q, layer, (axis, axis)) <= softmax(q)
+
+
+def factored(q: torch.Tensor, layer: InteractiveAttention, grid: tuple[int, int]) -> int:
+    matrix = torch.zeros(layer.num_heads, layer.num_heads)
+    mixing = HeadMixing(logits=matrix, weights=matrix)
+    with FlopCounterMode(display=False) as flops:
+        ql, kl = (pool_landmarks(x, grid=grid, landmarks=layer.landmarks) for x in (q, q))
+        operands = {"query_landmarks": ql, "key_landmarks": kl, "query_mixing": mixing, "key_mixing": mixing}
+        interactive_attention(q, q, q, impl="reference", **operands)
+    return flops.get_total_flops()
+
+
+def softmax(q: torch.Tensor) -> int:
+    with FlopCounterMode(display=False) as flops:
+        scaled_dot_product_attention(q, q, q)
+    return flops.get_total_flops()
