@@ -65,8 +65,9 @@ def factors(
     q, k, ql, kl = (x.to(accumulation_dtype(x.dtype)) for x in (q, k, ql, kl))
     columns = None if landmark_mask is None else landmark_mask[:, None, None, :]
     tokens = None if key_mask is None else key_mask[:, None, None, :]
-    f_q = _mixed_softmax(scale * (q @ kl.mT), query_mixing, columns)
-    f_k = _mixed_softmax(scale * (ql @ k.mT), key_mixing, tokens)
+    # Landmarks are the few: scaling them, and not the logits, saves a pass over each factor.
+    f_q = _mixed_softmax(q @ (scale * kl).mT, query_mixing, columns)
+    f_k = _mixed_softmax((scale * ql) @ k.mT, key_mixing, tokens)
     if landmark_mask is not None:
         f_k = f_k.masked_fill(~landmark_mask[:, None, :, None], 0)
     return AttentionFactors(f_q, f_k)
