@@ -1,0 +1,60 @@
+from pathlib import Path
+
+from crosshead.cli.arguments import RunArgument
+
+
+def evaluate(
+    run: RunArgument,
+    *,
+    data_dir: Path | None = None,
+    best: bool = False,
+    accelerator: str = "auto",
+    batch_size: int | None = None,
+    workers: int | None = None,
+) -> None:
+    """Measure a trained classifier on its test images.
+
+    Prints accuracy and calibration, and writes evaluation.json and confusion.png into the run folder.
+
+    Args:
+        run: The run folder.
+        data_dir: Where the data are now, if elsewhere than in training.
+        best: Take the epoch with the best test accuracy (chosen by these same images) in place of the last.
+        accelerator: cpu, cuda, mps or auto.
+        batch_size: Images at a time; by default as in training.
+        workers: Loader processes; by default as in training.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from crosshead.cli.console import quiet
+    from crosshead.runs import evaluate as evaluation
+    from crosshead.runs.folder import RunFolder
+
+    folder = RunFolder(run)
+    with quiet():
+        result = evaluation.evaluate(
+            folder,
+            data_dir=data_dir,
+            best=best,
+            accelerator=accelerator,
+            batch_size=batch_size,
+            workers=workers,
+        )
+    console = Console()
+    table = Table(title=f"{run}: {result.images:,} test images, weights of the {result.weights} epoch")
+    table.add_column("measure")
+    table.add_column("value", justify="right")
+    table.add_row("top-1 accuracy", f"{result.top1:.2%}")
+    table.add_row("top-5 accuracy", "-" if result.top5 is None else f"{result.top5:.2%}")
+    table.add_row("expected calibration error", f"{result.calibration_error:.4f}")
+    table.add_section()
+    shown = sorted(result.per_class.items(), key=lambda item: -1.0 if item[1] is None else item[1])
+    hidden = len(shown) - 30
+    for name, share in shown if hidden <= 0 else shown[:30]:
+        table.add_row(f"class {name}", "no images" if share is None else f"{share:.2%}")
+    if hidden > 0:
+        table.add_row(f"... {hidden} classes that do better", "")
+    console.print(table)
+    print(f"figures: {folder.evaluation}")
+    print(f"picture: {folder.confusion}")

@@ -1,0 +1,33 @@
+def info() -> None:
+    """Show versions, devices, and which implementations of the attention are ready."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from crosshead.runs.stamp import hardware, versions
+
+    console = Console()
+    table = Table(title="Versions")
+    table.add_column("package")
+    table.add_column("version")
+    for package, found in versions().items():
+        table.add_row(package, found or "not installed")
+    console.print(table)
+
+    machine = hardware()
+    table = Table(title="Machine")
+    table.add_column("what")
+    table.add_column("value")
+    for what in ("system", "processor", "cores", "threads"):
+        table.add_row(what, str(machine[what]))
+    table.add_row("accelerators", "\n".join(machine["accelerators"]) or "none that torch can use")
+    console.print(table)
+
+    table = Table(title="Implementations of the attention")
+    table.add_column("impl")
+    table.add_column("ready")
+    table.add_column("what it is, or what would make it ready")
+    table.add_row("reference", "yes", "the equations, both factors in memory; any device")
+    table.add_row("streamed", "yes", "tiles of tokens, memory linear in their number; any device")
+    table.add_row("fused", "no", "not part of this version: use reference, streamed or auto")
+    table.add_row("auto", "yes", "streamed above a documented size, otherwise reference")
+    console.print(table)

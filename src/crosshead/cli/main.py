@@ -1,0 +1,70 @@
+"""The command line. Nothing here or in the commands' signatures imports torch: help answers at once."""
+
+import errno
+import logging
+import sys
+import traceback
+from collections.abc import Callable
+
+import tyro
+
+from crosshead._version import __version__
+from crosshead.cli.arguments import REGISTRY
+from crosshead.cli.evaluate import evaluate
+from crosshead.cli.info import info
+from crosshead.cli.models import models
+from crosshead.cli.predict import predict
+from crosshead.cli.resume import resume
+from crosshead.cli.train import train
+
+COMMANDS: dict[str, Callable[..., object]] = {
+    "train": train,
+    "evaluate": evaluate,
+    "predict": predict,
+    "resume": resume,
+    "models": models,
+    "info": info,
+}
+DESCRIPTION = """Interactive multi-head self-attention with linear complexity, and the iViT backbone.
+
+Add --debug to any command to see where an error arose; --version tells the version."""
+
+EXPECTED = (ValueError, OSError, ImportError, NotImplementedError)
+
+
+def main() -> None:
+    """Runs one command and exits: 0 well, 1 with one line that says what was wrong, 2 for wrong usage."""
+    arguments = sys.argv[1:]
+    if arguments == ["--version"]:
+        print(f"crosshead {__version__}")
+        return
+    debug = "--debug" in arguments
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    try:
+        tyro.extras.subcommand_cli_from_dict(
+            COMMANDS,
+            prog="crosshead",
+            description=DESCRIPTION,
+            args=[argument for argument in arguments if argument != "--debug"],
+            registry=REGISTRY,
+            config=(tyro.conf.AvoidSubcommands, tyro.conf.OmitArgPrefixes),
+        )
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except EXPECTED as error:
+        if debug:
+            traceback.print_exc()
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        sys.exit(1)
+
+
+def one_line(error: BaseException) -> str:
+    """What went wrong and what to do about it."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        place = f" for {error.filename}" if error.filename else ""
+        return f"the disk is full{place}: free some space, then `crosshead resume` the run; nothing is lost"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""What a training says while it runs."""
+
+import time
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Callback
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from crosshead.runs.folder import RunFolder
+from crosshead.runs.metrics import read_metrics
+from crosshead.runs.model import count_parameters
+from crosshead.runs.recipe import ClassifyRecipe
+
+SECONDS_BETWEEN_UPDATES = 0.5
+
+
+class ShowProgress(Callback):
+    """One bar over the whole training on a terminal, one line for each epoch everywhere.
+
+    Args:
+        run: The run.
+        recipe: Its recipe.
+    """
+
+    def __init__(self, run: RunFolder, recipe: ClassifyRecipe) -> None:
+        self.run, self.recipe = run, recipe
+        self.console = Console(soft_wrap=True)
+        self.bar: Progress | None = None
+        self.started = self.shown = 0.0
+        self.first_step = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Says what is being trained."""
+        if not trainer.is_global_zero:
+            return
+        # Each loader reads the share of its process, a subset of all images.
+        train: Any = trainer.train_dataloader
+        test: Any = trainer.val_dataloaders
+        device = pl_module.device.type + (f" x {trainer.world_size}" if trainer.world_size > 1 else "")
+        self.console.print(
+            f"{self.recipe.model}, {count_parameters(pl_module):,} parameters; "
+            f"{len(train.dataset.dataset):,} training and {len(test.dataset.dataset):,} test images; "
+            f"{device}, {self.recipe.precision}; "
+            f"run folder {self.run.path}",
+            highlight=False,
+        )
+        if trainer.current_epoch:
+            self.console.print(f"continuing after epoch {trainer.current_epoch}", highlight=False)
+        self.started = time.perf_counter()
+        self.first_step = trainer.current_epoch * int(trainer.num_training_batches)
+        if self.console.is_terminal:
+            columns = (TextColumn("{task.description}"), BarColumn(None), TextColumn("{task.fields[status]}"))
+            self.bar = Progress(*columns, console=self.console, expand=True, transient=True)
+            self.bar.add_task("", total=self._steps(trainer), completed=self.first_step, status="")
+            self.bar.start()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Moves the bar, not more often than can be read."""
+        now = time.perf_counter()
+        if self.bar is None or now - self.shown < SECONDS_BETWEEN_UPDATES:
+            return
+        self.shown = now
+        done = trainer.current_epoch * int(trainer.num_training_batches) + batch_idx + 1
+        speed = (done - self.first_step) * self.recipe.batch_size * trainer.world_size / (now - self.started)
+        self.bar.update(
+            self.bar.task_ids[0],
+            completed=done,
+            description=f"epoch {trainer.current_epoch + 1}/{self.recipe.epochs}",
+            status=f"loss {float(outputs['loss']):.3f}  accuracy {float(outputs['accuracy']):.1%}  "
+            f"{speed:,.0f} images/s  {self._left(trainer, done)} left",
+        )
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Prints the line of the epoch."""
+        if not trainer.is_global_zero:
+            return
+        row = read_metrics(self.run)[-1]
+        done = (trainer.current_epoch + 1) * int(trainer.num_training_batches)
+        width = len(str(self.recipe.epochs))
+        self.console.print(
+            f"epoch {int(row['epoch']):{width}}/{self.recipe.epochs}"
+            f"  training loss {float(row['train_loss']):.3f} accuracy {float(row['train_accuracy']):6.2%}"
+            f"  test loss {float(row['test_loss']):.3f} accuracy {float(row['test_accuracy']):6.2%}"
+            f"  {float(row['images_per_second']):,.0f} images/s  {self._left(trainer, done)} left",
+            highlight=False,
+        )
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Takes the bar away."""
+        self._close()
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Takes the bar away."""
+        self._close()
+
+    def _close(self) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+
+    def _steps(self, trainer: pl.Trainer) -> int:
+        return self.recipe.epochs * int(trainer.num_training_batches)
+
+    def _left(self, trainer: pl.Trainer, done: int) -> str:
+        elapsed = time.perf_counter() - self.started
+        seconds = elapsed / max(done - self.first_step, 1) * (self._steps(trainer) - done)
+        return clock(seconds)
+
+
+def clock(seconds: float) -> str:
+    """Hours, minutes and seconds.
+
+    Example:
+        >>> clock(3725)
+        '1:02:05'
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"

@@ -1,0 +1,36 @@
+from pathlib import Path
+
+from crosshead.cli.arguments import RunArgument
+
+
+def resume(run: RunArgument, *, data_dir: Path | None = None, workers: int | None = None) -> None:
+    """Continue an interrupted training from its last finished epoch.
+
+    It ends with the weights that it would have had without the interruption.
+
+    Args:
+        run: The run folder.
+        data_dir: Where the data are now, if elsewhere than before.
+        workers: Loader processes, if other than before; the result does not depend on it.
+    """
+    import dataclasses
+
+    from crosshead.cli.training import show_training
+    from crosshead.runs import engine
+    from crosshead.runs.folder import RunFolder
+    from crosshead.runs.record import read_record
+
+    folder = RunFolder(run)
+    record = read_record(folder)
+    recipe = dataclasses.replace(
+        record.recipe,
+        data_dir=data_dir or record.recipe.data_dir,
+        workers=record.recipe.workers if workers is None else workers,
+    )
+    show_training(
+        folder,
+        recipe,
+        lambda callbacks: engine.resume(
+            folder, dataclasses.replace(record, recipe=recipe), callbacks=callbacks
+        ),
+    )

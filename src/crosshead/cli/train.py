@@ -1,0 +1,65 @@
+import dataclasses
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from crosshead.recipes import RECIPES, ClassifyRecipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRequest:
+    """What to train, where to, and from which weights."""
+
+    name: tyro.conf.Suppress[str]
+    recipe: ClassifyRecipe
+    out: Path | None = None
+    """New run folder; by default the next free runs/RECIPE-NUMBER."""
+    start: Annotated[Path | None, tyro.conf.arg(name="from")] = None
+    """Start from the weights of another run, of its model folder, or of a safetensors file."""
+
+
+def train(
+    request: tyro.extras.subcommand_type_from_defaults(  # pyright: ignore[reportInvalidTypeForm]
+        {name: TrainRequest(name=name, recipe=recipe()) for name, recipe in RECIPES.items()},
+        {name: inspect.getdoc(recipe) or "" for name, recipe in RECIPES.items()},
+        prefix_names=False,
+    ),
+) -> None:
+    """Train an image classifier by a recipe."""
+    from crosshead.cli.console import say
+    from crosshead.cli.training import show_training
+    from crosshead.runs import engine
+    from crosshead.runs.folder import RunFolder, next_run
+
+    recipe = with_default_arguments(request.name, request.recipe)
+    run = RunFolder(request.out) if request.out else next_run(Path("runs"), request.name)
+    show_training(
+        run,
+        recipe,
+        lambda callbacks: engine.train(
+            request.name,
+            recipe,
+            run,
+            start=request.start,
+            callbacks=callbacks,
+            report=lambda report: say(*report.lines()),
+        ),
+    )
+
+
+def with_default_arguments(name: str, recipe: ClassifyRecipe) -> ClassifyRecipe:
+    """Adds the arguments of the recipe's own model, unless another model was chosen.
+
+    Example:
+        >>> with_default_arguments("digits", dataclasses.replace(RECIPES["digits"](), model="vit")).model_args
+        {}
+    """
+    default = RECIPES[name]()
+    if recipe.model == default.model:
+        return dataclasses.replace(recipe, model_args={**default.model_args, **recipe.model_args})
+    if recipe.model_args == default.model_args:
+        return dataclasses.replace(recipe, model_args={})
+    return recipe

@@ -1,0 +1,47 @@
+"""A training seen from the terminal: progress, what an interruption leaves, what came out."""
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from crosshead.cli.console import quiet, say
+from crosshead.cli.progress import ShowProgress, clock
+from crosshead.runs.folder import RunFolder
+from crosshead.runs.metrics import read_metrics
+from crosshead.runs.recipe import ClassifyRecipe
+
+
+def show_training(
+    run: RunFolder, recipe: ClassifyRecipe, fit: Callable[[Sequence[Callback]], object]
+) -> None:
+    """Trains with progress on the terminal, and says afterwards what to look at and what to do next.
+
+    Args:
+        run: The run.
+        recipe: Its recipe.
+        fit: The training, given further callbacks.
+    """
+    started = time.perf_counter()
+    try:
+        with quiet():
+            fit([ShowProgress(run, recipe)])
+    except (KeyboardInterrupt, SystemExit) as stop:
+        if run.recipe.exists():
+            say(f"interrupted; go on after the last finished epoch: crosshead resume {run.path}")
+        sys.exit(130 if isinstance(stop, KeyboardInterrupt) else stop.code)
+    if rank_zero_only.rank != 0:
+        return
+    rows = read_metrics(run)
+    best = max(rows, key=lambda row: float(row["test_accuracy"]))
+    say(
+        f"test accuracy {float(rows[-1]['test_accuracy']):.2%} after epoch {rows[-1]['epoch']}, "
+        f"best {float(best['test_accuracy']):.2%} after epoch {best['epoch']}; "
+        f"{clock(time.perf_counter() - started)} in all",
+        f"model: {run.model} ({'moving average of the ' if recipe.ema else ''}weights of the last epoch)",
+        f"curves: {run.curves}",
+        f"next: crosshead evaluate {run.path}",
+        f"      crosshead predict {run.path} IMAGE",
+    )

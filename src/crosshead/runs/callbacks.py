@@ -1,0 +1,101 @@
+"""What happens beside a training: seeding, watching the loss, keeping the model."""
+
+import math
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from crosshead.runs.folder import RunError, RunFolder
+from crosshead.runs.model import save_model
+from crosshead.runs.recipe import ClassifyRecipe
+from crosshead.runs.record import ImageFacts
+from crosshead.tasks.classify import Classifier
+from crosshead.tasks.seeding import seed_everything
+
+
+class SeedEpochs(Callback):
+    """Seeds every generator from (seed, epoch, rank) at the start of each epoch."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Seeds."""
+        seed_everything(self.seed, trainer.current_epoch, trainer.global_rank)
+
+
+class NonFiniteLoss(RunError):
+    """The loss is no number any more."""
+
+
+class WatchLoss(Callback):
+    """Stops at the first loss that is not finite, before it reaches a checkpoint.
+
+    On the CPU every step is looked at. Elsewhere looking would make the host wait for the device, so the
+    losses are looked at together, every 20 steps and at the end of the epoch.
+    """
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
+        self.pending: list[tuple[int, float, Tensor]] = []
+        self.coming_step, self.coming_rate = 0, 0.0
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Remembers the step and its learning rate, which the scheduler is about to change."""
+        self.coming_step = trainer.global_step + 1
+        self.coming_rate = trainer.optimizers[0].param_groups[0]["lr"]
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Looks, where looking is due."""
+        self.pending.append((self.coming_step, self.coming_rate, outputs["loss"].detach()))
+        if pl_module.device.type == "cpu" or len(self.pending) == 20:
+            self.look(trainer)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Looks at the rest of the epoch."""
+        self.look(trainer)
+
+    def look(self, trainer: pl.Trainer) -> None:
+        """Looks at the losses since the last time.
+
+        Raises:
+            NonFiniteLoss: If one is infinite or no number.
+        """
+        if not self.pending:
+            return
+        pending, self.pending = self.pending, []
+        losses = torch.stack([loss for _, _, loss in pending]).tolist()
+        for (step, rate, _), loss in zip(pending, losses, strict=True):
+            if not math.isfinite(loss):
+                raise NonFiniteLoss(
+                    f"the loss became {loss} at step {step} (epoch {trainer.current_epoch + 1}), learning "
+                    f"rate {rate:.3g}: train again with a lower --lr, more --warmup-epochs or --clip-grad 1; "
+                    f"{self.run.path} keeps what the epochs before it gave"
+                )
+
+
+class KeepModel(Callback):
+    """Writes `model/` after each epoch, so that a run can be used whenever it is stopped.
+
+    It has to come before the callback that averages weights: while the test set is evaluated the module holds
+    the averaged ones, and those are what is kept.
+    """
+
+    def __init__(self, run: RunFolder, recipe: ClassifyRecipe, images: ImageFacts) -> None:
+        self.run, self.recipe, self.images = run, recipe, images
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Saves the weights that have just been tested."""
+        assert isinstance(pl_module, Classifier)
+        state = trainer.strategy.lightning_module_state_dict()
+        if trainer.is_global_zero:
+            weights = {name.removeprefix("model."): value for name, value in state.items()}
+            note = {"epoch": trainer.current_epoch + 1, "averaged": self.recipe.ema > 0}
+            save_model(self.run, self.recipe, self.images, pl_module.model, weights, note=note)

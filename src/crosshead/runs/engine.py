@@ -1,0 +1,271 @@
+"""A Lightning Trainer from a recipe: training, and continuing what was interrupted."""
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import lightning.pytorch as pl
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from timm.optim import list_optimizers
+from torch import nn
+
+from crosshead.data.splits import ImageSplits
+from crosshead.runs.callbacks import KeepModel, SeedEpochs, WatchLoss
+from crosshead.runs.checkpoints import AtomicCheckpointIO, Checkpoints, read_checkpoint, require_same_tensors
+from crosshead.runs.curves import draw_curves
+from crosshead.runs.folder import RunError, RunFolder
+from crosshead.runs.load import StartReport, start_from
+from crosshead.runs.metrics import KeepMetrics, read_metrics
+from crosshead.runs.model import build_model
+from crosshead.runs.recipe import ClassifyRecipe
+from crosshead.runs.record import ImageFacts, RunRecord
+from crosshead.runs.sources import load_splits
+from crosshead.runs.stamp import stamp
+from crosshead.tasks.augment import eval_transform, train_transform
+from crosshead.tasks.classify import Classifier
+from crosshead.tasks.loading import ImageLoaders
+from crosshead.tasks.seeding import seed_everything
+
+
+def train(
+    name: str,
+    recipe: ClassifyRecipe,
+    run: RunFolder,
+    *,
+    start: Path | None = None,
+    callbacks: Sequence[Callback] = (),
+    report: Callable[[StartReport], object] = lambda _: None,
+) -> nn.Module:
+    """Trains into a new run folder.
+
+    Args:
+        name: Name of the recipe.
+        recipe: Every choice.
+        run: Where to; the folder is made once data and model are known to be good.
+        start: Another run's folder, model folder or safetensors file to start from.
+        callbacks: Further Lightning callbacks, such as one that shows progress.
+        report: Told what became of the weights of `start`.
+
+    Returns:
+        The trained model, averaged where the recipe says so.
+
+    Raises:
+        ValueError: If the recipe contradicts itself.
+        RunError: If the folder is in use, the model or the trainer cannot be made, or the loss is not finite.
+        DataError: If the data are not as they should be.
+    """
+    recipe.check()
+    if recipe.data_dir is not None:
+        recipe = dataclasses.replace(recipe, data_dir=recipe.data_dir.expanduser().resolve())
+    if rank_zero_only.rank == 0:
+        run.require_free()
+    splits = load_splits(recipe)
+    images = image_facts(recipe, splits)
+    module = _module(recipe, images)
+    if start is not None:
+        report(start_from(module.model, start))
+    loaders = _loaders(recipe, images, splits)
+    trainer = _training(recipe, run, images, loaders, callbacks)
+    if rank_zero_only.rank == 0:
+        source = None if start is None else str(start.resolve())
+        RunRecord(name=name, recipe=recipe, images=images, start=source, stamp=stamp()).write(run)
+    return _fit(trainer, run, module, loaders, checkpoint=None)
+
+
+def resume(run: RunFolder, record: RunRecord, *, callbacks: Sequence[Callback] = ()) -> nn.Module:
+    """Continues a run from its last finished epoch, to the weights it would have had uninterrupted.
+
+    Args:
+        run: The run.
+        record: Its record, in which the place of the data and the number of workers may have changed.
+        callbacks: Further Lightning callbacks.
+
+    Returns:
+        The trained model.
+
+    Raises:
+        RunError: If the data have changed, or the checkpoint is damaged or of another architecture.
+        DataError: If the data are not as they should be.
+    """
+    splits = load_splits(record.recipe)
+    images = image_facts(record.recipe, splits)
+    if images != record.images:
+        raise RunError(
+            f"the data are not those that {run.path} was trained on (classes, size or statistics differ): "
+            "point --data-dir to those"
+        )
+    if run.last.exists():
+        module = _module(dataclasses.replace(record.recipe, pretrained=False), images)
+        state = read_checkpoint(run.last)["state_dict"]
+        require_same_tensors(state, module.state_dict(), path=run.last, model=record.recipe.model)
+        checkpoint = run.last
+    else:
+        module = _module(record.recipe, images)
+        if record.start is not None:
+            start_from(module.model, Path(record.start))
+        checkpoint = None
+    loaders = _loaders(record.recipe, images, splits)
+    trainer = _training(record.recipe, run, images, loaders, callbacks)
+    return _fit(trainer, run, module, loaders, checkpoint=checkpoint)
+
+
+def image_facts(recipe: ClassifyRecipe, splits: ImageSplits) -> ImageFacts:
+    """What the model has to know about the images, with the recipe's size where it names one."""
+    return ImageFacts(
+        classes=tuple(splits.classes),
+        in_chans=splits.in_chans,
+        image_size=recipe.image_size or splits.image_size,
+        mean=tuple(splits.mean),
+        std=tuple(splits.std),
+    )
+
+
+def make_trainer(recipe: ClassifyRecipe, **options: object) -> pl.Trainer:
+    """Lightning's Trainer on the devices that a recipe names.
+
+    Raises:
+        RunError: If this machine has no such devices, or the values do not go together.
+    """
+    if recipe.threads is not None:
+        torch.set_num_threads(recipe.threads)
+    try:
+        return pl.Trainer(
+            accelerator=recipe.accelerator,
+            devices=recipe.devices,
+            num_nodes=recipe.nodes,
+            strategy=recipe.strategy,
+            precision=recipe.precision,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            **options,  # pyright: ignore[reportArgumentType]
+        )
+    except (MisconfigurationException, ValueError, RuntimeError, ImportError) as error:
+        raise RunError(
+            f"accelerator={recipe.accelerator} devices={recipe.devices} nodes={recipe.nodes} "
+            f"strategy={recipe.strategy} precision={recipe.precision} cannot be used: "
+            + " ".join(str(error).split())
+        ) from error
+
+
+def _module(recipe: ClassifyRecipe, images: ImageFacts) -> Classifier:
+    if recipe.optimizer.lower().removeprefix("lookahead_") not in list_optimizers():
+        similar = difflib.get_close_matches(recipe.optimizer, list_optimizers(), n=3)  # pyright: ignore[reportArgumentType]
+        raise RunError(
+            f"optimizer {recipe.optimizer} is unknown: did you mean {' or '.join(similar) or 'adamw'}?"
+        )
+    seed_everything(recipe.seed)
+    model = build_model(recipe, images)
+    module = Classifier(
+        model,
+        num_classes=len(images.classes),
+        optimizer=recipe.optimizer,
+        learning_rate=recipe.lr,
+        weight_decay=recipe.weight_decay,
+        warmup_epochs=min(recipe.warmup_epochs, recipe.epochs // 2),
+        min_learning_rate=recipe.min_lr,
+        smoothing=recipe.smoothing,
+        binary_loss=recipe.binary_loss,
+        mixup=recipe.mixup,
+        cutmix=recipe.cutmix,
+        channels_last=recipe.channels_last,
+    )
+    if recipe.compile:
+        module.model.compile()
+    return module
+
+
+def _loaders(recipe: ClassifyRecipe, images: ImageFacts, splits: ImageSplits) -> ImageLoaders:
+    needed = recipe.batch_size * recipe.devices * recipe.nodes
+    # The type of map-style data sets does not promise a length.
+    available = len(splits.train)  # pyright: ignore[reportArgumentType]
+    if available < needed:
+        raise RunError(f"{available} training images do not fill a step of {needed}: lower --batch-size")
+    return ImageLoaders(
+        train=splits.train,
+        test=splits.test,
+        train_transform=train_transform(
+            image_size=images.image_size,
+            mean=images.mean,
+            std=images.std,
+            crop=recipe.crop,
+            crop_scale=recipe.crop_scale,
+            crop_padding=recipe.crop_padding,
+            flip=recipe.flip,
+            rotation=recipe.rotation,
+            color_jitter=recipe.color_jitter,
+            rand_augment=recipe.rand_augment,
+            erasing=recipe.erasing,
+        ),
+        test_transform=eval_transform(
+            image_size=images.image_size, mean=images.mean, std=images.std, crop_share=recipe.crop_share
+        ),
+        batch_size=recipe.batch_size,
+        workers=recipe.workers,
+        seed=recipe.seed,
+    )
+
+
+def _training(
+    recipe: ClassifyRecipe,
+    run: RunFolder,
+    images: ImageFacts,
+    loaders: ImageLoaders,
+    callbacks: Sequence[Callback],
+) -> pl.Trainer:
+    averaging = [EMAWeightAveraging(decay=recipe.ema)] if recipe.ema else []
+    return make_trainer(
+        recipe,
+        max_epochs=recipe.epochs,
+        accumulate_grad_batches=recipe.accumulate,
+        gradient_clip_val=recipe.clip_grad,
+        reload_dataloaders_every_n_epochs=1,
+        log_every_n_steps=min(20, loaders.steps_per_epoch(recipe.devices * recipe.nodes)),
+        default_root_dir=run.path,
+        logger=_loggers(recipe, run),
+        plugins=[AtomicCheckpointIO()],
+        callbacks=[
+            SeedEpochs(recipe.seed),
+            WatchLoss(run),
+            # Before averaging, which takes the averaged weights out again when the test set is done.
+            KeepModel(run, recipe, images),
+            *averaging,
+            KeepMetrics(run, batch_size=recipe.batch_size),
+            *callbacks,
+            Checkpoints(run),
+        ],
+    )
+
+
+def _fit(
+    trainer: pl.Trainer, run: RunFolder, module: Classifier, loaders: ImageLoaders, *, checkpoint: Path | None
+) -> nn.Module:
+    try:
+        trainer.fit(module, datamodule=loaders, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit:
+        # Lightning ends the process when it is stopped; what to say before is the command's affair.
+        if trainer.received_sigterm:
+            raise SystemExit(143) from None
+        raise KeyboardInterrupt from None
+    finally:
+        if trainer.is_global_zero:
+            draw_curves(run, read_metrics(run))
+    return module.model
+
+
+def _loggers(recipe: ClassifyRecipe, run: RunFolder) -> list[Logger]:
+    loggers: list[Logger] = [TensorBoardLogger(run.path, name="", version="tensorboard")]
+    if recipe.logger == "wandb":
+        try:
+            loggers.append(WandbLogger(name=run.path.name, project="crosshead", save_dir=run.path))
+        except ModuleNotFoundError:
+            raise RunError(
+                "logger=wandb needs Weights & Biases: pip install wandb, or leave --logger out"
+            ) from None
+    return loggers

@@ -1,0 +1,132 @@
+"""The run folder: where everything lies, and writes that are either complete or did not happen."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+class RunError(ValueError):
+    """Something about a run that its user can mend; the message is one line and says how."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The layout of a run. Nothing is read or created by making one.
+
+    Example:
+        >>> RunFolder(Path("runs/digits-1")).weights.as_posix()
+        'runs/digits-1/model/model.safetensors'
+    """
+
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        """Every choice, the classes, the normalisation, versions and hardware."""
+        return self.path / "recipe.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One row for each finished epoch."""
+        return self.path / "metrics.csv"
+
+    @property
+    def curves(self) -> Path:
+        """Loss, accuracy and learning rate, drawn."""
+        return self.path / "curves.png"
+
+    @property
+    def last(self) -> Path:
+        """Everything that resuming needs, as of the last finished epoch."""
+        return self.path / "checkpoints" / "last.ckpt"
+
+    @property
+    def best(self) -> Path:
+        """The same, as of the epoch with the best test accuracy."""
+        return self.path / "checkpoints" / "best.ckpt"
+
+    @property
+    def model(self) -> Path:
+        """What `timm.create_model("local-dir:...")` reads: the weights of the last finished epoch."""
+        return self.path / "model"
+
+    @property
+    def weights(self) -> Path:
+        """The weights in `model`."""
+        return self.model / "model.safetensors"
+
+    @property
+    def config(self) -> Path:
+        """The architecture in `model`."""
+        return self.model / "config.json"
+
+    @property
+    def evaluation(self) -> Path:
+        """The figures of the last evaluation."""
+        return self.path / "evaluation.json"
+
+    @property
+    def confusion(self) -> Path:
+        """The confusion matrix of the last evaluation, drawn."""
+        return self.path / "confusion.png"
+
+    def require_free(self) -> None:
+        """Makes sure that a new run may be put here.
+
+        Raises:
+            RunError: If there is something already.
+        """
+        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise RunError(
+                f"{self.path} exists already: continue it by `crosshead resume {self.path}`, "
+                "or name another folder with --out"
+            )
+
+
+def next_run(parent: Path, name: str) -> RunFolder:
+    """The first of `parent/name-1`, `parent/name-2`, ... that is free."""
+    number = 1
+    while (parent / f"{name}-{number}").exists():
+        number += 1
+    return RunFolder(parent / f"{name}-{number}")
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes a neighbouring file, then puts it in the place of `path` in one step.
+
+    Killed at any moment, `path` holds the old content or the new, never a part.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes indented JSON atomically."""
+    write_atomically(path, (json.dumps(content, indent=2, default=str) + "\n").encode())
+
+
+def read_json(path: Path, *, remedy: str) -> dict[str, Any]:
+    """Reads a JSON object.
+
+    Raises:
+        RunError: If there is none, or it is damaged; `remedy` ends the message.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError(f"{path} does not exist: {remedy}") from None
+    except (NotADirectoryError, ValueError) as error:
+        raise RunError(f"{path} cannot be read ({error}): {remedy}") from None
+    if not isinstance(content, dict):
+        raise RunError(f"{path} holds no JSON object: {remedy}")
+    return content

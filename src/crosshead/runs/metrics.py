@@ -1,0 +1,96 @@
+"""metrics.csv: one row for each finished epoch, whole at every moment and continued when a run is."""
+
+import csv
+import io
+import time
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Callback
+
+from crosshead.runs.curves import draw_curves
+from crosshead.runs.folder import RunError, RunFolder, write_atomically
+
+COLUMNS = (
+    "epoch",
+    "step",
+    "learning_rate",
+    "train_loss",
+    "train_accuracy",
+    "test_loss",
+    "test_accuracy",
+    "images_per_second",
+    "seconds",
+)
+
+
+class KeepMetrics(Callback):
+    """Writes metrics.csv after each epoch, and curves.png now and then.
+
+    A resumed run keeps the rows of the epochs that its checkpoint has seen, and writes the later ones again.
+
+    Args:
+        run: The run.
+        batch_size: Images in each batch of each process.
+        seconds_between_pictures: How long a picture is good enough.
+    """
+
+    def __init__(self, run: RunFolder, *, batch_size: int, seconds_between_pictures: float = 60.0) -> None:
+        self.run = run
+        self.batch_size = batch_size
+        self.seconds_between_pictures = seconds_between_pictures
+        self.rows: list[dict[str, str]] = []
+        self.epoch_started = self.trained = self.drawn = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Takes up the rows of the epochs that are done."""
+        self.rows = [row for row in read_metrics(self.run) if int(row["epoch"]) <= trainer.current_epoch]
+        self.drawn = time.perf_counter()
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Starts the clock."""
+        self.epoch_started = time.perf_counter()
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """The training part of the epoch is over."""
+        self.trained = time.perf_counter() - self.epoch_started
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Adds the row of this epoch."""
+        metrics = trainer.callback_metrics
+        images = trainer.num_training_batches * self.batch_size * trainer.world_size
+        row = {
+            "epoch": trainer.current_epoch + 1,
+            "step": trainer.global_step,
+            "learning_rate": f"{trainer.optimizers[0].param_groups[0]['lr']:.6g}",
+            **{name: f"{float(metrics[name]):.6g}" for name in COLUMNS[3:7]},
+            "images_per_second": f"{images / self.trained:.1f}",
+            "seconds": f"{time.perf_counter() - self.epoch_started:.2f}",
+        }
+        self.rows.append({name: str(value) for name, value in row.items()})
+        if not trainer.is_global_zero:
+            return
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows([row[name] for name in COLUMNS] for row in self.rows)
+        write_atomically(self.run.metrics, text.getvalue().encode())
+        if time.perf_counter() - self.drawn > self.seconds_between_pictures:
+            draw_curves(self.run, self.rows)
+            self.drawn = time.perf_counter()
+
+
+def read_metrics(run: RunFolder) -> list[dict[str, str]]:
+    """The rows of metrics.csv; none if there is no such file yet.
+
+    Raises:
+        RunError: If the file has other columns.
+    """
+    if not run.metrics.exists():
+        return []
+    with run.metrics.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        if tuple(reader.fieldnames or ()) != COLUMNS:
+            raise RunError(
+                f"{run.metrics} has not the columns {', '.join(COLUMNS)}: restore it or move it away"
+            )
+        return list(reader)

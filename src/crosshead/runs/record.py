@@ -1,0 +1,81 @@
+"""recipe.json: what a run was asked to do, on what data, by which versions, on which machine."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from crosshead.runs.folder import RunError, RunFolder, read_json, write_json
+from crosshead.runs.recipe import ClassifyRecipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFacts:
+    """What a model has to know about the images it is trained on."""
+
+    classes: tuple[str, ...]
+    in_chans: int
+    image_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """The content of recipe.json.
+
+    Attributes:
+        name: Name of the recipe.
+        recipe: Every choice.
+        images: Classes, size, normalisation.
+        start: Where the first weights came from, if from another run.
+        stamp: Versions and hardware.
+    """
+
+    name: str
+    recipe: ClassifyRecipe
+    images: ImageFacts
+    start: str | None
+    stamp: dict[str, Any]
+
+    def write(self, run: RunFolder) -> None:
+        """Writes recipe.json atomically."""
+        write_json(run.recipe, dataclasses.asdict(self))
+
+
+def read_record(run: RunFolder) -> RunRecord:
+    """Reads recipe.json.
+
+    Raises:
+        RunError: If there is no run, or its recipe is damaged or from another version.
+    """
+    if not run.path.is_dir():
+        raise RunError(f"{run.path} is no folder: name a run folder, such as runs/digits-1")
+    content = read_json(run.recipe, remedy="name the folder of a run that `crosshead train` made")
+    try:
+        recipe = dict(content["recipe"])
+        if recipe["data_dir"] is not None:
+            recipe["data_dir"] = Path(recipe["data_dir"])
+        return RunRecord(
+            name=content["name"],
+            recipe=ClassifyRecipe(**{name: as_tuples(value) for name, value in recipe.items()}),
+            images=ImageFacts(**{name: as_tuples(value) for name, value in content["images"].items()}),
+            start=content["start"],
+            stamp=content["stamp"],
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RunError(f"{run.recipe} is no recipe of this version of Crosshead: {error}") from None
+
+
+def as_tuples(value: Any) -> Any:
+    """The value with tuples for lists, which JSON and a command line cannot tell apart.
+
+    Example:
+        >>> as_tuples({"depths": [1, [2, 3]]})
+        {'depths': (1, (2, 3))}
+    """
+    if isinstance(value, list | tuple):
+        return tuple(as_tuples(item) for item in value)
+    if isinstance(value, dict):
+        return {name: as_tuples(item) for name, item in value.items()}
+    return value

@@ -1,0 +1,118 @@
+import json
+import shutil
+
+import pytest
+
+from crosshead.recipes import RECIPES
+from crosshead.runs.record import as_tuples
+
+
+def test_a_training_tells_its_course_and_what_to_do_next(crosshead, tiny_flags, tmp_path):
+    answer = crosshead("train", "digits", *tiny_flags, "--seed", "3")
+    assert answer.code == 0
+    assert answer.err == ""
+    lines = answer.out.splitlines()
+    assert "1,438 training and 359 test images" in lines[0]
+    assert lines[1].startswith("epoch 1/2  training loss")
+    assert all(word in lines[2] for word in ("epoch 2/2", "accuracy", "images/s", "0:00:00 left"))
+    assert "curves: runs/digits-1/curves.png" in lines
+    assert "next: crosshead evaluate runs/digits-1" in lines
+    assert (tmp_path / "runs" / "digits-1" / "curves.png").stat().st_size > 10_000
+    recipe = json.loads((tmp_path / "runs" / "digits-1" / "recipe.json").read_text())["recipe"]
+    assert recipe["seed"] == 3
+    assert as_tuples(recipe["model_args"]) == RECIPES["digits"]().model_args | {
+        "depths": (1, 1, 1, 1),
+        "dims": (8, 16, 16, 16),
+        "head_dim": 8,
+    }
+
+
+def test_a_run_folder_in_use_is_refused(crosshead, tiny_flags, trained):
+    before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
+    answer = crosshead("train", "digits", *tiny_flags, "--out", trained)
+    assert answer.code == 1
+    assert f"{trained} exists already: continue it by `crosshead resume {trained}`" in answer.err
+    assert {path: path.stat().st_mtime_ns for path in trained.rglob("*")} == before
+
+
+def test_a_training_from_another_run_says_what_it_took(crosshead, tiny_flags, trained):
+    answer = crosshead("train", "digits", *tiny_flags, "--epochs", "1", "--lr", "0", "--from", trained)
+    assert answer.code == 0
+    assert f"started from {trained}: " in answer.out
+    assert "tensors matched" in answer.out
+
+
+def test_a_vit_is_trained_swapped_and_trained_on(crosshead, tmp_path, digit):
+    vit = [
+        *("--model", "vit_tiny_patch16_224"),
+        *("--model-args", "patch_size=2", "embed_dim=16", "depth=1", "num_heads=2"),
+        *("--epochs", "1", "--batch-size", "256", "--threads", "1", "--accelerator", "cpu"),
+    ]
+    assert crosshead("train", "digits", *vit, "--out", "vit").code == 0
+    answer = crosshead(
+        "train", "digits", *vit, "--swap-landmarks", "2", "2", "--from", "vit", "--out", "swapped"
+    )
+    assert answer.code == 0
+    assert "missing there, initialised afresh: blocks.0.attn" in answer.out
+    for command in (("evaluate", "swapped"), ("resume", "swapped"), ("predict", "swapped", digit)):
+        answer = crosshead(*command)
+        assert answer.code == 0
+        assert answer.err == ""
+
+
+def test_a_loss_that_is_no_number_ends_the_training_with_one_line(crosshead, tiny_flags):
+    answer = crosshead("train", "digits", *tiny_flags, "--lr", "1e30", "--warmup-epochs", "0")
+    assert answer.code == 1
+    assert answer.err.startswith("error: the loss became nan at step")
+    assert answer.err.count("\n") == 1
+
+
+def test_an_interrupted_training_says_how_to_go_on(crosshead, tiny_flags, monkeypatch):
+    from crosshead.runs.callbacks import WatchLoss
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(WatchLoss, "look", interrupt)
+    answer = crosshead("train", "digits", *tiny_flags)
+    assert answer.code == 130
+    assert answer.out.splitlines()[-1].endswith("crosshead resume runs/digits-1")
+
+
+def test_a_finished_run_may_be_resumed(crosshead, trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "copy")
+    answer = crosshead("resume", "copy")
+    assert answer.code == 0
+    assert "after epoch 2" in answer.out
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense"])
+def test_a_damaged_checkpoint_is_refused(crosshead, trained, tmp_path, content):
+    shutil.copytree(trained, tmp_path / "copy")
+    (tmp_path / "copy" / "checkpoints" / "last.ckpt").write_bytes(content)
+    answer = crosshead("resume", "copy")
+    assert answer.code == 1
+    assert answer.err.startswith("error: copy/checkpoints/last.ckpt is ")
+    assert answer.err.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_two_processes_train_together(tmp_path):
+    import subprocess
+    import sys
+
+    flags = ["--epochs", "1", "--devices", "2", "--accelerator", "cpu", "--threads", "1"]
+    finished = subprocess.run(
+        [sys.executable, "-m", "crosshead.cli.main", "train", "digits", *flags],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert "cpu x 2" in finished.stdout
+    assert finished.stdout.count("test accuracy") == 1
+    rows = (tmp_path / "runs" / "digits-1" / "metrics.csv").read_text().splitlines()
+    # 1,438 images shared by two processes fill 11 steps of 64 images each.
+    assert rows[1].startswith("1,11,")
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["digits-1"]

@@ -1,0 +1,72 @@
+import pytest
+
+from crosshead.runs.folder import RunError, RunFolder, next_run, read_json, write_atomically, write_json
+
+
+def test_a_write_that_fails_leaves_the_old_content_and_nothing_else(tmp_path):
+    path = tmp_path / "last.ckpt"
+    write_atomically(path, b"old")
+    with pytest.raises(TypeError):
+        write_atomically(path, "not bytes")  # pyright: ignore[reportArgumentType]
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_write_killed_half_way_leaves_the_old_content(tmp_path, monkeypatch):
+    path = tmp_path / "last.ckpt"
+    write_atomically(path, b"old")
+
+    def killed(*_):
+        raise SystemExit
+
+    monkeypatch.setattr("os.fsync", killed)
+    with pytest.raises(SystemExit):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+
+
+def test_a_write_replaces_and_makes_folders(tmp_path):
+    path = tmp_path / "a" / "b" / "file.json"
+    write_json(path, {"x": 1})
+    write_json(path, {"x": 2})
+    assert read_json(path, remedy="") == {"x": 2}
+
+
+def test_a_folder_with_something_in_it_is_refused_with_the_way_out(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    run.require_free()
+    run.path.mkdir()
+    run.require_free()
+    (run.path / "anything").touch()
+    with pytest.raises(RunError, match=r"exists already: continue it by `crosshead resume .*--out"):
+        run.require_free()
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
+    (tmp_path / "run").touch()
+    with pytest.raises(RunError, match="exists already"):
+        RunFolder(tmp_path / "run").require_free()
+
+
+def test_runs_are_numbered(tmp_path):
+    assert next_run(tmp_path, "digits").path.name == "digits-1"
+    (tmp_path / "digits-1").mkdir()
+    (tmp_path / "digits-3").mkdir()
+    assert next_run(tmp_path, "digits").path.name == "digits-2"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "does not exist"),
+        (b"{", "cannot be read"),
+        (b"\xff\xfe", "cannot be read"),
+        (b"[]", "no JSON object"),
+    ],
+)
+def test_json_that_is_no_object_is_refused_with_path_and_remedy(tmp_path, content, message):
+    path = tmp_path / "recipe.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(RunError, match=rf"{path}.*{message}.*do this"):
+        read_json(path, remedy="do this")

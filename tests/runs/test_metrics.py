@@ -1,0 +1,28 @@
+import pytest
+
+from crosshead.runs.folder import RunError, RunFolder
+from crosshead.runs.metrics import COLUMNS, read_metrics
+
+
+def test_a_finished_run_has_one_row_for_each_epoch(trained, tiny):
+    rows = read_metrics(trained)
+    assert [int(row["epoch"]) for row in rows] == [1, 2]
+    assert [int(row["step"]) for row in rows] == [5, 10]
+    assert all(set(row) == set(COLUMNS) for row in rows)
+    for row in rows:
+        assert 0 < float(row["train_loss"]) < 5
+        assert 0 < float(row["test_loss"]) < 5
+        assert 0 <= float(row["test_accuracy"]) <= 1
+        assert float(row["images_per_second"]) > 1
+    assert 0 < float(rows[0]["learning_rate"]) < tiny.lr
+    assert float(rows[1]["learning_rate"]) == 0
+
+
+def test_a_run_without_metrics_has_no_rows(tmp_path):
+    assert read_metrics(RunFolder(tmp_path)) == []
+
+
+def test_metrics_with_other_columns_are_refused(tmp_path):
+    (tmp_path / "metrics.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(RunError, match="has not the columns epoch, step"):
+        read_metrics(RunFolder(tmp_path))
