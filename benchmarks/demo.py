@@ -1,4 +1,4 @@
-"""Crosshead at work in about a minute: trains on digits, evaluates, looks at one image, shows where the pictures are.
+"""Crosshead at work in about a minute: trains on digits, evaluates, predicts one image, shows the pictures.
 
 Run by `make demo`. It prints each command before it runs it, so that they can be typed again.
 """
