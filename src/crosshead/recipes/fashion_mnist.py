@@ -2,7 +2,9 @@ from crosshead.runs.recipe import ClassifyRecipe
 
 
 def fashion_mnist() -> ClassifyRecipe:
-    """A small iViT on Fashion-MNIST, for two CPU cores.
+    """A small iViT of 1.1 million parameters on Fashion-MNIST, for two CPU cores.
+
+    It attends on the 7 x 7 and 4 x 4 grids of its two middle stages.
 
     Expect: not measured. Time: not measured.
 
@@ -11,12 +13,21 @@ def fashion_mnist() -> ClassifyRecipe:
     return ClassifyRecipe(
         data="fashion-mnist",
         model="ivit_nano",
-        model_args={"stem_stride": 1},
-        epochs=20,
-        batch_size=128,
-        lr=2e-3,
+        model_args={
+            "stem_stride": 2,
+            "dims": (32, 64, 128, 192),
+            "depths": (1, 2, 3, 1),
+            "attention_stages": (1, 2),
+            "landmarks": (7, 4, 3, 2),
+            "head_dim": 16,
+            "kernel_size": 3,
+            "mlp_ratio": 3,
+        },
+        epochs=10,
+        batch_size=64,
+        lr=3e-3,
         warmup_epochs=1,
-        crop="padded",
-        crop_padding=2,
+        clip_grad=1.0,
+        crop="center",
         workers=1,
     )
