@@ -155,11 +155,10 @@ def make_trainer(recipe: ClassifyRecipe, **options: object) -> pl.Trainer:
 
 
 def _module(recipe: ClassifyRecipe, images: ImageFacts) -> Classifier:
-    if recipe.optimizer.lower().removeprefix("lookahead_") not in list_optimizers():
-        similar = difflib.get_close_matches(recipe.optimizer, list_optimizers(), n=3)  # pyright: ignore[reportArgumentType]
-        raise RunError(
-            f"optimizer {recipe.optimizer} is unknown: did you mean {' or '.join(similar) or 'adamw'}?"
-        )
+    known = [str(name) for name in list_optimizers()]
+    if recipe.optimizer.lower().removeprefix("lookahead_") not in known:
+        similar = difflib.get_close_matches(recipe.optimizer, known, n=3) or ["adamw"]
+        raise RunError(f"optimizer {recipe.optimizer} is unknown: did you mean {' or '.join(similar)}?")
     seed_everything(recipe.seed)
     model = build_model(recipe, images)
     module = Classifier(
