@@ -51,7 +51,10 @@ def test_a_run_killed_in_the_middle_of_an_epoch_ends_with_the_same_bits(tmp_path
         time.sleep(0.02)
     time.sleep(0.3)
     victim.kill()
-    victim.communicate()
+    # Its loader processes may outlive it by seconds and hold its output open: wait for the run alone.
+    victim.wait(timeout=60)
+    assert victim.stdout is not None
+    victim.stdout.close()
     assert victim.returncode == -signal.SIGKILL
     done = len(rows(killed))
     assert done < 3

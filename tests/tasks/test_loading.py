@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -116,3 +118,9 @@ def test_loaders_for_evaluation_have_no_training_images():
     made = ImageLoaders(train=None, test=Noise(3), train_transform=None, test_transform=FIXED, batch_size=2)
     with pytest.raises(ValueError, match="without a training set"):
         made.train_dataloader()
+
+
+def test_a_worker_whose_run_was_killed_while_it_started_ends():
+    code = "from crosshead.tasks.loading import _leave_orphaned; _leave_orphaned(0, parent=0); print('lives')"
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (finished.returncode, finished.stdout) == (1, "")

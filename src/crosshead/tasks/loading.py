@@ -1,5 +1,8 @@
 """Loaders of image classification whose order and augmentation are functions of (seed, epoch, image)."""
 
+import os
+from functools import partial
+
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
@@ -122,4 +125,11 @@ class ImageLoaders(pl.LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             # Without a generator of its own a loader draws from the global one, which dropout uses.
             generator=torch.Generator(),
+            worker_init_fn=partial(_leave_orphaned, parent=os.getpid()),
         )
+
+
+def _leave_orphaned(_worker: int, *, parent: int) -> None:
+    """Ends a worker whose run was killed while it started; torch's own watch begins only after this."""
+    if os.getppid() != parent:
+        os._exit(1)
