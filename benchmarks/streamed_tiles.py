@@ -90,7 +90,7 @@ def main() -> None:
 def show(rows: list[dict]) -> None:
     table = Table(title="median milliseconds; streamed by elements of a tile")
     for name in ("B, H, N, L, D", "passes", "reference", *map(str, TILES)):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     width = len(TILES) + 1
     for i in range(0, len(rows), width):
         block = rows[i : i + width]

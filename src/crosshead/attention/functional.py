@@ -20,9 +20,9 @@ from crosshead.attention.reference import AttentionFactors
 Implementation = Literal["auto", "reference", "streamed", "fused"]
 IMPLEMENTATIONS: tuple[str, ...] = ("auto", "reference", "streamed", "fused")
 
-# `auto` streams from this many elements of the two factors, B H L (N + M): below it the reference is as
-# quick, above it the factors leave the caches. Measured: docs/decisions.md, "Where auto streams".
-STREAMED_FROM = 2**21
+# `auto` streams from this many elements of the two factors, B H L (N + M). Below, the reference is quicker, above
+# it keeps some 200 MB and more for a backward pass. Measured: docs/decisions.md, "Where auto streams".
+STREAMED_FROM = 2**24
 
 
 def interactive_attention(
