@@ -5,7 +5,7 @@ def digits() -> ClassifyRecipe:
     """A small iViT on scikit-learn's 8 x 8 digits: real images without a download, to see everything work.
 
     Expect: 98.8 % test accuracy as the mean of seeds 0, 1 and 2 (98.6, 98.6, 99.2).
-    Time: 40 seconds on one core of an AMD EPYC server.
+    Time: about a minute on one core of an AMD EPYC server.
 
     Command: crosshead train digits
     """

