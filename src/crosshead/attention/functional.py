@@ -20,8 +20,8 @@ from crosshead.attention.reference import AttentionFactors
 Implementation = Literal["auto", "reference", "streamed", "fused"]
 IMPLEMENTATIONS: tuple[str, ...] = ("auto", "reference", "streamed", "fused")
 
-# `auto` streams from this many elements of the two factors, B H L (N + M). Below, the reference is quicker, above
-# it keeps some 200 MB and more for a backward pass. Measured: docs/decisions.md, "Where auto streams".
+# `auto` streams from this many elements of the two factors, B H L (N + M). Below, the reference is quicker;
+# above, it keeps some 200 MB and more for a backward pass. Measured: docs/decisions.md, "Where auto streams".
 STREAMED_FROM = 2**24
 
 
