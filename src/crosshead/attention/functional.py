@@ -21,7 +21,7 @@ Implementation = Literal["auto", "reference", "streamed", "fused"]
 IMPLEMENTATIONS: tuple[str, ...] = ("auto", "reference", "streamed", "fused")
 
 # `auto` streams from this many elements of the two factors, B H L (N + M). Below, the reference is quicker;
-# above, it keeps some 200 MB and more for a backward pass. Measured: docs/decisions.md, "Where auto streams".
+# above, it takes 160 MiB and more for a backward pass. Measured: docs/decisions.md, "Where auto streams".
 STREAMED_FROM = 2**24
 
 
