@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DATA := ../shared/data
 WORKERS ?= 2
 
-.PHONY: demo test check clean help
+.PHONY: demo test check kernel clean help
 help:
 	@echo "make demo   install, train on the digits data set, evaluate, predict one image (about two minutes after the installation)"
 	@echo "make test   install, then run the tests"
@@ -22,10 +22,14 @@ $(VENV)/.installed-%: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
 	@touch $@
 
-demo: $(VENV)/.installed-train
+# Without a compiler or AVX-512 everything works, only slower, and the command says what is missing.
+kernel:
+	-@$(BIN)/crosshead build
+
+demo: $(VENV)/.installed-train kernel
 	$(BIN)/python benchmarks/demo.py
 
-test: $(VENV)/.installed-dev
+test: $(VENV)/.installed-dev kernel
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
 
 check: $(VENV)/.installed-dev

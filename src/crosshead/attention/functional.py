@@ -5,12 +5,13 @@ Legend: `B` batch, `H` heads, `N` query tokens, `M` key tokens, `L` landmarks, `
 """
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from crosshead.attention import reference, streamed
+from crosshead.attention import fused, reference, streamed
 from crosshead.attention.checks import check_operands, refuse_dense_maps
 from crosshead.attention.masks import zero_outside
 from crosshead.attention.mixing import HeadMixing
@@ -66,8 +67,9 @@ def interactive_attention(
             at masked places of any input, NaN included, changes no output and no gradient.
         scale: the factor s of the logits; `1 / sqrt(D)` by default.
         impl: "reference" (both factors in memory; differentiable twice), "streamed" (tiles of tokens; memory
-            linear in tokens), "fused" (kernels; not in this version), or "auto": streamed from a documented
-            size, else reference. An explicit choice never falls back.
+            linear in tokens), "fused" (kernels for CPUs and GPUs: `crosshead info` tells whether they are
+            ready), or "auto": fused where it is ready, else streamed from a documented size, else reference.
+            An explicit choice never falls back.
         attn_mask: always None: an N x M mask has no meaning for an attention that never forms an N x M map.
         is_causal: always False: a landmark averages tokens from the whole sequence, so the past would see the
             future.
@@ -104,9 +106,7 @@ def interactive_attention(
     key, value = zero_outside(key_mask, key), zero_outside(key_mask, value)
     query_landmarks = zero_outside(landmark_mask, query_landmarks)
     key_landmarks = zero_outside(landmark_mask, key_landmarks)
-    attend = (
-        reference.attention if _choose(impl, query, key, key_landmarks) == "reference" else streamed.attention
-    )
+    attend = _choose(impl, query, key, value, key_landmarks)
     with without_autocast(query):
         output = attend(
             query,
@@ -198,22 +198,28 @@ def check_implementation(impl: str) -> None:
         raise ValueError(f"impl must be one of {', '.join(IMPLEMENTATIONS)}; got {impl!r}")
 
 
-def _choose(impl: str, query: Tensor, key: Tensor, landmarks: Tensor) -> str:
+def _choose(
+    impl: str, query: Tensor, key: Tensor, value: Tensor, landmarks: Tensor
+) -> Callable[..., Tensor]:
     check_implementation(impl)
+    if impl == "reference":
+        return reference.attention
+    if impl == "streamed":
+        return streamed.attention
+    # An export is for other runtimes, which know the equations and not our operators; and a size test would
+    # tie the exported program to one side of the threshold.
+    if impl == "auto" and torch.compiler.is_exporting():
+        return reference.attention
+    reason = fused.refusal(query, value, landmarks)
+    if reason is None:
+        return fused.attention
     if impl == "fused":
         raise NotImplementedError(
-            "impl='fused' is not part of this version of Crosshead: use impl='auto', 'streamed' or "
-            "'reference'"
+            f"impl='fused' cannot run this: {reason}. impl='auto', 'streamed' and 'reference' can"
         )
-    if impl != "auto":
-        return impl
-    # An export is for other runtimes, which know the equations and not our operator; and a size test would
-    # tie the exported program to one side of the threshold.
-    if torch.compiler.is_exporting():
-        return "reference"
     batch, heads, count, _ = landmarks.shape
     elements = batch * heads * count * (query.shape[-2] + key.shape[-2])
-    return "streamed" if elements >= STREAMED_FROM else "reference"
+    return streamed.attention if elements >= STREAMED_FROM else reference.attention
 
 
 def _as_autocast(*operands: Tensor) -> tuple[Tensor, ...]:

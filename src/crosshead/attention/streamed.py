@@ -14,14 +14,13 @@ To torch this is one opaque operator, so tracers never see the loop over tiles a
 nothing.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Any, NoReturn
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import register_flop_formula
 
 from crosshead.attention.mixing import HeadMixing, mix_heads
+from crosshead.attention.operator import empty_gradients, empty_outputs, make_differentiable
 from crosshead.attention.precision import MASKED_LOGIT, accumulation_dtype, key_scale
 
 # Elements of a factor held at a time, B H L T. Measured: docs/decisions.md, "The tile of streamed".
@@ -64,7 +63,7 @@ def _forward(
     scale: float,
     tile: int | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    output, aggregate, normaliser = _empty_outputs(q, v, ql)
+    output, aggregate, normaliser = empty_outputs(q, v, ql)
     for b, key_tiles, query_tiles in _turns(q, k, ql, tile):
         landmarks = _scaled(ql[b], scale)
         for t in key_tiles:
@@ -110,7 +109,7 @@ def _backward(
     normaliser: Tensor,
 ) -> list[Tensor]:
     dtype = normaliser.dtype
-    grads = _empty_gradients(q, k, v, ql, kl, p_query, w_query, p_key, w_key)
+    grads = empty_gradients(q, k, v, ql, kl, p_query, w_query, p_key, w_key)
     grad_q, grad_k, grad_v, grad_ql, grad_kl = grads[:5]
     of_query, of_key = _MixingGradient(p_query, w_query, dtype), _MixingGradient(p_key, w_key, dtype)
     for b, key_tiles, query_tiles in _turns(q, k, ql, tile):
@@ -235,84 +234,4 @@ def _rows(mask: Tensor | None, b: slice) -> Tensor | None:
     return None if mask is None else mask[b, None, :, None]
 
 
-def _empty_outputs(q: Tensor, v: Tensor, ql: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return (
-        v.new_empty(*q.shape[:3], v.shape[3]),
-        v.new_empty(*ql.shape[:3], v.shape[3]),
-        q.new_empty(ql.shape[:3], dtype=accumulation_dtype(q.dtype)),
-    )
-
-
-def _empty_gradients(*operands: Tensor | None) -> list[Tensor]:
-    """One for each operand; no operator may return None, so an absent operand gets an empty one."""
-    like = next(x for x in operands if x is not None)
-    return [like.new_empty(0) if x is None else x.new_empty(x.shape) for x in operands]
-
-
-@_forward.register_fake
-def _(q: Tensor, k: Tensor, v: Tensor, ql: Tensor, *_rest: object) -> tuple[Tensor, Tensor, Tensor]:
-    return _empty_outputs(q, v, ql)
-
-
-@_backward.register_fake
-def _(_grad_output: Tensor, *rest: Tensor) -> list[Tensor]:
-    return _empty_gradients(*rest[:9])
-
-
-def _keep_for_backward(ctx: Any, inputs: tuple, output: tuple) -> None:
-    *tensors, ctx.scale, ctx.tile = inputs
-    ctx.save_for_backward(*tensors, *output[1:])
-    ctx.set_materialize_grads(False)
-
-
-def _gradients(ctx: Any, grad_output: Tensor | None, *_unused: None) -> tuple:
-    if grad_output is None:
-        return (None,) * 13
-    *operands, aggregate, normaliser = ctx.saved_tensors
-    grads = _backward(grad_output, *operands, ctx.scale, ctx.tile, aggregate, normaliser)
-    present = [None if x is None else grad for x, grad in zip(operands, grads, strict=False)]
-    return (*present, None, None, None, None)
-
-
-def _refuse_second_derivative(*_: object) -> NoReturn:
-    raise NotImplementedError(
-        "impl='streamed' cannot be differentiated twice: its backward pass is an operator of its own that "
-        "keeps no factors. Use impl='reference' for second derivatives"
-    )
-
-
-def _refuse_vmap(*_: object) -> NoReturn:
-    raise NotImplementedError(
-        "impl='streamed' cannot run under vmap: its tiles are chosen for the batch that it sees. Put the "
-        "extra axis into the batch, or use impl='reference'"
-    )
-
-
-_forward.register_autograd(_gradients, setup_context=_keep_for_backward)
-_backward.register_autograd(_refuse_second_derivative, setup_context=lambda ctx, inputs, output: None)
-_forward.register_vmap(_refuse_vmap)
-_backward.register_vmap(_refuse_vmap)
-
-
-@register_flop_formula(torch.ops.crosshead.streamed_attention)
-def _needed_flops(
-    q: Sequence[int],
-    k: Sequence[int],
-    v: Sequence[int],
-    ql: Sequence[int],
-    _kl: object,
-    *rest: object,
-    **_: object,
-) -> int:
-    """Floating-point operations that the equations need: two for each multiply-add."""
-    (batch, heads, n, d), m, e, l = q, k[2], v[3], ql[2]  # noqa: E741
-    matrices_of_query, matrices_of_key = (sum(x is not None for x in pair) for pair in (rest[:2], rest[2:4]))
-    products = heads * l * (n + m) * (d + e)
-    mixing = heads * heads * l * (n * matrices_of_query + m * matrices_of_key)
-    return 2 * batch * (products + mixing)
-
-
-@register_flop_formula(torch.ops.crosshead.streamed_attention_backward)
-def _needed_flops_backward(_grad_output: object, *rest: object, **_: object) -> int:
-    """Twice the forward pass, for two operands of each product; recomputation does not count."""
-    return 2 * _needed_flops(*rest)  # type: ignore[arg-type]
+make_differentiable("streamed_attention", impl="streamed")

@@ -28,6 +28,23 @@ def info() -> None:
     table.add_column("what it is, or what would make it ready")
     table.add_row("reference", "yes", "the equations, both factors in memory; any device")
     table.add_row("streamed", "yes", "tiles of tokens, memory linear in their number; any device")
-    table.add_row("fused", "no", "not part of this version: use reference, streamed or auto")
-    table.add_row("auto", "yes", "streamed above a documented size, otherwise reference")
+    for device, kernel in (
+        ("cpu", "C++, float32 and bfloat16"),
+        ("cuda", "Triton, float32 and half precision"),
+    ):
+        missing = _missing(device)
+        table.add_row(f"fused on {device}", "no" if missing else "yes", missing or f"one kernel: {kernel}")
+    table.add_row(
+        "auto", "yes", "fused where it is ready, else streamed above a documented size, else reference"
+    )
     console.print(table)
+
+
+def _missing(device: str) -> str | None:
+    import torch
+
+    from crosshead.attention.fused import device_refusal
+
+    if device == "cuda" and not torch.cuda.is_available():
+        return "torch finds no NVIDIA GPU"
+    return device_refusal(device)

@@ -1,0 +1,308 @@
+// The backward pass: gradients of both factors from tiles that are computed again.
+//
+// Legend: B batch, H heads, N query tokens, M key tokens, L landmarks, D head dim, E value head dim, T tokens of a
+// tile. For one factor, with raw logits x, weights w = softmax(P x) and factor F = W w, and the gradient dF:
+//
+//     dW = dF w^T      dw = W^T dF      ds = w (dw - overlap)      dP = ds x^T      dx = P^T ds
+//
+// where overlap is the sum of w dw over what the softmax sums over: the landmarks of a tile for the query factor,
+// all keys for the key factor, which takes a pass of its own.
+#pragma once
+
+#include "forward.h"
+
+namespace crosshead {
+
+// sums[g, h] += sum over the tile of a_g b_h.
+inline void add_between_heads(const Tile& a, const Tile& b, const Columns& columns, float* sums) {
+  const int64_t H = a.heads;
+  for_heads<4>(H, [&](auto size_a, int64_t g) {
+    for_heads<4>(H, [&](auto size_b, int64_t h) {
+      constexpr int G = decltype(size_a)::value, K = decltype(size_b)::value;
+      Vector total[G][K];
+      for (int i = 0; i < G; ++i) {
+        for (int j = 0; j < K; ++j) total[i][j] = zero();
+      }
+      for (int64_t l = 0; l < a.rows; ++l) {
+        for (int64_t t = 0; t < columns.count; t += kLanes) {
+          Vector left[G];
+          for (int i = 0; i < G; ++i) left[i] = load(a.at(g + i, l, t));
+          for (int j = 0; j < K; ++j) {
+            const Vector right = load(b.at(h + j, l, t));
+            for (int i = 0; i < G; ++i) total[i][j] = _mm512_fmadd_ps(left[i], right, total[i][j]);
+          }
+        }
+      }
+      for (int i = 0; i < G; ++i) {
+        for (int j = 0; j < K; ++j) sums[(g + i) * H + h + j] += _mm512_reduce_add_ps(total[i][j]);
+      }
+    });
+  });
+}
+
+// ds = w (dw - overlap), overlap summed over the landmarks, in place of dw.
+inline void landmark_softmax_gradient(const Tile& w, const Columns& columns, const Tile& dw) {
+  for (int64_t h = 0; h < w.heads; ++h) {
+    for (int64_t t = 0; t < columns.count; t += kLanes) {
+      Vector overlap = zero();
+      for (int64_t l = 0; l < w.rows; ++l) {
+        overlap = _mm512_fmadd_ps(load(w.at(h, l, t)), load(dw.at(h, l, t)), overlap);
+      }
+      for (int64_t l = 0; l < w.rows; ++l) {
+        float* at = dw.at(h, l, t);
+        store(at, _mm512_mul_ps(load(w.at(h, l, t)), _mm512_sub_ps(load(at), overlap)));
+      }
+    }
+  }
+}
+
+// The same with the overlap of each row known, (heads, rows).
+inline void key_softmax_gradient(const Tile& w, const Columns& columns, const float* overlap, const Tile& dw) {
+  for (int64_t h = 0; h < w.heads; ++h) {
+    for (int64_t l = 0; l < w.rows; ++l) {
+      const Vector of_row = all(overlap[h * w.rows + l]);
+      for (int64_t t = 0; t < columns.count; t += kLanes) {
+        float* at = dw.at(h, l, t);
+        store(at, _mm512_mul_ps(load(w.at(h, l, t)), _mm512_sub_ps(load(at), of_row)));
+      }
+    }
+  }
+}
+
+// What one factor's mixing needs on the way back.
+struct BackwardMixing {
+  Mixing p, w, p_transposed, w_transposed;
+
+  BackwardMixing(const Matrix& p, const Matrix& w, int64_t heads, double scale)
+      : p(p, heads, scale), w(w, heads, 1.0), p_transposed(p, heads, scale, true),
+        w_transposed(w, heads, 1.0, true) {}
+};
+
+// Memory of one thread: three tiles and a factor, and the operands of one head.
+template <class T>
+struct BackwardRoom {
+  T *columns, *rows, *factor_a, *factor_b;
+  float *blocks, *result, *turned;
+  Tile raw, weights, factor, gradient;
+
+  BackwardRoom(Room& room, int64_t H, int64_t L, int64_t widest, int64_t width) {
+    const bool packs = !std::is_same_v<T, float>;
+    columns = room.take<T>(padded_depth<T>(widest) * width);
+    rows = room.take<T>(packs ? widest * width : 0);
+    factor_a = room.take<T>(packs ? L * width : 0);
+    factor_b = room.take<T>(packs ? padded_depth<T>(L) * width : 0);
+    blocks = room.take<float>(2 * H * kBlock);
+    result = room.take<float>(widest * width);
+    turned = room.take<float>(widest * kLanes);
+    for (Tile* tile : {&raw, &weights, &factor, &gradient}) {
+      *tile = {room.take<float>(Tile::size(H, L, width)), H, L, width};
+    }
+  }
+};
+
+// Sums over the tokens of one part: gradients of a side's landmarks (H, L, D), of what its factor is multiplied with
+// (H, L, E), and of its two mixing matrices (H, H).
+struct PartSums {
+  Tensor landmarks, right, p, w;
+
+  PartSums(int64_t parts, int64_t H, int64_t L, int64_t D, int64_t E) {
+    landmarks = at::zeros({parts, H, L, D}, at::kFloat);
+    right = at::zeros({parts, H, L, E}, at::kFloat);
+    p = at::zeros({parts, H, H}, at::kFloat);
+    w = at::zeros({parts, H, H}, at::kFloat);
+  }
+
+  static float* of(const Tensor& x, int64_t part) { return x.data_ptr<float>() + part * x.stride(0); }
+};
+
+// sums (H, L, channels) += tile (H, L, T) times tokens (T, channels), head by head.
+template <class T>
+void add_product_with_tokens(
+    const Tile& tile, const Rows<const T>& tokens, int64_t channels, int64_t b, int64_t first, const Columns& columns,
+    const BackwardRoom<T>& room, float* sums) {
+  for (int64_t h = 0; h < tile.heads; ++h) {
+    const T* a = factor_as_a(tile.at(h, 0), tile.rows, tile.width, columns.tokens, room.factor_a);
+    const auto rows = tokens_as_rows(tokens.at(b, h, first), tokens.token, columns.tokens, channels, room.rows);
+    multiply<T>(
+        tile.rows, channels, columns.tokens, a, tile.width, rows.data, rows.row, sums + h * tile.rows * channels,
+        channels, true);
+  }
+}
+
+// tokens (T, channels) = tile (H, L, T) transposed times `left`, packed and transposed (B, H, channels, L).
+template <class T>
+void write_tokens(
+    const Tile& tile, const Tensor& left, const Rows<T>& tokens, int64_t b, int64_t first, const Columns& columns,
+    const BackwardRoom<T>& room) {
+  const int64_t channels = left.size(2);
+  for (int64_t h = 0; h < tile.heads; ++h) {
+    const T* f = factor_as_b(tile.at(h, 0), tile.rows, tile.width, room.factor_b);
+    multiply<T>(
+        channels, columns.count, tile.rows, of_head<T>(left, b, h), left.size(3), f, tile.width, room.result,
+        tile.width, false);
+    columns_to_tokens(
+        room.result, tile.width, columns.tokens, channels, tokens.at(b, h, first), tokens.token, room.turned);
+  }
+}
+
+template <class T>
+void query_backward(
+    const Rows<const T>& q, const Rows<const T>& grad_output, const Tensor& kl, const Tensor& aggregate,
+    const BackwardMixing& mixing, const bool* landmark_mask, const Parts& parts, const Rows<T>& grad_q,
+    const PartSums& sums) {
+  const int64_t H = kl.size(1), L = kl.size(2), D = kl.size(3), E = aggregate.size(3), width = parts.width;
+  const Tensor landmarks = packed<T>(kl), landmarks_transposed = packed<T>(kl.transpose(2, 3));
+  const Tensor right = packed<T>(aggregate);
+  const auto layout = [&](Room& room) { return BackwardRoom<T>(room, H, L, std::max(D, E), width); };
+  parts.run(layout, [&](const BackwardRoom<T>& room, int64_t part, int64_t b, int64_t tile, int64_t last) {
+    for (; tile < last; ++tile) {
+      const int64_t first = tile * width;
+      const Columns columns = parts.columns(b, tile, nullptr);
+      raw_logits<T>(q, landmarks, D, b, first, columns, room.raw, room.columns);
+      landmark_weights(
+          room.raw, mixing.p(), columns, landmark_mask ? landmark_mask + b * L : nullptr, room.weights, room.blocks);
+      raw_logits<T>(grad_output, right, E, b, first, columns, room.gradient, room.columns);
+      const Tile& factor = mixing.w.present() ? room.factor : room.weights;
+      if (mixing.w.present()) {
+        mix_tile(room.weights, mixing.w(), columns, factor, room.blocks);
+        add_between_heads(room.gradient, room.weights, columns, PartSums::of(sums.w, part));
+        mix_tile(room.gradient, mixing.w_transposed(), columns, room.gradient, room.blocks);
+      }
+      add_product_with_tokens<T>(
+          factor, grad_output, E, b, first, columns, room, PartSums::of(sums.right, part));
+      landmark_softmax_gradient(room.weights, columns, room.gradient);
+      if (mixing.p.present()) {
+        add_between_heads(room.gradient, room.raw, columns, PartSums::of(sums.p, part));
+      }
+      mix_tile(room.gradient, mixing.p_transposed(), columns, room.gradient, room.blocks);
+      write_tokens<T>(room.gradient, landmarks_transposed, grad_q, b, first, columns, room);
+      add_product_with_tokens<T>(
+          room.gradient, q, D, b, first, columns, room, PartSums::of(sums.landmarks, part));
+    }
+  });
+}
+
+// The overlap of every row of the key factor's softmax, (B, H, L).
+template <class T>
+Tensor key_overlap(
+    const Rows<const T>& k, const Rows<const T>& v, const Tensor& landmarks, const Tensor& grad_right, int64_t D,
+    int64_t E, const BackwardMixing& mixing, const bool* mask, const Parts& parts, const Tensor& normaliser) {
+  const int64_t H = landmarks.size(1), L = landmarks.size(2), width = parts.width;
+  const Tensor kept = at::zeros({parts.count(), H, L}, at::kFloat);
+  const auto layout = [&](Room& room) { return BackwardRoom<T>(room, H, L, std::max(D, E), width); };
+  parts.run(layout, [&](const BackwardRoom<T>& room, int64_t part, int64_t b, int64_t tile, int64_t last) {
+    float* overlap = PartSums::of(kept, part);
+    const RowScales scales = scales_of(normaliser, b);
+    float* of_head = room.blocks + H * kBlock;
+    for (; tile < last; ++tile) {
+      const int64_t first = tile * width;
+      const Columns columns = parts.columns(b, tile, mask);
+      raw_logits<T>(k, landmarks, D, b, first, columns, room.raw, room.columns);
+      raw_logits<T>(v, grad_right, E, b, first, columns, room.gradient, room.columns);
+      for (int64_t l = 0; l < L; ++l) {
+        for (int64_t h = 0; h < H; ++h) store(of_head + h * kLanes, zero());
+        for (int64_t t = 0; t < columns.count; t += kBlock) {
+          key_weights(room.raw, mixing.p(), columns, scales, l, t, room.blocks);
+          mix_block(
+              mixing.w_transposed(), room.gradient.at(0, l, t), room.gradient.stride(),
+              [](int64_t) { return zero(); },
+              [&](int64_t h, int v, Vector dw) {
+                float* sum = of_head + h * kLanes;
+                store(sum, _mm512_fmadd_ps(load(room.blocks + h * kBlock + v * kLanes), dw, load(sum)));
+              });
+        }
+        for (int64_t h = 0; h < H; ++h) overlap[h * L + l] += _mm512_reduce_add_ps(load(of_head + h * kLanes));
+      }
+    }
+  });
+  return parts.per_sample == 1 ? kept : kept.view({parts.samples, parts.per_sample, H, L}).sum(1);
+}
+
+template <class T>
+void key_backward(
+    const Rows<const T>& k, const Rows<const T>& v, const Tensor& ql, const Tensor& grad_aggregate,
+    const BackwardMixing& mixing, const bool* mask, const Parts& parts, const Tensor& normaliser,
+    const Rows<T>& grad_k, const Rows<T>& grad_v, const PartSums& sums) {
+  const int64_t H = ql.size(1), L = ql.size(2), D = ql.size(3), E = grad_aggregate.size(3), width = parts.width;
+  const Tensor landmarks = packed<T>(ql), landmarks_transposed = packed<T>(ql.transpose(2, 3));
+  const Tensor right = packed<T>(grad_aggregate), right_transposed = packed<T>(grad_aggregate.transpose(2, 3));
+  const Tensor overlap = key_overlap<T>(k, v, landmarks, right, D, E, mixing, mask, parts, normaliser);
+  const auto layout = [&](Room& room) { return BackwardRoom<T>(room, H, L, std::max(D, E), width); };
+  parts.run(layout, [&](const BackwardRoom<T>& room, int64_t part, int64_t b, int64_t tile, int64_t last) {
+    const RowScales scales = scales_of(normaliser, b);
+    for (; tile < last; ++tile) {
+      const int64_t first = tile * width;
+      const Columns columns = parts.columns(b, tile, mask);
+      raw_logits<T>(k, landmarks, D, b, first, columns, room.raw, room.columns);
+      raw_logits<T>(v, right, E, b, first, columns, room.gradient, room.columns);
+      for (int64_t l = 0; l < L; ++l) {
+        for (int64_t t = 0; t < columns.count; t += kBlock) {
+          key_weights(room.raw, mixing.p(), columns, scales, l, t, room.blocks);
+          for (int64_t h = 0; h < H; ++h) {
+            for (int u = 0; u < kBlock; u += kLanes) {
+              store(room.weights.at(h, l, t + u), load(room.blocks + h * kBlock + u));
+            }
+          }
+        }
+      }
+      const Tile& factor = mixing.w.present() ? room.factor : room.weights;
+      if (mixing.w.present()) {
+        mix_tile(room.weights, mixing.w(), columns, factor, room.blocks);
+        add_between_heads(room.gradient, room.weights, columns, PartSums::of(sums.w, part));
+        mix_tile(room.gradient, mixing.w_transposed(), columns, room.gradient, room.blocks);
+      }
+      write_tokens<T>(factor, right_transposed, grad_v, b, first, columns, room);
+      key_softmax_gradient(
+          room.weights, columns, overlap.const_data_ptr<float>() + b * H * L, room.gradient);
+      if (mixing.p.present()) {
+        add_between_heads(room.gradient, room.raw, columns, PartSums::of(sums.p, part));
+      }
+      mix_tile(room.gradient, mixing.p_transposed(), columns, room.gradient, room.blocks);
+      write_tokens<T>(room.gradient, landmarks_transposed, grad_k, b, first, columns, room);
+      add_product_with_tokens<T>(
+          room.gradient, k, D, b, first, columns, room, PartSums::of(sums.landmarks, part));
+    }
+  });
+}
+
+// A sum over parts, (parts, ...) to (B, ...).
+inline Tensor of_samples(const Tensor& sums, const Parts& parts) {
+  if (parts.per_sample == 1) return sums;
+  return sums.unflatten(0, {parts.samples, parts.per_sample}).sum(1);
+}
+
+// `grads` has room for the gradients of q, k, v, ql, kl, p_query, w_query, p_key, w_key.
+template <class T>
+void backward(
+    const Tensor& grad_output, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& ql, const Tensor& kl,
+    const Matrix& p_query, const Matrix& w_query, const Matrix& p_key, const Matrix& w_key, const Matrix& key_mask,
+    const Matrix& landmark_mask, double scale, const Tensor& aggregate, const Tensor& normaliser,
+    const std::vector<Tensor>& grads) {
+  const int64_t B = q.size(0), H = q.size(1), N = q.size(2), D = q.size(3), M = k.size(2), L = ql.size(2);
+  const int64_t E = v.size(3);
+
+  const Parts queries(B, N, tile_width(H, L, N, 3));
+  const PartSums of_query(queries.count(), H, L, D, E);
+  query_backward<T>(
+      rows_of<const T>(q), rows_of<const T>(grad_output), kl, aggregate, {p_query, w_query, H, scale},
+      mask_data(landmark_mask), queries, rows_of<T>(grads[0]), of_query);
+  Tensor grad_aggregate = of_samples(of_query.right, queries);
+  if (landmark_mask) {
+    grad_aggregate = grad_aggregate.masked_fill(landmark_mask->view({B, 1, L, 1}).logical_not(), 0.0);
+  }
+
+  const Parts keys(B, M, tile_width(H, L, M, 3));
+  const PartSums of_key(keys.count(), H, L, D, E);
+  key_backward<T>(
+      rows_of<const T>(k), rows_of<const T>(v), ql, grad_aggregate.to(q.scalar_type()), {p_key, w_key, H, scale},
+      mask_data(key_mask), keys, normaliser, rows_of<T>(grads[1]), rows_of<T>(grads[2]), of_key);
+
+  grads[3].copy_(of_samples(of_key.landmarks, keys));
+  grads[4].copy_(of_samples(of_query.landmarks, queries));
+  if (p_query) grads[5].copy_(of_query.p.sum(0).mul_(scale));
+  if (w_query) grads[6].copy_(of_query.w.sum(0));
+  if (p_key) grads[7].copy_(of_key.p.sum(0).mul_(scale));
+  if (w_key) grads[8].copy_(of_key.w.sum(0));
+}
+
+}  // namespace crosshead

@@ -1,0 +1,146 @@
+"""Compiles the CPU's kernel, keeps the library, and loads it.
+
+The library is kept under a name made of everything that it depends on: the sources, torch, the compiler's
+flags and the processor. So it is never stale, and machines that share a home folder keep one each.
+"""
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import torch
+
+FOLDER = Path(__file__).parent
+SOURCE = FOLDER / "attention.cpp"
+FLAGS = ("-O3", "-march=native", "-std=c++20", "-fPIC", "-shared", "-fopenmp", "-fno-math-errno")
+COMPILERS = ("c++", "g++", "clang++")
+HOW = "run `crosshead build`"
+
+# What keeps the kernel from running; None once it is loaded. Worked out when the library is looked for, so
+# that a tracer which reads it finds a string.
+_missing: str | None = "its library has not been looked for"
+
+
+def missing() -> str | None:
+    """What keeps the kernel from running on this machine, with the remedy; None if nothing does."""
+    return _missing
+
+
+@cache
+def unsupported() -> str | None:
+    """Why it cannot be built for this machine, or None."""
+    if platform.system() != "Linux" or platform.machine() != "x86_64":
+        return f"it is written for x86-64 and Linux; this is {platform.machine()} and {platform.system()}"
+    if torch.backends.cpu.get_cpu_capability() != "AVX512":
+        return f"it needs AVX-512; torch finds {torch.backends.cpu.get_cpu_capability()} on this processor"
+    return None
+
+
+def library_path() -> Path:
+    """Where the library is kept: `$CROSSHEAD_CACHE`, or the user's cache folder."""
+    folder = os.environ.get("CROSSHEAD_CACHE")
+    cache_home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return (Path(folder) if folder else Path(cache_home) / "crosshead") / f"attention-{_fingerprint()}.so"
+
+
+def load_if_built() -> None:
+    """Loads the library if there is one for this machine, source and torch; never compiles, never raises."""
+    global _missing
+    if _missing is None:
+        return
+    _missing = unsupported()
+    if _missing is not None:
+        return
+    try:
+        path = library_path()
+        if not path.is_file():
+            _missing = "it is not built: run `crosshead build` (about ten seconds)"
+            return
+        torch.ops.load_library(path)
+        _missing = None
+    except (OSError, RuntimeError) as error:
+        _missing = f"its library does not load ({error}): run `crosshead build --force`"
+
+
+def build(*, force: bool = False) -> Path:
+    """Compiles the library, unless it exists, and loads it.
+
+    Args:
+        force: compile even if it exists.
+
+    Returns:
+        Where it is kept.
+
+    Raises:
+        NotImplementedError: the machine is not supported, there is no compiler, or it fails.
+        OSError: the cache folder cannot be written.
+    """
+    if reason := unsupported():
+        raise NotImplementedError(
+            f"the CPU kernel cannot be built here: {reason}. impl='streamed' works anywhere"
+        )
+    path = library_path()
+    if force or not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            compiled = Path(folder) / path.name
+            _compile(compiled)
+            compiled.replace(path)
+    load_if_built()
+    if _missing is not None:
+        raise NotImplementedError(f"the CPU kernel was built, but {_missing}")
+    return path
+
+
+def _compile(target: Path) -> None:
+    compiler = os.environ.get("CXX") or next(filter(None, map(shutil.which, COMPILERS)), None)
+    if compiler is None:
+        raise NotImplementedError(
+            "the CPU kernel needs a C++ compiler, and none is found: install g++ (on Debian and Ubuntu "
+            "`apt install g++`), or name one in the environment variable CXX. impl='streamed' needs none"
+        )
+    root = Path(torch.__file__).parent
+    includes = [root / "include", root / "include/torch/csrc/api/include"]
+    command = [
+        *compiler.split(),
+        *FLAGS,
+        f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}",
+        *(word for folder in includes for word in ("-isystem", str(folder))),
+        str(SOURCE),
+        *("-o", str(target), f"-L{root / 'lib'}", "-ltorch_cpu", "-ltorch", "-lc10"),
+    ]
+    try:
+        run = subprocess.run(command, capture_output=True, text=True)
+    except OSError as error:
+        raise NotImplementedError(f"the C++ compiler {compiler!r} does not start: {error}") from error
+    if run.returncode:
+        errors = [line for line in run.stderr.splitlines() if "error" in line.lower()] or [run.stderr[-300:]]
+        raise NotImplementedError(
+            f"the C++ compiler {compiler!r} failed: {errors[0]}. Needed is one that knows C++20, such as g++ "
+            "11"
+        )
+
+
+@cache
+def _fingerprint() -> str:
+    digest = hashlib.sha256()
+    for path in sorted([*FOLDER.glob("*.h"), *FOLDER.glob("*.cpp")]):
+        digest.update(path.read_bytes())
+    for text in (torch.__version__, str(torch.version.git_version), *FLAGS, *_processor()):
+        digest.update(text.encode())
+    return digest.hexdigest()[:16]
+
+
+def _processor() -> list[str]:
+    """Model and instruction sets, for `-march=native` compiles for just these."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return [platform.processor()]
+    first = lines[: lines.index("")] if "" in lines else lines
+    return [line for line in first if line.startswith(("model name", "flags"))]

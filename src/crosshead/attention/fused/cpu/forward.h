@@ -1,0 +1,167 @@
+// The forward pass: the normaliser of the key factor, its aggregate, then the query factor with the aggregate.
+//
+// Legend: B batch, H heads, N query tokens, M key tokens, L landmarks, D head dim, E value head dim, T tokens of a
+// tile. The key factor is mixed after a softmax over all keys, so its normaliser has to be known before the first
+// weight can be mixed: two passes over the keys.
+#pragma once
+
+#include "problem.h"
+
+namespace crosshead {
+
+// Raw logits of one tile, (H, L, T), head by head. `columns_room` holds the tokens of one head as columns.
+template <class T>
+void raw_logits(
+    const Rows<const T>& tokens, const Tensor& landmarks, int64_t channels, int64_t b, int64_t first,
+    const Columns& columns, const Tile& tile, T* columns_room) {
+  const int64_t depth = landmarks.size(3);
+  for (int64_t h = 0; h < tile.heads; ++h) {
+    tokens_as_columns(
+        tokens.at(b, h, first), tokens.token, columns.tokens, channels, columns.count, columns_room);
+    if (h + 1 < tile.heads) prefetch(tokens.at(b, h + 1, first), tokens.token, columns.tokens, channels);
+    multiply<T>(
+        tile.rows, columns.count, channels, of_head<T>(landmarks, b, h), depth, columns_room, columns.count,
+        tile.at(h, 0), tile.width, false);
+  }
+}
+
+inline RowScales scales_of(const Tensor& normaliser, int64_t b) {
+  float* shift = normaliser.data_ptr<float>() + b * normaliser.stride(1);
+  return {shift, shift + normaliser.stride(0)};
+}
+
+// What normalises the key factor, (2, B, H, L): a shift and an inverse sum for each row.
+template <class T>
+void key_normaliser(
+    const Rows<const T>& k, const Tensor& ql, int64_t channels, const Mix& p, const bool* mask, const Parts& parts,
+    const Tensor& normaliser) {
+  const int64_t H = ql.size(1), L = ql.size(2), width = parts.width;
+  const Tensor kept = at::empty({parts.count(), RowSums::size(H, L)}, at::kFloat);
+  struct State {
+    T* columns;
+    Tile tile;
+  };
+  const auto layout = [&](Room& room) {
+    T* columns = room.take<T>(padded_depth<T>(channels) * width);
+    return State{columns, {room.take<float>(Tile::size(H, L, width)), H, L, width}};
+  };
+  parts.run(layout, [&](const State& state, int64_t part, int64_t b, int64_t tile, int64_t last) {
+    const RowSums sums(kept.data_ptr<float>() + part * kept.size(1), H, L);
+    sums.clear(H, L);
+    for (; tile < last; ++tile) {
+      const Columns columns = parts.columns(b, tile, mask);
+      raw_logits<T>(k, ql, channels, b, tile * width, columns, state.tile, state.columns);
+      add_to_row_sums(state.tile, p, columns, sums);
+    }
+  });
+  for (int64_t b = 0; b < parts.samples; ++b) {
+    const float* from = kept.const_data_ptr<float>() + b * parts.per_sample * kept.size(1);
+    for (int64_t row = 0; row < H * L; ++row) {
+      scale_row(from, kept.size(1), parts.per_sample, row, H * L, scales_of(normaliser, b));
+    }
+  }
+}
+
+// F_k V, (parts, H, L, E), before the parts are added up.
+template <class T>
+Tensor key_aggregate(
+    const Rows<const T>& k, const Rows<const T>& v, const Tensor& ql, int64_t channels, int64_t value_channels,
+    const Mix& p, const Mixing& w, const bool* mask, const Parts& parts, const Tensor& normaliser) {
+  const int64_t H = ql.size(1), L = ql.size(2), E = value_channels, width = parts.width;
+  const Tensor sums = at::empty({parts.count(), H, L, E}, at::kFloat);
+  struct State {
+    T *columns, *factor, *rows;
+    float* block;
+    Tile tile;
+  };
+  const auto layout = [&](Room& room) {
+    T* columns = room.take<T>(padded_depth<T>(channels) * width);
+    T* factor = room.take<T>(std::is_same_v<T, float> ? 0 : L * width);
+    T* rows = room.take<T>(std::is_same_v<T, float> ? 0 : E * width);
+    float* block = room.take<float>(H * kBlock);
+    return State{columns, factor, rows, block, {room.take<float>(Tile::size(H, L, width)), H, L, width}};
+  };
+  parts.run(layout, [&](const State& state, int64_t part, int64_t b, int64_t tile, int64_t last) {
+    float* sum = sums.data_ptr<float>() + part * H * L * E;
+    for (bool begun = false; tile < last; ++tile, begun = true) {
+      const int64_t first = tile * width;
+      const Columns columns = parts.columns(b, tile, mask);
+      raw_logits<T>(k, ql, channels, b, first, columns, state.tile, state.columns);
+      key_factor(state.tile, p, w(), columns, scales_of(normaliser, b), state.block);
+      for (int64_t h = 0; h < H; ++h) {
+        const T* f = factor_as_a(state.tile.at(h, 0), L, width, columns.tokens, state.factor);
+        if (h + 1 < H) prefetch(v.at(b, h + 1, first), v.token, columns.tokens, E);
+        const auto values = tokens_as_rows(v.at(b, h, first), v.token, columns.tokens, E, state.rows);
+        multiply<T>(L, E, columns.tokens, f, width, values.data, values.row, sum + h * L * E, E, begun);
+      }
+    }
+  });
+  return sums;
+}
+
+// O = F_q A, with A = `right` transposed and packed, (B, H, E, L).
+template <class T>
+void query_output(
+    const Rows<const T>& q, const Tensor& kl, int64_t channels, const Tensor& right, const Mix& p, const Mixing& w,
+    const bool* landmark_mask, const Parts& parts, const Rows<T>& output) {
+  const int64_t H = kl.size(1), L = kl.size(2), E = right.size(2), width = parts.width;
+  struct State {
+    T *columns, *factor;
+    float *blocks, *result, *turned;
+    Tile tile;
+  };
+  const auto layout = [&](Room& room) {
+    T* columns = room.take<T>(padded_depth<T>(channels) * width);
+    T* factor = room.take<T>(std::is_same_v<T, float> ? 0 : right.size(3) * width);
+    float* blocks = room.take<float>(2 * H * kBlock);
+    float* result = room.take<float>(E * width);
+    float* turned = room.take<float>(E * kLanes);
+    return State{columns, factor, blocks, result, turned, {room.take<float>(Tile::size(H, L, width)), H, L, width}};
+  };
+  parts.run(layout, [&](const State& state, int64_t, int64_t b, int64_t tile, int64_t last) {
+    for (; tile < last; ++tile) {
+      const int64_t first = tile * width;
+      const Columns columns = parts.columns(b, tile, nullptr);
+      raw_logits<T>(q, kl, channels, b, first, columns, state.tile, state.columns);
+      landmark_weights(
+          state.tile, p, columns, landmark_mask ? landmark_mask + b * L : nullptr, state.tile, state.blocks);
+      if (w.present()) mix_tile(state.tile, w(), columns, state.tile, state.blocks);
+      for (int64_t h = 0; h < H; ++h) {
+        const T* f = factor_as_b(state.tile.at(h, 0), L, width, state.factor);
+        multiply<T>(
+            E, columns.count, L, of_head<T>(right, b, h), right.size(3), f, width, state.result, width, false);
+        columns_to_tokens(
+            state.result, width, columns.tokens, E, output.at(b, h, first), output.token, state.turned);
+      }
+    }
+  });
+}
+
+template <class T>
+void forward(
+    const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& ql, const Tensor& kl, const Matrix& p_query,
+    const Matrix& w_query, const Matrix& p_key, const Matrix& w_key, const Matrix& key_mask,
+    const Matrix& landmark_mask, double scale, const Tensor& output, const Tensor& aggregate,
+    const Tensor& normaliser) {
+  const int64_t B = q.size(0), H = q.size(1), N = q.size(2), D = q.size(3), M = k.size(2), L = ql.size(2);
+  const int64_t E = v.size(3);
+  const Mixing pq(p_query, H, scale), wq(w_query, H, 1.0);
+  const Mixing pk(p_key, H, scale), wk(w_key, H, 1.0);
+  const Rows<const T> k_rows = rows_of<const T>(k);
+
+  const Parts keys(B, M, tile_width(H, L, M));
+  const Tensor ql_packed = packed<T>(ql);
+  key_normaliser<T>(k_rows, ql_packed, D, pk(), mask_data(key_mask), keys, normaliser);
+  const Tensor parts = key_aggregate<T>(
+      k_rows, rows_of<const T>(v), ql_packed, D, E, pk(), wk, mask_data(key_mask), keys, normaliser);
+  Tensor sum = keys.per_sample == 1 ? parts : parts.view({B, keys.per_sample, H, L, E}).sum(1);
+  if (landmark_mask) sum.masked_fill_(landmark_mask->view({B, 1, L, 1}).logical_not(), 0.0);
+  aggregate.copy_(sum);
+
+  const Parts queries(B, N, tile_width(H, L, N));
+  query_output<T>(
+      rows_of<const T>(q), packed<T>(kl), D, packed<T>(aggregate.transpose(2, 3)), pq(), wq,
+      mask_data(landmark_mask), queries, rows_of<T>(output));
+}
+
+}  // namespace crosshead

@@ -1,0 +1,127 @@
+// One call of the operator as the passes see it: its two sides, and how the work over their tokens is divided.
+//
+// Legend: B batch, H heads, N query tokens, M key tokens, L landmarks, D head dim, E value head dim, T tokens of a
+// tile.
+#pragma once
+
+#include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/constant_pad_nd.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+
+#include <numeric>
+#include <optional>
+
+#include "softmax.h"
+
+namespace crosshead {
+
+using at::Tensor;
+using Matrix = std::optional<Tensor>;  // (H, H), the residual matrix of a mixing
+
+// Bytes of one tile of a factor. A tile of logits, what packs it, and a sum over its tokens stay in the second cache.
+constexpr int64_t kTileBytes = 192 * 1024;
+constexpr int64_t kWidest = 256;
+
+inline int64_t tile_width(int64_t heads, int64_t landmarks, int64_t tokens, int64_t tiles_at_once = 1) {
+  const int64_t fitting = kTileBytes / (tiles_at_once * heads * landmarks * int64_t(sizeof(float)));
+  const int64_t width = std::clamp(fitting / kBlock * kBlock, int64_t(kBlock), kWidest);
+  return std::min(width, rounded_up(tokens, kBlock));
+}
+
+// Memory of one thread, handed out in lines of the cache. With no memory it counts what will be needed.
+struct Room {
+  char* base;
+  int64_t used = 0;
+
+  template <class T>
+  T* take(int64_t count) {
+    T* at = reinterpret_cast<T*>(base + used);
+    used += rounded_up(count * int64_t(sizeof(T)), 64);
+    return at;
+  }
+};
+
+// Tensors of a side of the attention where they lie, (B, H, tokens, channels).
+template <class T>
+Rows<T> rows_of(const Tensor& x) {
+  return {static_cast<T*>(x.data_ptr()), x.stride(0), x.stride(1), x.stride(2)};
+}
+
+// Packed as A for a sum over the last axis: (B, H, rows, depth), the depth padded with zeros.
+template <class T>
+Tensor packed(const Tensor& x) {
+  return at::constant_pad_nd(x, {0, padded_depth<T>(x.size(3)) - x.size(3)}).contiguous();
+}
+
+template <class T>
+const T* of_head(const Tensor& packed, int64_t b, int64_t h) {
+  return packed.const_data_ptr<T>() + (b * packed.size(1) + h) * packed.size(2) * packed.size(3);
+}
+
+// The coefficients [h, g] of `scale` times y_g = x_g + sum_h R[g, h] x_h. The gradient's are those of R transposed.
+class Mixing {
+ public:
+  Mixing(const Matrix& residual, int64_t heads, double scale, bool transposed = false) {
+    mix_ = {nullptr, float(scale), heads};
+    if (!residual) return;
+    Tensor matrix = residual->to(at::kFloat);
+    coefficients_ = (transposed ? matrix : matrix.t()).clone(at::MemoryFormat::Contiguous);
+    coefficients_.diagonal().add_(1.0);
+    coefficients_.mul_(scale);
+    mix_.coefficients = coefficients_.const_data_ptr<float>();
+  }
+
+  const Mix& operator()() const { return mix_; }
+  bool present() const { return mix_.coefficients != nullptr; }
+
+ private:
+  Tensor coefficients_;
+  Mix mix_;
+};
+
+// The tokens of every sample in tiles, and the tiles in parts: as many as keep each thread busy, each part a run of
+// tiles of one sample. Sums over tokens are kept part by part and added in order, so that it does not matter which
+// thread was quicker.
+struct Parts {
+  int64_t samples, tokens, width, tiles, per_sample;
+
+  Parts(int64_t samples, int64_t tokens, int64_t width)
+      : samples(samples), tokens(tokens), width(width), tiles((tokens + width - 1) / width) {
+    const int64_t threads = at::get_num_threads();
+    per_sample = samples ? std::min(tiles, threads / std::gcd(samples, threads)) : 0;
+  }
+
+  int64_t count() const { return samples * per_sample; }
+
+  // Calls work(room, part, sample, first tile, last tile) with the memory that `layout`, run on a Room, took.
+  template <class Layout, class Work>
+  void run(const Layout& layout, const Work& work) const {
+    Room nothing{nullptr};
+    layout(nothing);
+    const Tensor memory = at::empty({at::get_num_threads(), nothing.used + 64}, at::kByte);
+    at::parallel_for(0, count(), 1, [&](int64_t first, int64_t last) {
+      char* mine = static_cast<char*>(memory.data_ptr()) + at::get_thread_num() * memory.size(1);
+      mine += 64 - reinterpret_cast<uintptr_t>(mine) % 64;
+      for (int64_t part = first; part < last; ++part) {
+        Room room{mine};
+        const auto state = layout(room);
+        const int64_t b = part / per_sample, i = part % per_sample;
+        work(state, part, b, i * tiles / per_sample, (i + 1) * tiles / per_sample);
+      }
+      at::native::cpublas::brgemm_release();
+    });
+  }
+
+  Columns columns(int64_t b, int64_t tile, const bool* mask) const {
+    const int64_t first = tile * width, n = std::min(width, tokens - first);
+    return {rounded_up(n, kBlock), n, mask ? mask + b * tokens + first : nullptr};
+  }
+};
+
+inline const bool* mask_data(const std::optional<Tensor>& mask) {
+  return mask ? mask->const_data_ptr<bool>() : nullptr;
+}
+
+}  // namespace crosshead

@@ -1,0 +1,168 @@
+// The two softmaxes of a tile of raw logits: over the keys, in two passes, and over the landmarks.
+#pragma once
+
+#include "tiles.h"
+
+namespace crosshead {
+
+// Shift and sum of e^(logit - shift) of every row (head, landmark), the sum kept lane by lane.
+struct RowSums {
+  float* shift;  // (heads, rows)
+  float* sum;    // (heads, rows, kLanes)
+
+  static int64_t size(int64_t heads, int64_t rows) { return heads * rows * (1 + kLanes); }
+  RowSums(float* room, int64_t heads, int64_t rows) : shift(room), sum(room + heads * rows) {}
+
+  void clear(int64_t heads, int64_t rows) const {
+    std::fill(shift, shift + heads * rows, kNothing);
+    std::fill(sum, sum + heads * rows * kLanes, 0.0f);
+  }
+};
+
+// Moves the shift of a row to its largest logit in this tile.
+inline void raise_shift(
+    const Tile& x, const Mix& p, const Columns& columns, int64_t g, int64_t l, float* shift, float* sum) {
+  Vector largest = all(kNothing);
+  for (int64_t t = 0; t < columns.count; t += kBlock) {
+    Vector y[1][kWidth] = {};
+    p.add<1>(x.at(0, l, t), x.stride(), g, y);
+    for (int v = 0; v < kWidth; ++v) {
+      const Lanes lanes = columns.lanes(t + v * kLanes);
+      largest = _mm512_mask_max_ps(largest, lanes, largest, y[0][v]);
+    }
+  }
+  const float raised = _mm512_reduce_max_ps(largest);
+  if (raised <= *shift) return;
+  store(sum, _mm512_mul_ps(load(sum), exp(all(*shift - raised))));
+  *shift = raised;
+}
+
+// First pass over the keys: adds the tile to the sums of its rows. Half as many heads at a time as elsewhere, for
+// the registers also hold sums and maxima.
+inline void add_to_row_sums(const Tile& x, const Mix& p, const Columns& columns, const RowSums& sums) {
+  for (int64_t l = 0; l < x.rows; ++l) {
+    for_heads<4>(x.heads, [&](auto size, int64_t g) {
+      constexpr int G = decltype(size)::value;
+      float* shift[G];
+      for (int i = 0; i < G; ++i) shift[i] = sums.shift + (g + i) * x.rows + l;
+      for (bool again = true; again;) {
+        Vector sum[G], above[G];
+        for (int i = 0; i < G; ++i) {
+          sum[i] = zero();
+          above[i] = all(kNothing);
+        }
+        for (int64_t t = 0; t < columns.count; t += kBlock) {
+          Vector y[G][kWidth];
+          for (int i = 0; i < G; ++i) {
+            for (int v = 0; v < kWidth; ++v) y[i][v] = all(-*shift[i]);
+          }
+          p.add<G>(x.at(0, l, t), x.stride(), g, y);
+          for (int v = 0; v < kWidth; ++v) {
+            const Lanes lanes = columns.lanes(t + v * kLanes);
+            for (int i = 0; i < G; ++i) {
+              above[i] = _mm512_mask_max_ps(above[i], lanes, above[i], y[i][v]);
+              sum[i] = _mm512_mask_add_ps(sum[i], lanes, sum[i], exp(y[i][v]));
+            }
+          }
+        }
+        again = false;
+        for (int i = 0; i < G; ++i) again |= _mm512_cmp_ps_mask(above[i], all(kHeadroom), _CMP_GT_OQ) != 0;
+        for (int i = 0; i < G; ++i) {
+          float* total = sums.sum + ((g + i) * x.rows + l) * kLanes;
+          if (again) {
+            raise_shift(x, p, columns, g + i, l, shift[i], total);
+          } else {
+            store(total, _mm512_add_ps(load(total), sum[i]));
+          }
+        }
+      }
+    });
+  }
+}
+
+// What turns logits of the key factor into weights, e^(logit - shift) * inverse, row by row, (heads, rows) each. One
+// logarithm of the sum would do, but near 16 a float is a millionth wide, and so would be every weight's error.
+struct RowScales {
+  float *shift, *inverse;
+};
+
+// Adds up the sums of one row over several parts, each a RowSums. A row without keys gets no weight.
+inline void scale_row(const float* first, int64_t part, int64_t parts, int64_t row, int64_t rows, RowScales to) {
+  float largest = kNothing;
+  for (int64_t i = 0; i < parts; ++i) largest = std::max(largest, first[i * part + row]);
+  float total = 0;
+  for (int64_t i = 0; i < parts; ++i) {
+    const float* p = first + i * part;
+    total += _mm512_reduce_add_ps(load(p + rows + row * kLanes)) * std::exp(p[row] - largest);
+  }
+  to.shift[row] = largest;
+  to.inverse[row] = total > 0 ? 1 / total : 0.0f;
+}
+
+// Second pass over the keys: the weights of one block of columns, all heads, into `block`.
+inline void key_weights(
+    const Tile& x, const Mix& p, const Columns& columns, const RowScales& scales, int64_t l, int64_t t,
+    float* block) {
+  const Lanes lanes[kWidth] = {columns.lanes(t), columns.lanes(t + kLanes)};
+  mix_block(
+      p, x.at(0, l, t), x.stride(), [&](int64_t g) { return all(-scales.shift[g * x.rows + l]); },
+      [&](int64_t g, int v, Vector y) {
+        const Vector weight = _mm512_mul_ps(exp(y), all(scales.inverse[g * x.rows + l]));
+        store(block + g * kBlock + v * kLanes, where(lanes[v], weight));
+      });
+}
+
+// The mixed key factor in place of the raw logits. `block` holds one block of all heads.
+inline void key_factor(
+    const Tile& x, const Mix& p, const Mix& w, const Columns& columns, const RowScales& scales, float* block) {
+  for (int64_t l = 0; l < x.rows; ++l) {
+    for (int64_t t = 0; t < columns.count; t += kBlock) {
+      key_weights(x, p, columns, scales, l, t, block);
+      mix_block(
+          w, block, kBlock, [](int64_t) { return zero(); },
+          [&](int64_t g, int v, Vector y) { store(x.at(g, l, t) + v * kLanes, y); });
+    }
+  }
+}
+
+// The weights of the landmarks, softmax over the rows that hold a token, in place of the raw logits in `x` or,
+// where these are still needed, in `out`. `block` holds two blocks of all heads.
+inline void landmark_weights(
+    const Tile& x, const Mix& p, const Columns& columns, const bool* landmark_mask, const Tile& out, float* block) {
+  const auto live = [&](int64_t l) { return landmark_mask == nullptr || landmark_mask[l]; };
+  float* largest = block + x.heads * kBlock;
+  for (int64_t t = 0; t < columns.count; t += kBlock) {
+    for (int64_t i = 0; i < x.heads * kBlock; i += kLanes) store(largest + i, all(kNothing));
+    for (int64_t l = 0; l < x.rows; ++l) {
+      if (!live(l)) continue;
+      const Block raw(x, l, t, block);
+      mix_block(
+          p, raw.data, raw.stride, [](int64_t) { return zero(); },
+          [&](int64_t g, int v, Vector y) {
+            float* highest = largest + g * kBlock + v * kLanes;
+            store(highest, _mm512_max_ps(load(highest), y));
+            store(out.at(g, l, t) + v * kLanes, y);
+          });
+    }
+    for (int64_t g = 0; g < x.heads; ++g) {
+      for (int v = 0; v < kWidth; ++v) {
+        const int64_t lane = t + v * kLanes;
+        const Vector highest = load(largest + g * kBlock + v * kLanes);
+        Vector sum = zero();
+        for (int64_t l = 0; l < x.rows; ++l) {
+          Vector y = zero();
+          if (live(l)) y = exp(_mm512_sub_ps(load(out.at(g, l, lane)), highest));
+          sum = _mm512_add_ps(sum, y);
+          store(out.at(g, l, lane), y);
+        }
+        const Lanes any = columns.lanes(lane) & _mm512_cmp_ps_mask(sum, zero(), _CMP_GT_OQ);
+        const Vector inverse = _mm512_maskz_div_ps(any, all(1.0f), sum);
+        for (int64_t l = 0; l < x.rows; ++l) {
+          store(out.at(g, l, lane), _mm512_mul_ps(load(out.at(g, l, lane)), inverse));
+        }
+      }
+    }
+  }
+}
+
+}  // namespace crosshead

@@ -1,0 +1,67 @@
+"""The operators behind `impl="fused"`: one for each kind of device, of one schema.
+
+Legend: `B` batch, `H` heads, `N` query tokens, `M` key tokens, `L` landmarks, `D` head dim,
+`E` value head dim.
+
+`crosshead::fused_attention_cpu` is computed by C++, once the library of `cpu/` is loaded;
+`crosshead::fused_attention_cuda` by Triton. The second one takes tensors of any device, so that Triton's
+interpreter can be tested without a GPU; users get the one that belongs to their tensors.
+"""
+
+import torch
+from torch import Tensor
+
+from crosshead.attention.mixing import HeadMixing
+from crosshead.attention.operator import empty_outputs, make_differentiable
+
+OPERANDS = (
+    "Tensor q, Tensor k, Tensor v, Tensor ql, Tensor kl, Tensor? p_query, Tensor? w_query, Tensor? p_key, "
+    "Tensor? w_key, Tensor? key_mask, Tensor? landmark_mask, float scale"
+)
+NAMES = {"cpu": "fused_attention_cpu", "cuda": "fused_attention_cuda"}
+
+
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    ql: Tensor,
+    kl: Tensor,
+    query_mixing: HeadMixing,
+    key_mixing: HeadMixing,
+    key_mask: Tensor | None,
+    landmark_mask: Tensor | None,
+    scale: float,
+) -> Tensor:
+    """`O = F_q (F_k V)`, with both factors in registers and caches only."""
+    operator = getattr(torch.ops.crosshead, NAMES[q.device.type])
+    return operator(q, k, v, ql, kl, *query_mixing, *key_mixing, key_mask, landmark_mask, scale)[0]
+
+
+def _forward_by_triton(*operands: object) -> tuple[Tensor, Tensor, Tensor]:
+    from crosshead.attention.fused.cuda import launch
+
+    return launch.forward(*operands)
+
+
+def _backward_by_triton(*operands: object) -> list[Tensor]:
+    from crosshead.attention.fused.cuda import launch
+
+    return launch.backward(*operands)
+
+
+def _empty_outputs_of_cpu(q: Tensor, v: Tensor, ql: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The normaliser is `(2, B, H, L)`: a shift and the inverse of a sum."""
+    output, aggregate, normaliser = empty_outputs(q, v, ql)
+    return output, aggregate, normaliser.new_empty(2, *normaliser.shape)
+
+
+for _name, _outputs in ((NAMES["cpu"], _empty_outputs_of_cpu), (NAMES["cuda"], empty_outputs)):
+    torch.library.define(f"crosshead::{_name}", f"({OPERANDS}) -> (Tensor, Tensor, Tensor)")
+    torch.library.define(
+        f"crosshead::{_name}_backward",
+        f"(Tensor grad_output, {OPERANDS}, Tensor aggregate, Tensor normaliser) -> Tensor[]",
+    )
+    make_differentiable(_name, impl="fused", outputs=_outputs)
+torch.library.impl(f"crosshead::{NAMES['cuda']}", "CompositeExplicitAutograd", _forward_by_triton)
+torch.library.impl(f"crosshead::{NAMES['cuda']}_backward", "CompositeExplicitAutograd", _backward_by_triton)
