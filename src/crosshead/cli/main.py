@@ -10,6 +10,8 @@ import tyro
 
 from crosshead._version import __version__
 from crosshead.cli.arguments import REGISTRY
+from crosshead.cli.bench import bench
+from crosshead.cli.build import build
 from crosshead.cli.evaluate import evaluate
 from crosshead.cli.info import info
 from crosshead.cli.models import models
@@ -22,8 +24,10 @@ COMMANDS: dict[str, Callable[..., object]] = {
     "evaluate": evaluate,
     "predict": predict,
     "resume": resume,
+    "bench": bench,
     "models": models,
     "info": info,
+    "build": build,
 }
 DESCRIPTION = """Interactive multi-head self-attention with linear complexity, and the iViT backbone.
 

@@ -1,0 +1,149 @@
+"""Pictures of the measurements: log-log, each line named where it ends."""
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator
+
+from crosshead.bench.attention import AttentionRow
+from crosshead.bench.backbone import BackboneRow
+from crosshead.bench.catalogue import BY_NAME
+from crosshead.bench.summary import points_of
+from crosshead.runs.folder import write_atomically
+
+Curves = Mapping[str, Sequence[tuple[float, float]]]
+EMPHASISED = ("fused", "interactive-layer", "ivit_small")
+# Height of a label as a share of its panel.
+LABEL_HEIGHT = 0.042
+
+
+def draw_attention(path: Path, rows: Sequence[AttentionRow], *, quantity: str, title: str) -> None:
+    """Draws one quantity against the number of tokens: panels for each pass and level.
+
+    Args:
+        path: the PNG to write.
+        rows: what was measured.
+        quantity: "median_s" or "beyond_bytes".
+        title: above all panels.
+    """
+    unit, label = {
+        "median_s": (1e-3, "milliseconds"),
+        "beyond_bytes": (2**20, "MiB beyond inputs, outputs and gradients"),
+    }[quantity]
+    levels = [level for level in ("operator", "layer") if any(row.level == level for row in rows)]
+    passes = list(dict.fromkeys(row.passes for row in rows))
+    figure = Figure(figsize=(8 * len(levels), 5.5 * len(passes)), dpi=110, layout="constrained")
+    panels = figure.subplots(len(passes), len(levels), squeeze=False)
+    for line, one_pass in zip(panels, passes, strict=True):
+        for axes, level in zip(line, levels, strict=True):
+            names = dict.fromkeys(row.provider for row in rows if row.level == level)
+            curves = {
+                name: [(x, y / unit) for x, y in points_of(rows, name, one_pass, quantity)] for name in names
+            }
+            draw_curves(axes, curves, dotted=[name for name in names if not BY_NAME[name].mixes_heads])
+            axes.set(title=f"{level}s, {one_pass}", xlabel="tokens", ylabel=label)
+    figure.suptitle(f"{title}\nsolid: heads talk to each other; dotted: they do not", fontsize=10)
+    save(figure, path)
+
+
+def draw_backbones(path: Path, rows: Sequence[BackboneRow], *, title: str) -> None:
+    """Draws images per second and peak memory against the size of the image.
+
+    Args:
+        path: the PNG to write.
+        rows: what was measured.
+        title: above all panels.
+    """
+    passes = list(dict.fromkeys(row.passes for row in rows))
+    figure = Figure(figsize=(16, 5.5 * len(passes)), dpi=110, layout="constrained")
+    panels = figure.subplots(len(passes), 2, squeeze=False)
+    quantities = {"images_per_second": ("images per second", 1), "peak_bytes": ("peak MiB", 2**20)}
+    for line, one_pass in zip(panels, passes, strict=True):
+        for axes, (quantity, (label, unit)) in zip(line, quantities.items(), strict=True):
+            curves: dict[str, list[tuple[float, float]]] = {row.model: [] for row in rows}
+            for row in rows:
+                if row.passes == one_pass and (value := getattr(row, quantity) or 0) > 0:
+                    curves[row.model].append((row.size, value / unit))
+            draw_curves(axes, curves)
+            axes.set(title=one_pass, xlabel="height and width, pixels", ylabel=label)
+    figure.suptitle(title, fontsize=10)
+    save(figure, path)
+
+
+def draw_curves(axes: Axes, curves: Curves, *, dotted: Sequence[str] = ()) -> None:
+    """Draws curves in log-log coordinates and writes each name beside the end of its curve."""
+    curves = {name: points for name, points in curves.items() if points}
+    axes.set(xscale="log", yscale="log")
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    if not curves:
+        axes.text(0.5, 0.5, "nothing measured", transform=axes.transAxes, ha="center", color="#777777")
+        return
+    palette = mpl.colormaps["tab10"].colors  # type: ignore[attr-defined]
+    colours = {name: palette[index % len(palette)] for index, name in enumerate(curves)}
+    for name, points in curves.items():
+        axes.plot(
+            *zip(*points, strict=True),
+            linestyle=":" if name in dotted else "-",
+            linewidth=2.6 if name in EMPHASISED else 1.3,
+            marker="o",
+            markersize=4,
+            color=colours[name],
+        )
+    ticks = sorted({x for points in curves.values() for x, _ in points})
+    axes.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks], minor=False)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.6g}"))
+    axes.minorticks_off()
+    _name_ends(axes, curves, colours)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes a PNG atomically."""
+    picture = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(picture)
+    write_atomically(path, picture.getvalue())
+
+
+def _name_ends(axes: Axes, curves: Curves, colours: Mapping[str, tuple]) -> None:
+    """Names stand in a column at the right, in the order of the ends, moved apart where they overlap."""
+    low, high = (math.log(y) for y in axes.get_ylim())
+    ends = {name: (math.log(points[-1][1]) - low) / (high - low) for name, points in curves.items()}
+    order = sorted(ends, key=lambda name: ends[name])
+    for name, place in zip(order, spread([ends[name] for name in order]), strict=True):
+        axes.annotate(
+            name,
+            xy=curves[name][-1],
+            xytext=(1.06, place),
+            textcoords="axes fraction",
+            va="center",
+            fontsize=9,
+            color=colours[name],
+            weight="bold" if name in EMPHASISED else "normal",
+            arrowprops={"arrowstyle": "-", "color": colours[name], "alpha": 0.35, "linewidth": 0.8},
+        )
+
+
+def spread(places: Sequence[float], gap: float = LABEL_HEIGHT) -> list[float]:
+    """Ascending places moved apart to at least `gap`, up first, and down again from the upper end at 1.
+
+    Example:
+        >>> spread([0.125, 0.125, 0.5], gap=0.25)
+        [0.125, 0.375, 0.625]
+        >>> spread([0.875, 1.0], gap=0.25)
+        [0.75, 1.0]
+    """
+    moved = list(places)
+    for index in range(1, len(moved)):
+        moved[index] = max(moved[index], moved[index - 1] + gap)
+    ceiling = 1.0
+    for index in reversed(range(len(moved))):
+        moved[index] = min(moved[index], ceiling)
+        ceiling = moved[index] - gap
+    return moved

@@ -1,0 +1,107 @@
+"""Times of several computations that take turns, so that whatever disturbs the machine disturbs all alike."""
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+
+# A sample shorter than this is made of several calls, or the clock would be part of what is measured.
+SHORTEST_SAMPLE = 0.01
+MOST_CALLS = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How often one computation is timed: `rounds` samples of `calls` calls."""
+
+    rounds: int
+    calls: int
+
+
+def plan_samples(seconds: float, *, budget: float, repeats: int) -> Plan:
+    """As many rounds as fit the budget, one at least, and as many calls as make a sample long enough.
+
+    Args:
+        seconds: what one call is expected to take.
+        budget: seconds for all.
+        repeats: rounds at most.
+
+    Example:
+        >>> plan_samples(0.001, budget=10, repeats=5)
+        Plan(rounds=5, calls=10)
+        >>> plan_samples(4, budget=10, repeats=5)
+        Plan(rounds=2, calls=1)
+    """
+    calls = min(MOST_CALLS, max(1, math.ceil(SHORTEST_SAMPLE / max(seconds, 1e-9))))
+    return Plan(rounds=max(1, min(repeats, int(budget / max(seconds * calls, 1e-9)))), calls=calls)
+
+
+def time_calls(run: Callable[[], object], calls: int, *, device: str) -> float:
+    """Seconds of one call, the mean over `calls`.
+
+    On CUDA by events on the stream, with the device idle before and after.
+    """
+    if device != "cuda":
+        start = time.perf_counter()
+        for _ in range(calls):
+            run()
+        return (time.perf_counter() - start) / calls
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    start.record()
+    for _ in range(calls):
+        run()
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end) / 1000 / calls
+
+
+def time_in_turns(
+    runs: Mapping[str, Callable[[], object]],
+    plans: Mapping[str, Plan],
+    *,
+    device: str,
+    tell: Callable[[str, float], None] = lambda name, share: None,
+) -> tuple[dict[str, list[float]], dict[str, Exception]]:
+    """Times computations round by round; a plan of fewer rounds ends earlier.
+
+    Args:
+        runs: what to time, by name.
+        plans: how often, by the same names.
+        device: "cpu" or "cuda".
+        tell: called with the name before each sample, and the share of samples that are done.
+
+    Returns:
+        Seconds of one call, a number for each round; and what ended those that failed, by name.
+    """
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    failed: dict[str, Exception] = {}
+    done, samples = 0, sum(plan.rounds for plan in plans.values())
+    for turn in range(max((plan.rounds for plan in plans.values()), default=0)):
+        for name, run in runs.items():
+            if turn >= plans[name].rounds or name in failed:
+                continue
+            tell(name, done / samples)
+            done += 1
+            try:
+                times[name].append(time_calls(run, plans[name].calls, device=device))
+            except Exception as error:  # out of memory, and whatever else packages do at full size
+                failed[name] = error
+    return {name: seconds for name, seconds in times.items() if name not in failed}, failed
+
+
+def quartiles(times: list[float]) -> dict[str, float]:
+    """Median, quartiles and minimum, as columns.
+
+    Example:
+        >>> quartiles([3.0, 1.0, 2.0])
+        {'median_s': 2.0, 'q25_s': 1.5, 'q75_s': 2.5, 'min_s': 1.0}
+    """
+    q25, median, q75 = (
+        statistics.quantiles(times, n=4, method="inclusive") if len(times) > 1 else 3 * [times[0]]
+    )
+    named = {"median_s": median, "q25_s": q25, "q75_s": q75, "min_s": min(times)}
+    return {name: float(f"{seconds:.6g}") for name, seconds in named.items()}
