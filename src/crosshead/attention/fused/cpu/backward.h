@@ -20,20 +20,27 @@ inline void add_between_heads(const Tile& a, const Tile& b, const Columns& colum
     for_heads<4>(H, [&](auto size_b, int64_t h) {
       constexpr int G = decltype(size_a)::value, K = decltype(size_b)::value;
       Vector total[G][K];
+#pragma GCC unroll 8
       for (int i = 0; i < G; ++i) {
+#pragma GCC unroll 8
         for (int j = 0; j < K; ++j) total[i][j] = zero();
       }
       for (int64_t l = 0; l < a.rows; ++l) {
         for (int64_t t = 0; t < columns.count; t += kLanes) {
           Vector left[G];
+#pragma GCC unroll 8
           for (int i = 0; i < G; ++i) left[i] = load(a.at(g + i, l, t));
+#pragma GCC unroll 8
           for (int j = 0; j < K; ++j) {
             const Vector right = load(b.at(h + j, l, t));
+#pragma GCC unroll 8
             for (int i = 0; i < G; ++i) total[i][j] = _mm512_fmadd_ps(left[i], right, total[i][j]);
           }
         }
       }
+#pragma GCC unroll 8
       for (int i = 0; i < G; ++i) {
+#pragma GCC unroll 8
         for (int j = 0; j < K; ++j) sums[(g + i) * H + h + j] += _mm512_reduce_add_ps(total[i][j]);
       }
     });
@@ -91,7 +98,7 @@ struct BackwardRoom {
     rows = room.take<T>(packs ? widest * width : 0);
     factor_a = room.take<T>(packs ? L * width : 0);
     factor_b = room.take<T>(packs ? padded_depth<T>(L) * width : 0);
-    blocks = room.take<float>(2 * H * kBlock);
+    blocks = room.take<float>(4 * H * kBlock);
     result = room.take<float>(widest * width);
     turned = room.take<float>(widest * kLanes);
     for (Tile* tile : {&raw, &weights, &factor, &gradient}) {
@@ -159,8 +166,9 @@ void query_backward(
       const int64_t first = tile * width;
       const Columns columns = parts.columns(b, tile, nullptr);
       raw_logits<T>(q, landmarks, D, b, first, columns, room.raw, room.columns);
-      landmark_weights(
-          room.raw, mixing.p(), columns, landmark_mask ? landmark_mask + b * L : nullptr, room.weights, room.blocks);
+      landmark_factor(
+          room.raw, mixing.p(), nullptr, columns, landmark_mask ? landmark_mask + b * L : nullptr, room.weights, room.blocks,
+          parts.ahead(q, b, H, tile, D, L));
       raw_logits<T>(grad_output, right, E, b, first, columns, room.gradient, room.columns);
       const Tile& factor = mixing.w.present() ? room.factor : room.weights;
       if (mixing.w.present()) {
@@ -205,7 +213,7 @@ Tensor key_overlap(
           key_weights(room.raw, mixing.p(), columns, scales, l, t, room.blocks);
           mix_block(
               mixing.w_transposed(), room.gradient.at(0, l, t), room.gradient.stride(),
-              [](int64_t) { return zero(); },
+              [](int64_t, int) { return zero(); },
               [&](int64_t h, int v, Vector dw) {
                 float* sum = of_head + h * kLanes;
                 store(sum, _mm512_fmadd_ps(load(room.blocks + h * kBlock + v * kLanes), dw, load(sum)));

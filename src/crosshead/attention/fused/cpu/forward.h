@@ -18,7 +18,6 @@ void raw_logits(
   for (int64_t h = 0; h < tile.heads; ++h) {
     tokens_as_columns(
         tokens.at(b, h, first), tokens.token, columns.tokens, channels, columns.count, columns_room);
-    if (h + 1 < tile.heads) prefetch(tokens.at(b, h + 1, first), tokens.token, columns.tokens, channels);
     multiply<T>(
         tile.rows, columns.count, channels, of_head<T>(landmarks, b, h), depth, columns_room, columns.count,
         tile.at(h, 0), tile.width, false);
@@ -51,7 +50,7 @@ void key_normaliser(
     for (; tile < last; ++tile) {
       const Columns columns = parts.columns(b, tile, mask);
       raw_logits<T>(k, ql, channels, b, tile * width, columns, state.tile, state.columns);
-      add_to_row_sums(state.tile, p, columns, sums);
+      add_to_row_sums(state.tile, p, columns, sums, parts.ahead(k, b, H, tile, channels, L * ((H + 3) / 4)));
     }
   });
   for (int64_t b = 0; b < parts.samples; ++b) {
@@ -87,10 +86,10 @@ Tensor key_aggregate(
       const int64_t first = tile * width;
       const Columns columns = parts.columns(b, tile, mask);
       raw_logits<T>(k, ql, channels, b, first, columns, state.tile, state.columns);
-      key_factor(state.tile, p, w(), columns, scales_of(normaliser, b), state.block);
+      key_factor(state.tile, p, w(), columns, scales_of(normaliser, b), state.block,
+          parts.ahead(k, b, H, tile, channels, L), parts.ahead(v, b, H, tile, E, L));
       for (int64_t h = 0; h < H; ++h) {
         const T* f = factor_as_a(state.tile.at(h, 0), L, width, columns.tokens, state.factor);
-        if (h + 1 < H) prefetch(v.at(b, h + 1, first), v.token, columns.tokens, E);
         const auto values = tokens_as_rows(v.at(b, h, first), v.token, columns.tokens, E, state.rows);
         multiply<T>(L, E, columns.tokens, f, width, values.data, values.row, sum + h * L * E, E, begun);
       }
@@ -113,7 +112,7 @@ void query_output(
   const auto layout = [&](Room& room) {
     T* columns = room.take<T>(padded_depth<T>(channels) * width);
     T* factor = room.take<T>(std::is_same_v<T, float> ? 0 : right.size(3) * width);
-    float* blocks = room.take<float>(2 * H * kBlock);
+    float* blocks = room.take<float>(4 * H * kBlock);
     float* result = room.take<float>(E * width);
     float* turned = room.take<float>(E * kLanes);
     return State{columns, factor, blocks, result, turned, {room.take<float>(Tile::size(H, L, width)), H, L, width}};
@@ -123,9 +122,9 @@ void query_output(
       const int64_t first = tile * width;
       const Columns columns = parts.columns(b, tile, nullptr);
       raw_logits<T>(q, kl, channels, b, first, columns, state.tile, state.columns);
-      landmark_weights(
-          state.tile, p, columns, landmark_mask ? landmark_mask + b * L : nullptr, state.tile, state.blocks);
-      if (w.present()) mix_tile(state.tile, w(), columns, state.tile, state.blocks);
+      landmark_factor(
+          state.tile, p, w.present() ? &w() : nullptr, columns, landmark_mask ? landmark_mask + b * L : nullptr,
+          state.tile, state.blocks, parts.ahead(q, b, H, tile, channels, L));
       for (int64_t h = 0; h < H; ++h) {
         const T* f = factor_as_b(state.tile.at(h, 0), L, width, state.factor);
         multiply<T>(

@@ -25,14 +25,34 @@ struct Rows {
   T* at(int64_t b, int64_t h, int64_t t) const { return data + b * batch + h * head + t * token; }
 };
 
-// Asks for n tokens that will be read soon: the hardware does not foresee the jump from one head to the next.
+// Asks for the tokens of the next tile while this one is worked on, a few lines of memory at each step: the hardware
+// does not foresee the jumps from head to head, and would not carry as many lines at once.
 template <class T>
-inline void prefetch(const T* tokens, int64_t token, int64_t n, int64_t channels) {
-  constexpr int64_t line = 64 / sizeof(T);
-  for (int64_t t = 0; t < n; ++t) {
-    for (int64_t c = 0; c < channels; c += line) _mm_prefetch(tokens + t * token + c, _MM_HINT_T1);
+class Ahead {
+ public:
+  Ahead(const Rows<const T>& rows, int64_t b, int64_t heads, int64_t first, int64_t n, int64_t channels, int64_t steps)
+      : at_(rows.at(b, 0, first)), head_(rows.head), token_(rows.token), heads_(n > 0 ? heads : 0), n_(n),
+        channels_(channels) {
+    const int64_t lines = heads_ * std::max<int64_t>(n, 0) * ((channels + kLine - 1) / kLine);
+    per_step_ = (lines + steps - 1) / steps;
   }
-}
+
+  void step() {
+    for (int64_t i = 0; i < per_step_ && h_ < heads_; ++i) {
+      _mm_prefetch(at_ + h_ * head_ + t_ * token_ + c_, _MM_HINT_T1);
+      if ((c_ += kLine) < channels_) continue;
+      c_ = 0;
+      if (++t_ < n_) continue;
+      t_ = 0;
+      ++h_;
+    }
+  }
+
+ private:
+  static constexpr int64_t kLine = 64 / sizeof(T);
+  const T* at_;
+  int64_t head_, token_, heads_, n_, channels_, per_step_, h_ = 0, t_ = 0, c_ = 0;
+};
 
 // The leading dimension of A and the number of rows of B that brgemm is given for a sum over `depth`.
 template <class T>

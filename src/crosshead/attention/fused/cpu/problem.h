@@ -114,6 +114,14 @@ struct Parts {
     });
   }
 
+  // Asks for the tile after this one, in as many steps as a tile has blocks of `rows` rows.
+  template <class T>
+  Ahead<T> ahead(const Rows<const T>& tokens_of, int64_t b, int64_t heads, int64_t tile, int64_t channels, int64_t rows)
+      const {
+    const int64_t first = (tile + 1) * width, n = std::min(width, tokens - first);
+    return {tokens_of, b, heads, first, n, channels, std::max<int64_t>(rows * (width / kBlock), 1)};
+  }
+
   Columns columns(int64_t b, int64_t tile, const bool* mask) const {
     const int64_t first = tile * width, n = std::min(width, tokens - first);
     return {rounded_up(n, kBlock), n, mask ? mask + b * tokens + first : nullptr};

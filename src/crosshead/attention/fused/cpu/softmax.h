@@ -26,6 +26,7 @@ inline void raise_shift(
   for (int64_t t = 0; t < columns.count; t += kBlock) {
     Vector y[1][kWidth] = {};
     p.add<1>(x.at(0, l, t), x.stride(), g, y);
+#pragma GCC unroll 2
     for (int v = 0; v < kWidth; ++v) {
       const Lanes lanes = columns.lanes(t + v * kLanes);
       largest = _mm512_mask_max_ps(largest, lanes, largest, y[0][v]);
@@ -39,26 +40,35 @@ inline void raise_shift(
 
 // First pass over the keys: adds the tile to the sums of its rows. Half as many heads at a time as elsewhere, for
 // the registers also hold sums and maxima.
-inline void add_to_row_sums(const Tile& x, const Mix& p, const Columns& columns, const RowSums& sums) {
+template <class Ahead>
+inline void add_to_row_sums(
+    const Tile& x, const Mix& p, const Columns& columns, const RowSums& sums, Ahead&& ahead) {
   for (int64_t l = 0; l < x.rows; ++l) {
     for_heads<4>(x.heads, [&](auto size, int64_t g) {
       constexpr int G = decltype(size)::value;
       float* shift[G];
+#pragma GCC unroll 8
       for (int i = 0; i < G; ++i) shift[i] = sums.shift + (g + i) * x.rows + l;
       for (bool again = true; again;) {
         Vector sum[G], above[G];
+#pragma GCC unroll 8
         for (int i = 0; i < G; ++i) {
           sum[i] = zero();
           above[i] = all(kNothing);
         }
         for (int64_t t = 0; t < columns.count; t += kBlock) {
+          ahead.step();
           Vector y[G][kWidth];
+#pragma GCC unroll 8
           for (int i = 0; i < G; ++i) {
+#pragma GCC unroll 2
             for (int v = 0; v < kWidth; ++v) y[i][v] = all(-*shift[i]);
           }
           p.add<G>(x.at(0, l, t), x.stride(), g, y);
+#pragma GCC unroll 2
           for (int v = 0; v < kWidth; ++v) {
             const Lanes lanes = columns.lanes(t + v * kLanes);
+#pragma GCC unroll 8
             for (int i = 0; i < G; ++i) {
               above[i] = _mm512_mask_max_ps(above[i], lanes, above[i], y[i][v]);
               sum[i] = _mm512_mask_add_ps(sum[i], lanes, sum[i], exp(y[i][v]));
@@ -66,7 +76,9 @@ inline void add_to_row_sums(const Tile& x, const Mix& p, const Columns& columns,
           }
         }
         again = false;
+#pragma GCC unroll 8
         for (int i = 0; i < G; ++i) again |= _mm512_cmp_ps_mask(above[i], all(kHeadroom), _CMP_GT_OQ) != 0;
+#pragma GCC unroll 8
         for (int i = 0; i < G; ++i) {
           float* total = sums.sum + ((g + i) * x.rows + l) * kLanes;
           if (again) {
@@ -105,7 +117,7 @@ inline void key_weights(
     float* block) {
   const Lanes lanes[kWidth] = {columns.lanes(t), columns.lanes(t + kLanes)};
   mix_block(
-      p, x.at(0, l, t), x.stride(), [&](int64_t g) { return all(-scales.shift[g * x.rows + l]); },
+      p, x.at(0, l, t), x.stride(), [&](int64_t g, int) { return all(-scales.shift[g * x.rows + l]); },
       [&](int64_t g, int v, Vector y) {
         const Vector weight = _mm512_mul_ps(exp(y), all(scales.inverse[g * x.rows + l]));
         store(block + g * kBlock + v * kLanes, where(lanes[v], weight));
@@ -113,54 +125,88 @@ inline void key_weights(
 }
 
 // The mixed key factor in place of the raw logits. `block` holds one block of all heads.
+template <class Ahead, class AheadOfValues>
 inline void key_factor(
-    const Tile& x, const Mix& p, const Mix& w, const Columns& columns, const RowScales& scales, float* block) {
+    const Tile& x, const Mix& p, const Mix& w, const Columns& columns, const RowScales& scales, float* block,
+    Ahead&& ahead, AheadOfValues&& ahead_of_values) {
   for (int64_t l = 0; l < x.rows; ++l) {
     for (int64_t t = 0; t < columns.count; t += kBlock) {
+      ahead.step();
+      ahead_of_values.step();
       key_weights(x, p, columns, scales, l, t, block);
       mix_block(
-          w, block, kBlock, [](int64_t) { return zero(); },
+          w, block, kBlock, [](int64_t, int) { return zero(); },
           [&](int64_t g, int v, Vector y) { store(x.at(g, l, t) + v * kLanes, y); });
     }
   }
 }
 
-// The weights of the landmarks, softmax over the rows that hold a token, in place of the raw logits in `x` or,
-// where these are still needed, in `out`. `block` holds two blocks of all heads.
-inline void landmark_weights(
-    const Tile& x, const Mix& p, const Columns& columns, const bool* landmark_mask, const Tile& out, float* block) {
-  const auto live = [&](int64_t l) { return landmark_mask == nullptr || landmark_mask[l]; };
-  float* largest = block + x.heads * kBlock;
+// The weights of the landmarks, softmax over the rows that hold a token, in place of the raw logits in `x` or, where
+// these are still needed, in `out`; then mixed by `w`, unless that is null. `room` holds four blocks of all heads.
+//
+// The shift of a column is its first logit. Where a later one rises far above it, which is rare, the shift is moved
+// and what was written before is scaled.
+template <class Ahead>
+inline void landmark_factor(
+    const Tile& x, const Mix& p, const Mix* w, const Columns& columns, const bool* landmark_mask, const Tile& out,
+    float* room, Ahead&& ahead) {
+  const int64_t block = x.heads * kBlock;
+  float *shift = room + block, *sum = room + 2 * block, *scaled = room + 3 * block;
+  const auto at = [](float* of, int64_t g, int v) { return of + g * kBlock + v * kLanes; };
   for (int64_t t = 0; t < columns.count; t += kBlock) {
-    for (int64_t i = 0; i < x.heads * kBlock; i += kLanes) store(largest + i, all(kNothing));
+    int64_t first = -1;  // row that holds a token
+    std::fill(sum, sum + block, 0.0f);
     for (int64_t l = 0; l < x.rows; ++l) {
-      if (!live(l)) continue;
-      const Block raw(x, l, t, block);
+      ahead.step();
+      if (landmark_mask != nullptr && !landmark_mask[l]) {
+        for (int64_t g = 0; g < x.heads; ++g) {
+          for (int v = 0; v < kWidth; ++v) store(out.at(g, l, t) + v * kLanes, zero());
+        }
+        continue;
+      }
+      const Block raw(x, l, t, room);
+      if (first < 0) {
+        first = l;
+        mix_block(
+            p, raw.data, raw.stride, [](int64_t, int) { return zero(); },
+            [&](int64_t g, int v, Vector y) { store(at(shift, g, v), y); });
+      }
       mix_block(
-          p, raw.data, raw.stride, [](int64_t) { return zero(); },
+          p, raw.data, raw.stride, [&](int64_t g, int v) { return _mm512_sub_ps(zero(), load(at(shift, g, v))); },
           [&](int64_t g, int v, Vector y) {
-            float* highest = largest + g * kBlock + v * kLanes;
-            store(highest, _mm512_max_ps(load(highest), y));
+            const Lanes high = _mm512_cmp_ps_mask(y, all(kHeadroom), _CMP_GT_OQ);
+            if (high != 0) {
+              const Vector rise = where(high, y), smaller = exp(_mm512_sub_ps(zero(), rise));
+              for (int64_t i = first; i < l; ++i) {
+                float* before = out.at(g, i, t) + v * kLanes;
+                store(before, _mm512_mul_ps(load(before), smaller));
+              }
+              store(at(sum, g, v), _mm512_mul_ps(load(at(sum, g, v)), smaller));
+              store(at(shift, g, v), _mm512_add_ps(load(at(shift, g, v)), rise));
+              y = _mm512_sub_ps(y, rise);
+            }
+            y = exp(y);
+            store(at(sum, g, v), _mm512_add_ps(load(at(sum, g, v)), y));
             store(out.at(g, l, t) + v * kLanes, y);
           });
     }
     for (int64_t g = 0; g < x.heads; ++g) {
       for (int v = 0; v < kWidth; ++v) {
-        const int64_t lane = t + v * kLanes;
-        const Vector highest = load(largest + g * kBlock + v * kLanes);
-        Vector sum = zero();
-        for (int64_t l = 0; l < x.rows; ++l) {
-          Vector y = zero();
-          if (live(l)) y = exp(_mm512_sub_ps(load(out.at(g, l, lane)), highest));
-          sum = _mm512_add_ps(sum, y);
-          store(out.at(g, l, lane), y);
-        }
-        const Lanes any = columns.lanes(lane) & _mm512_cmp_ps_mask(sum, zero(), _CMP_GT_OQ);
-        const Vector inverse = _mm512_maskz_div_ps(any, all(1.0f), sum);
-        for (int64_t l = 0; l < x.rows; ++l) {
-          store(out.at(g, l, lane), _mm512_mul_ps(load(out.at(g, l, lane)), inverse));
+        const Lanes any = first < 0 ? Lanes(0) : columns.lanes(t + v * kLanes);
+        store(at(sum, g, v), _mm512_maskz_div_ps(any, all(1.0f), load(at(sum, g, v))));
+      }
+    }
+    for (int64_t l = 0; l < x.rows; ++l) {
+      for (int64_t g = 0; g < x.heads; ++g) {
+        for (int v = 0; v < kWidth; ++v) {
+          const Vector weight = _mm512_mul_ps(load(out.at(g, l, t) + v * kLanes), load(at(sum, g, v)));
+          store(w == nullptr ? out.at(g, l, t) + v * kLanes : at(scaled, g, v), weight);
         }
       }
+      if (w == nullptr) continue;
+      mix_block(
+          *w, scaled, kBlock, [](int64_t, int) { return zero(); },
+          [&](int64_t g, int v, Vector y) { store(out.at(g, l, t) + v * kLanes, y); });
     }
   }
 }

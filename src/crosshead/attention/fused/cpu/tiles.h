@@ -37,22 +37,38 @@ struct Mix {
   int64_t heads;
 
   template <int G>
-  void add(const float* x, int64_t stride, int64_t g, Vector (&y)[G][kWidth]) const {
+  __attribute__((always_inline)) void add(const float* x, int64_t stride, int64_t g, Vector (&y)[G][kWidth]) const {
     if (coefficients == nullptr) {
+#pragma GCC unroll 8
       for (int i = 0; i < G; ++i) {
+#pragma GCC unroll 2
         for (int v = 0; v < kWidth; ++v) {
           y[i][v] = _mm512_fmadd_ps(all(diagonal), load(x + (g + i) * stride + v * kLanes), y[i][v]);
         }
       }
       return;
     }
+    // A copy that nothing else can point to: it stays in registers, where y would be stored at each step.
+    Vector sum[G][kWidth];
+#pragma GCC unroll 8
+    for (int i = 0; i < G; ++i) {
+#pragma GCC unroll 2
+      for (int v = 0; v < kWidth; ++v) sum[i][v] = y[i][v];
+    }
     for (int64_t h = 0; h < heads; ++h) {
-      Vector of_h[kWidth];
-      for (int v = 0; v < kWidth; ++v) of_h[v] = load(x + h * stride + v * kLanes);
+      const Vector left = load(x + h * stride), right = load(x + h * stride + kLanes);
+      const float* of_h = coefficients + h * heads + g;
+#pragma GCC unroll 8
       for (int i = 0; i < G; ++i) {
-        const Vector c = all(coefficients[h * heads + g + i]);
-        for (int v = 0; v < kWidth; ++v) y[i][v] = _mm512_fmadd_ps(c, of_h[v], y[i][v]);
+        const Vector c = all(of_h[i]);
+        sum[i][0] = _mm512_fmadd_ps(c, left, sum[i][0]);
+        sum[i][1] = _mm512_fmadd_ps(c, right, sum[i][1]);
       }
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < G; ++i) {
+#pragma GCC unroll 2
+      for (int v = 0; v < kWidth; ++v) y[i][v] = sum[i][v];
     }
   }
 };
@@ -89,6 +105,7 @@ struct Block {
   Block(const Tile& x, int64_t l, int64_t t, float* room) : data(x.at(0, l, t)), stride(x.stride()) {
     if (x.heads <= 8 && (x.heads & (x.heads - 1)) == 0) return;
     for (int64_t h = 0; h < x.heads; ++h) {
+#pragma GCC unroll 2
       for (int v = 0; v < kWidth; ++v) store(room + h * kBlock + v * kLanes, load(x.at(h, l, t) + v * kLanes));
     }
     data = room;
@@ -96,18 +113,22 @@ struct Block {
   }
 };
 
-// Mixes the heads of one block of columns and hands each mixed vector, with its head, to `use`.
+// Mixes the heads of one block of columns, on top of what `start` gives for each head and vector, and hands each
+// mixed vector to `use`.
 template <class Start, class Use>
 inline void mix_block(const Mix& mix, const float* x, int64_t stride, const Start& start, const Use& use) {
   for_heads(mix.heads, [&](auto size, int64_t g) {
     constexpr int G = decltype(size)::value;
     Vector y[G][kWidth];
+#pragma GCC unroll 8
     for (int i = 0; i < G; ++i) {
-      const Vector from = start(g + i);
-      for (int v = 0; v < kWidth; ++v) y[i][v] = from;
+#pragma GCC unroll 2
+      for (int v = 0; v < kWidth; ++v) y[i][v] = start(g + i, v);
     }
     mix.template add<G>(x, stride, g, y);
+#pragma GCC unroll 8
     for (int i = 0; i < G; ++i) {
+#pragma GCC unroll 2
       for (int v = 0; v < kWidth; ++v) use(g + i, v, y[i][v]);
     }
   });
@@ -119,7 +140,7 @@ inline void mix_tile(const Tile& x, const Mix& mix, const Columns& columns, cons
     for (int64_t t = 0; t < columns.count; t += kBlock) {
       const Block block(x, l, t, room);
       mix_block(
-          mix, block.data, block.stride, [](int64_t) { return zero(); },
+          mix, block.data, block.stride, [](int64_t, int) { return zero(); },
           [&](int64_t g, int v, Vector y) { store(out.at(g, l, t) + v * kLanes, y); });
     }
   }
