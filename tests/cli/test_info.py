@@ -1,16 +1,42 @@
 from importlib.metadata import version
 
+import pytest
+import torch
 
-def test_versions_machine_and_implementations_are_told(crosshead):
+from crosshead.attention.fused.cpu import build
+
+
+def cells_of(out: str) -> list[list[str]]:
+    """The cells of every line of a table."""
+    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if "│" in line]
+
+
+def test_versions_and_machine_are_told(crosshead):
     answer = crosshead("info")
     assert answer.code == 0
     assert answer.err == ""
-    rows = {
-        cells[1].strip(): cells[2].strip()
-        for cells in (line.split("│") for line in answer.out.splitlines())
-        if len(cells) > 2
-    }
+    rows = {cells[0]: cells[1] for cells in cells_of(answer.out)}
     assert rows["torch"] == version("torch")
     assert rows["timm"] == version("timm")
     assert int(rows["cores"]) > 0
-    assert [rows[name] for name in ("reference", "streamed", "fused", "auto")] == ["yes", "yes", "no", "yes"]
+
+
+@pytest.mark.parametrize(
+    ("missing", "ready", "says"),
+    [
+        (None, "yes", "one kernel: C++, float32 and bfloat16"),
+        ("run `crosshead build`", "no", "run `crosshead build`"),
+    ],
+)
+def test_which_implementations_are_ready_and_what_would_make_them_so(
+    crosshead, monkeypatch, missing, ready, says
+):
+    monkeypatch.setattr(build, "_missing", missing)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    cells = cells_of(crosshead("info").out)
+    rows = {row[0]: row[1] for row in cells}
+    assert [rows[name] for name in ("reference", "streamed", "auto")] == ["yes"] * 3
+    assert (rows["fused on cpu"], rows["fused on cuda"]) == (ready, "no")
+    told = " ".join(row[2] for row in cells if len(row) == 3)
+    assert says in told
+    assert "no NVIDIA GPU" in told

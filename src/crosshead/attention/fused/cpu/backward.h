@@ -168,7 +168,7 @@ void query_backward(
       raw_logits<T>(q, landmarks, D, b, first, columns, room.raw, room.columns);
       landmark_factor(
           room.raw, mixing.p(), nullptr, columns, landmark_mask ? landmark_mask + b * L : nullptr, room.weights, room.blocks,
-          parts.ahead(q, b, H, tile, D, L));
+          parts.ahead(q, D, grad_output, E, b, H, tile, L));
       raw_logits<T>(grad_output, right, E, b, first, columns, room.gradient, room.columns);
       const Tile& factor = mixing.w.present() ? room.factor : room.weights;
       if (mixing.w.present()) {
@@ -207,13 +207,14 @@ Tensor key_overlap(
       const Columns columns = parts.columns(b, tile, mask);
       raw_logits<T>(k, landmarks, D, b, first, columns, room.raw, room.columns);
       raw_logits<T>(v, grad_right, E, b, first, columns, room.gradient, room.columns);
+      auto ahead = parts.ahead(k, D, v, E, b, H, tile, L);
       for (int64_t l = 0; l < L; ++l) {
         for (int64_t h = 0; h < H; ++h) store(of_head + h * kLanes, zero());
         for (int64_t t = 0; t < columns.count; t += kBlock) {
+          ahead.step();
           key_weights(room.raw, mixing.p(), columns, scales, l, t, room.blocks);
           mix_block(
               mixing.w_transposed(), room.gradient.at(0, l, t), room.gradient.stride(),
-              [](int64_t, int) { return zero(); },
               [&](int64_t h, int v, Vector dw) {
                 float* sum = of_head + h * kLanes;
                 store(sum, _mm512_fmadd_ps(load(room.blocks + h * kBlock + v * kLanes), dw, load(sum)));
@@ -243,8 +244,10 @@ void key_backward(
       const Columns columns = parts.columns(b, tile, mask);
       raw_logits<T>(k, landmarks, D, b, first, columns, room.raw, room.columns);
       raw_logits<T>(v, right, E, b, first, columns, room.gradient, room.columns);
+      auto ahead = parts.ahead(k, D, v, E, b, H, tile, L);
       for (int64_t l = 0; l < L; ++l) {
         for (int64_t t = 0; t < columns.count; t += kBlock) {
+          ahead.step();
           key_weights(room.raw, mixing.p(), columns, scales, l, t, room.blocks);
           for (int64_t h = 0; h < H; ++h) {
             for (int u = 0; u < kBlock; u += kLanes) {
@@ -294,10 +297,7 @@ void backward(
   query_backward<T>(
       rows_of<const T>(q), rows_of<const T>(grad_output), kl, aggregate, {p_query, w_query, H, scale},
       mask_data(landmark_mask), queries, rows_of<T>(grads[0]), of_query);
-  Tensor grad_aggregate = of_samples(of_query.right, queries);
-  if (landmark_mask) {
-    grad_aggregate = grad_aggregate.masked_fill(landmark_mask->view({B, 1, L, 1}).logical_not(), 0.0);
-  }
+  const Tensor grad_aggregate = of_samples(of_query.right, queries);
 
   const Parts keys(B, M, tile_width(H, L, M, 3));
   const PartSums of_key(keys.count(), H, L, D, E);

@@ -19,7 +19,6 @@ FOLDER = Path(__file__).parent
 SOURCE = FOLDER / "attention.cpp"
 FLAGS = ("-O3", "-march=native", "-std=c++20", "-fPIC", "-shared", "-fopenmp", "-fno-math-errno")
 COMPILERS = ("c++", "g++", "clang++")
-HOW = "run `crosshead build`"
 
 # What keeps the kernel from running; None once it is loaded. Worked out when the library is looked for, so
 # that a tracer which reads it finds a string.
@@ -43,9 +42,17 @@ def unsupported() -> str | None:
 
 def library_path() -> Path:
     """Where the library is kept: `$CROSSHEAD_CACHE`, or the user's cache folder."""
-    folder = os.environ.get("CROSSHEAD_CACHE")
-    cache_home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return (Path(folder) if folder else Path(cache_home) / "crosshead") / f"attention-{_fingerprint()}.so"
+    name = f"attention-{_fingerprint()}.so"
+    if folder := os.environ.get("CROSSHEAD_CACHE"):
+        return Path(folder) / name
+    if cache_home := os.environ.get("XDG_CACHE_HOME"):
+        return Path(cache_home) / "crosshead" / name
+    try:
+        return Path.home() / ".cache" / "crosshead" / name
+    except RuntimeError as error:
+        raise OSError(
+            "no home folder to keep the library in: name one in the environment variable CROSSHEAD_CACHE"
+        ) from error
 
 
 def load_if_built() -> None:

@@ -87,7 +87,7 @@ Tensor key_aggregate(
       const Columns columns = parts.columns(b, tile, mask);
       raw_logits<T>(k, ql, channels, b, first, columns, state.tile, state.columns);
       key_factor(state.tile, p, w(), columns, scales_of(normaliser, b), state.block,
-          parts.ahead(k, b, H, tile, channels, L), parts.ahead(v, b, H, tile, E, L));
+          parts.ahead(k, channels, v, E, b, H, tile, L));
       for (int64_t h = 0; h < H; ++h) {
         const T* f = factor_as_a(state.tile.at(h, 0), L, width, columns.tokens, state.factor);
         const auto values = tokens_as_rows(v.at(b, h, first), v.token, columns.tokens, E, state.rows);
@@ -153,8 +153,7 @@ void forward(
   key_normaliser<T>(k_rows, ql_packed, D, pk(), mask_data(key_mask), keys, normaliser);
   const Tensor parts = key_aggregate<T>(
       k_rows, rows_of<const T>(v), ql_packed, D, E, pk(), wk, mask_data(key_mask), keys, normaliser);
-  Tensor sum = keys.per_sample == 1 ? parts : parts.view({B, keys.per_sample, H, L, E}).sum(1);
-  if (landmark_mask) sum.masked_fill_(landmark_mask->view({B, 1, L, 1}).logical_not(), 0.0);
+  const Tensor sum = keys.per_sample == 1 ? parts : parts.view({B, keys.per_sample, H, L, E}).sum(1);
   aggregate.copy_(sum);
 
   const Parts queries(B, N, tile_width(H, L, N));

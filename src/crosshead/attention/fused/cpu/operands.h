@@ -54,6 +54,17 @@ class Ahead {
   int64_t head_, token_, heads_, n_, channels_, per_step_, h_ = 0, t_ = 0, c_ = 0;
 };
 
+// The same for two operands.
+template <class T>
+struct AheadOfBoth {
+  Ahead<T> first, second;
+
+  void step() {
+    first.step();
+    second.step();
+  }
+};
+
 // The leading dimension of A and the number of rows of B that brgemm is given for a sum over `depth`.
 template <class T>
 int64_t padded_depth(int64_t depth) {

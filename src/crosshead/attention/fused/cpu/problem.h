@@ -122,6 +122,13 @@ struct Parts {
     return {tokens_of, b, heads, first, n, channels, std::max<int64_t>(rows * (width / kBlock), 1)};
   }
 
+  template <class T>
+  AheadOfBoth<T> ahead(
+      const Rows<const T>& one, int64_t channels, const Rows<const T>& other, int64_t other_channels, int64_t b,
+      int64_t heads, int64_t tile, int64_t rows) const {
+    return {ahead(one, b, heads, tile, channels, rows), ahead(other, b, heads, tile, other_channels, rows)};
+  }
+
   Columns columns(int64_t b, int64_t tile, const bool* mask) const {
     const int64_t first = tile * width, n = std::min(width, tokens - first);
     return {rounded_up(n, kBlock), n, mask ? mask + b * tokens + first : nullptr};

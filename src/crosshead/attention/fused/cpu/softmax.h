@@ -49,7 +49,7 @@ inline void add_to_row_sums(
       float* shift[G];
 #pragma GCC unroll 8
       for (int i = 0; i < G; ++i) shift[i] = sums.shift + (g + i) * x.rows + l;
-      for (bool again = true; again;) {
+      for (bool raised = false;; raised = true) {
         Vector sum[G], above[G];
 #pragma GCC unroll 8
         for (int i = 0; i < G; ++i) {
@@ -58,26 +58,24 @@ inline void add_to_row_sums(
         }
         for (int64_t t = 0; t < columns.count; t += kBlock) {
           ahead.step();
-          Vector y[G][kWidth];
-#pragma GCC unroll 8
-          for (int i = 0; i < G; ++i) {
-#pragma GCC unroll 2
-            for (int v = 0; v < kWidth; ++v) y[i][v] = all(-*shift[i]);
-          }
+          Vector y[G][kWidth] = {};
           p.add<G>(x.at(0, l, t), x.stride(), g, y);
 #pragma GCC unroll 2
           for (int v = 0; v < kWidth; ++v) {
             const Lanes lanes = columns.lanes(t + v * kLanes);
 #pragma GCC unroll 8
             for (int i = 0; i < G; ++i) {
-              above[i] = _mm512_mask_max_ps(above[i], lanes, above[i], y[i][v]);
-              sum[i] = _mm512_mask_add_ps(sum[i], lanes, sum[i], exp(y[i][v]));
+              // Subtracted from what is rounded already, so that the largest logit gives 0, however large it is.
+              const Vector below = _mm512_sub_ps(y[i][v], all(*shift[i]));
+              above[i] = _mm512_mask_max_ps(above[i], lanes, above[i], below);
+              sum[i] = _mm512_mask_add_ps(sum[i], lanes, sum[i], exp(below));
             }
           }
         }
-        again = false;
+        bool high = false;
 #pragma GCC unroll 8
-        for (int i = 0; i < G; ++i) again |= _mm512_cmp_ps_mask(above[i], all(kHeadroom), _CMP_GT_OQ) != 0;
+        for (int i = 0; i < G; ++i) high |= _mm512_cmp_ps_mask(above[i], all(kHeadroom), _CMP_GT_OQ) != 0;
+        const bool again = high && !raised;  // a second time only NaN could be high, and it may stay
 #pragma GCC unroll 8
         for (int i = 0; i < G; ++i) {
           float* total = sums.sum + ((g + i) * x.rows + l) * kLanes;
@@ -87,6 +85,7 @@ inline void add_to_row_sums(
             store(total, _mm512_add_ps(load(total), sum[i]));
           }
         }
+        if (!again) break;
       }
     });
   }
@@ -108,7 +107,7 @@ inline void scale_row(const float* first, int64_t part, int64_t parts, int64_t r
     total += _mm512_reduce_add_ps(load(p + rows + row * kLanes)) * std::exp(p[row] - largest);
   }
   to.shift[row] = largest;
-  to.inverse[row] = total > 0 ? 1 / total : 0.0f;
+  to.inverse[row] = total == 0 ? 0.0f : 1 / total;  // NaN stays NaN
 }
 
 // Second pass over the keys: the weights of one block of columns, all heads, into `block`.
@@ -117,25 +116,25 @@ inline void key_weights(
     float* block) {
   const Lanes lanes[kWidth] = {columns.lanes(t), columns.lanes(t + kLanes)};
   mix_block(
-      p, x.at(0, l, t), x.stride(), [&](int64_t g, int) { return all(-scales.shift[g * x.rows + l]); },
+      p, x.at(0, l, t), x.stride(),
       [&](int64_t g, int v, Vector y) {
-        const Vector weight = _mm512_mul_ps(exp(y), all(scales.inverse[g * x.rows + l]));
+        const int64_t row = g * x.rows + l;
+        const Vector weight = _mm512_mul_ps(exp(_mm512_sub_ps(y, all(scales.shift[row]))), all(scales.inverse[row]));
         store(block + g * kBlock + v * kLanes, where(lanes[v], weight));
       });
 }
 
 // The mixed key factor in place of the raw logits. `block` holds one block of all heads.
-template <class Ahead, class AheadOfValues>
+template <class Ahead>
 inline void key_factor(
     const Tile& x, const Mix& p, const Mix& w, const Columns& columns, const RowScales& scales, float* block,
-    Ahead&& ahead, AheadOfValues&& ahead_of_values) {
+    Ahead&& ahead) {
   for (int64_t l = 0; l < x.rows; ++l) {
     for (int64_t t = 0; t < columns.count; t += kBlock) {
       ahead.step();
-      ahead_of_values.step();
       key_weights(x, p, columns, scales, l, t, block);
       mix_block(
-          w, block, kBlock, [](int64_t, int) { return zero(); },
+          w, block, kBlock,
           [&](int64_t g, int v, Vector y) { store(x.at(g, l, t) + v * kLanes, y); });
     }
   }
@@ -168,12 +167,13 @@ inline void landmark_factor(
       if (first < 0) {
         first = l;
         mix_block(
-            p, raw.data, raw.stride, [](int64_t, int) { return zero(); },
+            p, raw.data, raw.stride,
             [&](int64_t g, int v, Vector y) { store(at(shift, g, v), y); });
       }
       mix_block(
-          p, raw.data, raw.stride, [&](int64_t g, int v) { return _mm512_sub_ps(zero(), load(at(shift, g, v))); },
+          p, raw.data, raw.stride,
           [&](int64_t g, int v, Vector y) {
+            y = _mm512_sub_ps(y, load(at(shift, g, v)));
             const Lanes high = _mm512_cmp_ps_mask(y, all(kHeadroom), _CMP_GT_OQ);
             if (high != 0) {
               const Vector rise = where(high, y), smaller = exp(_mm512_sub_ps(zero(), rise));
@@ -205,7 +205,7 @@ inline void landmark_factor(
       }
       if (w == nullptr) continue;
       mix_block(
-          *w, scaled, kBlock, [](int64_t, int) { return zero(); },
+          *w, scaled, kBlock,
           [&](int64_t g, int v, Vector y) { store(out.at(g, l, t) + v * kLanes, y); });
     }
   }

@@ -113,18 +113,12 @@ struct Block {
   }
 };
 
-// Mixes the heads of one block of columns, on top of what `start` gives for each head and vector, and hands each
-// mixed vector to `use`.
-template <class Start, class Use>
-inline void mix_block(const Mix& mix, const float* x, int64_t stride, const Start& start, const Use& use) {
+// Mixes the heads of one block of columns and hands each mixed vector, with its head, to `use`.
+template <class Use>
+inline void mix_block(const Mix& mix, const float* x, int64_t stride, const Use& use) {
   for_heads(mix.heads, [&](auto size, int64_t g) {
     constexpr int G = decltype(size)::value;
-    Vector y[G][kWidth];
-#pragma GCC unroll 8
-    for (int i = 0; i < G; ++i) {
-#pragma GCC unroll 2
-      for (int v = 0; v < kWidth; ++v) y[i][v] = start(g + i, v);
-    }
+    Vector y[G][kWidth] = {};
     mix.template add<G>(x, stride, g, y);
 #pragma GCC unroll 8
     for (int i = 0; i < G; ++i) {
@@ -140,7 +134,7 @@ inline void mix_tile(const Tile& x, const Mix& mix, const Columns& columns, cons
     for (int64_t t = 0; t < columns.count; t += kBlock) {
       const Block block(x, l, t, room);
       mix_block(
-          mix, block.data, block.stride, [](int64_t, int) { return zero(); },
+          mix, block.data, block.stride,
           [&](int64_t g, int v, Vector y) { store(out.at(g, l, t) + v * kLanes, y); });
     }
   }

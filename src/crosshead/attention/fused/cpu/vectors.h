@@ -30,7 +30,7 @@ inline Lanes first_lanes(int64_t count) {
 // of the rest.
 inline Vector exp(Vector x) {
   const Vector log2_e = all(0x1.715476p+0f);
-  x = _mm512_max_ps(x, all(-200.0f));  // far below, the rest would be the rounding of the whole
+  x = _mm512_max_ps(all(-200.0f), x);  // far below, the rest would be the rounding of the whole; NaN stays NaN
   const Vector whole = _mm512_roundscale_ps(_mm512_mul_ps(x, log2_e), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
   const Vector f = _mm512_fmsub_ps(x, log2_e, whole);
   Vector y = all(0x1.41d332p-13f);
@@ -43,11 +43,13 @@ inline Vector exp(Vector x) {
   return _mm512_scalef_ps(y, whole);
 }
 
-// Rounds to the nearest bfloat16, ties to even: the upper half of each lane.
+// Rounds to the nearest bfloat16, ties to even: the upper half of each lane. The carry would make a number of some NaN.
 inline __m512i bfloat16_bits(Vector x) {
   const __m512i bits = _mm512_castps_si512(x);
   const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-  return _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+  const Lanes numbers = _mm512_cmp_ps_mask(x, x, _CMP_ORD_Q);
+  const __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+  return _mm512_mask_mov_epi32(_mm512_set1_epi32(0x7fc00000), numbers, rounded);
 }
 inline __m256i to_bfloat16(Vector x) { return _mm512_cvtepi32_epi16(_mm512_srli_epi32(bfloat16_bits(x), 16)); }
 
