@@ -67,9 +67,9 @@ def interactive_attention(
             at masked places of any input, NaN included, changes no output and no gradient.
         scale: the factor s of the logits; `1 / sqrt(D)` by default.
         impl: "reference" (both factors in memory; differentiable twice), "streamed" (tiles of tokens; memory
-            linear in tokens), "fused" (kernels for CPUs and GPUs: `crosshead info` tells whether they are
-            ready), or "auto": fused where it is ready, else streamed from a documented size, else reference.
-            An explicit choice never falls back.
+            linear in tokens), "fused" (kernels for CPUs and NVIDIA GPUs: `crosshead info` tells whether they
+            are ready), or "auto": fused on CPUs where it is ready, else streamed from a documented size, else
+            reference. An explicit choice never falls back.
         attn_mask: always None: an N x M mask has no meaning for an attention that never forms an N x M map.
         is_causal: always False: a landmark averages tokens from the whole sequence, so the past would see the
             future.
@@ -210,13 +210,14 @@ def _choose(
     # tie the exported program to one side of the threshold.
     if impl == "auto" and torch.compiler.is_exporting():
         return reference.attention
-    reason = fused.refusal(query, value, landmarks)
-    if reason is None:
-        return fused.attention
-    if impl == "fused":
-        raise NotImplementedError(
-            f"impl='fused' cannot run this: {reason}. impl='auto', 'streamed' and 'reference' can"
-        )
+    if impl == "fused" or query.device.type in fused.PROVEN:
+        reason = fused.refusal(query, value, landmarks)
+        if reason is None:
+            return fused.attention
+        if impl == "fused":
+            raise NotImplementedError(
+                f"impl='fused' cannot run this: {reason}. impl='auto', 'streamed' and 'reference' can"
+            )
     batch, heads, count, _ = landmarks.shape
     elements = batch * heads * count * (query.shape[-2] + key.shape[-2])
     return streamed.attention if elements >= STREAMED_FROM else reference.attention

@@ -46,7 +46,7 @@ class InteractiveAttention(nn.Module):
         local_kernel: width of a depth-wise convolution of the values that is added to the output; 0 for none.
             It takes the axes of `landmarks`, two where that is one number.
         num_prefix_tokens: leading class and register tokens: landmarks of their own, never averaged.
-        impl: "auto", "reference" or "streamed": see `interactive_attention`.
+        impl: "auto", "reference", "streamed" or "fused": see `interactive_attention`.
         device: where the parameters live.
         dtype: their floating-point type.
 

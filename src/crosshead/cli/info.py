@@ -33,7 +33,7 @@ def info() -> None:
         ("cuda", "Triton, float32 and half precision"),
     ):
         missing = _missing(device)
-        table.add_row(f"fused on {device}", "no" if missing else "yes", missing or f"one kernel: {kernel}")
+        table.add_row(f"fused on {device}", "no" if missing else "yes", missing or kernel)
     table.add_row(
         "auto", "yes", "fused where it is ready, else streamed above a documented size, else reference"
     )

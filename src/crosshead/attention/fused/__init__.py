@@ -2,9 +2,9 @@
 
 from crosshead.attention.fused.cpu import build
 from crosshead.attention.fused.ops import attention
-from crosshead.attention.fused.ready import device_refusal, refusal
+from crosshead.attention.fused.ready import PROVEN, device_refusal, refusal
 
-__all__ = ["attention", "device_refusal", "refusal"]
+__all__ = ["PROVEN", "attention", "device_refusal", "refusal"]
 
 # Loading what `crosshead build` left is part of importing this: later, a tracer might be watching.
 build.load_if_built()

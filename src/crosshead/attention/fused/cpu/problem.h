@@ -52,7 +52,8 @@ Rows<T> rows_of(const Tensor& x) {
 // Packed as A for a sum over the last axis: (B, H, rows, depth), the depth padded with zeros.
 template <class T>
 Tensor packed(const Tensor& x) {
-  return at::constant_pad_nd(x, {0, padded_depth<T>(x.size(3)) - x.size(3)}).contiguous();
+  const int64_t missing = padded_depth<T>(x.size(3)) - x.size(3);
+  return missing ? at::constant_pad_nd(x, {0, missing}) : x.contiguous();
 }
 
 template <class T>
@@ -66,10 +67,16 @@ class Mixing {
   Mixing(const Matrix& residual, int64_t heads, double scale, bool transposed = false) {
     mix_ = {nullptr, float(scale), heads};
     if (!residual) return;
-    Tensor matrix = residual->to(at::kFloat);
-    coefficients_ = (transposed ? matrix : matrix.t()).clone(at::MemoryFormat::Contiguous);
-    coefficients_.diagonal().add_(1.0);
-    coefficients_.mul_(scale);
+    const Tensor matrix = residual->to(at::kFloat).contiguous();
+    coefficients_ = at::empty({heads, heads}, at::kFloat);
+    const float* from = matrix.const_data_ptr<float>();
+    float* to = coefficients_.data_ptr<float>();
+    for (int64_t h = 0; h < heads; ++h) {
+      for (int64_t g = 0; g < heads; ++g) {
+        const float r = transposed ? from[h * heads + g] : from[g * heads + h];
+        to[h * heads + g] = float(((h == g) + double(r)) * scale);
+      }
+    }
     mix_.coefficients = coefficients_.const_data_ptr<float>();
   }
 
@@ -87,10 +94,15 @@ class Mixing {
 struct Parts {
   int64_t samples, tokens, width, tiles, per_sample;
 
-  Parts(int64_t samples, int64_t tokens, int64_t width)
-      : samples(samples), tokens(tokens), width(width), tiles((tokens + width - 1) / width) {
+  Parts(int64_t samples, int64_t tokens, int64_t widest) : samples(samples), tokens(tokens) {
     const int64_t threads = at::get_num_threads();
-    per_sample = samples ? std::min(tiles, threads / std::gcd(samples, threads)) : 0;
+    const int64_t blocks = (tokens + kBlock - 1) / kBlock;
+    per_sample = samples ? std::min(blocks, threads / std::gcd(samples, threads)) : 0;
+    // As many tiles for each part, so that no thread waits for another's odd one.
+    const int64_t wanted = rounded_up((tokens + widest - 1) / widest, std::max<int64_t>(per_sample, 1));
+    width = rounded_up((tokens + wanted - 1) / wanted, kBlock);
+    tiles = (tokens + width - 1) / width;
+    per_sample = std::min(per_sample, tiles);
   }
 
   int64_t count() const { return samples * per_sample; }
