@@ -24,7 +24,7 @@ def test_versions_and_machine_are_told(crosshead):
 @pytest.mark.parametrize(
     ("missing", "ready", "says"),
     [
-        (None, "yes", "one kernel: C++, float32 and bfloat16"),
+        (None, "yes", "C++, float32 and bfloat16"),
         ("run `crosshead build`", "no", "run `crosshead build`"),
     ],
 )
