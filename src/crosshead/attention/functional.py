@@ -198,9 +198,7 @@ def check_implementation(impl: str) -> None:
         raise ValueError(f"impl must be one of {', '.join(IMPLEMENTATIONS)}; got {impl!r}")
 
 
-def _choose(
-    impl: str, query: Tensor, key: Tensor, value: Tensor, landmarks: Tensor
-) -> Callable[..., Tensor]:
+def _choose(impl: str, query: Tensor, key: Tensor, value: Tensor, landmarks: Tensor) -> Callable[..., Tensor]:
     check_implementation(impl)
     if impl == "reference":
         return reference.attention

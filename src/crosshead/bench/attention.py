@@ -159,7 +159,9 @@ class _Group:
             "tokens": self.tokens,
             "backward": self.backward,
         }
-        return self.processes.measure(arguments, rehearsal={**arguments, "tokens": PROBE_TOKENS})
+        # Forward only: a process whose autograd has run may not fork one that runs it too.
+        small = {**arguments, "tokens": PROBE_TOKENS, "backward": False}
+        return self.processes.measure(arguments, rehearsal=small)
 
 
 def _forecast(provider: Provider) -> Forecast:

@@ -198,7 +198,8 @@ class _Models:
 
     def _memory(self, arguments: dict[str, Any], small: dict[str, Any]) -> dict[str, int]:
         if self.device != "cuda":
-            return self.processes.measure(arguments, rehearsal=small)
+            # Inference only: a process whose autograd has run may not fork one that runs it too.
+            return self.processes.measure(arguments, rehearsal={**small, "passes": "inference"})
         trial = backbone_trial(**arguments)
         trial.run()
         return measure_on_cuda(trial)

@@ -2,7 +2,6 @@
 //
 // Reading order: problem.h (how the work is divided), forward.h, backward.h; below them softmax.h, tiles.h,
 // operands.h and vectors.h.
-#include <sys/mman.h>
 #include <torch/library.h>
 
 #include "backward.h"
@@ -24,26 +23,12 @@ std::optional<Tensor> dense(const std::optional<Tensor>& x) {
   return x ? std::optional<Tensor>(x->contiguous()) : std::nullopt;
 }
 
-// A large new tensor. Its pages come from the system one by one as they are first written, which for 32 MiB takes as
-// long as a third of the whole attention; huge pages are fewer.
-Tensor new_tensor(at::IntArrayRef shape, const at::TensorOptions& options) {
-  constexpr uintptr_t huge = uintptr_t(2) << 20;
-  const Tensor x = at::empty(shape, options);
-  const uintptr_t begin = reinterpret_cast<uintptr_t>(x.data_ptr()), end = begin + x.nbytes();
-  const uintptr_t first = (begin + huge - 1) / huge * huge;
-  if (end >= first + huge) {
-    // What the system makes of it is its own affair: without huge pages the result is the same, later.
-    (void)madvise(reinterpret_cast<void*>(first), (end - first) / huge * huge, MADV_HUGEPAGE);
-  }
-  return x;
-}
-
 std::tuple<Tensor, Tensor, Tensor> fused_attention(
     const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& ql, const Tensor& kl, const Matrix& p_query,
     const Matrix& w_query, const Matrix& p_key, const Matrix& w_key, const Matrix& key_mask,
     const Matrix& landmark_mask, double scale) {
   const int64_t B = q.size(0), H = q.size(1), N = q.size(2), L = ql.size(2), E = v.size(3);
-  const Tensor output = new_tensor({B, H, N, E}, v.options());
+  const Tensor output = at::empty({B, H, N, E}, v.options());
   const Tensor aggregate = at::empty({B, H, L, E}, v.options());
   const Tensor normaliser = at::empty({2, B, H, L}, v.options().dtype(at::kFloat));
   for_dtype(q, [&](auto sample) {
@@ -59,7 +44,7 @@ std::vector<Tensor> fused_attention_backward(
     const Matrix& p_query, const Matrix& w_query, const Matrix& p_key, const Matrix& w_key, const Matrix& key_mask,
     const Matrix& landmark_mask, double scale, const Tensor& aggregate, const Tensor& normaliser) {
   std::vector<Tensor> grads;
-  for (const Tensor& x : {q, k, v, ql, kl}) grads.push_back(new_tensor(x.sizes(), x.options()));
+  for (const Tensor& x : {q, k, v, ql, kl}) grads.push_back(at::empty(x.sizes(), x.options()));
   for (const Matrix& x : {p_query, w_query, p_key, w_key}) {
     grads.push_back(x ? at::empty(x->sizes(), x->options()) : at::empty({0}, q.options()));
   }
