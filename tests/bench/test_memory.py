@@ -62,6 +62,7 @@ def test_a_run_that_fails_tells_why_and_the_next_one_works(processes):
 
 
 def test_a_dead_process_is_told_and_replaced(processes):
+    processes.measure(case("exact"), rehearsal=case("exact"))
     processes.process.kill()
     processes.process.wait()
     assert processes.measure(case("exact"), rehearsal=case("exact"))["peak_bytes"] > 0

@@ -8,6 +8,8 @@ Legend: `B` batch, `H` heads, `N` query tokens, `M` key tokens, `L` landmarks, `
 interpreter can be tested without a GPU; users get the one that belongs to their tensors.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -38,13 +40,13 @@ def attention(
     return operator(q, k, v, ql, kl, *query_mixing, *key_mixing, key_mask, landmark_mask, scale)[0]
 
 
-def _forward_by_triton(*operands: object) -> tuple[Tensor, Tensor, Tensor]:
+def _forward_by_triton(*operands: Any) -> tuple[Tensor, Tensor, Tensor]:
     from crosshead.attention.fused.cuda import launch
 
     return launch.forward(*operands)
 
 
-def _backward_by_triton(*operands: object) -> list[Tensor]:
+def _backward_by_triton(*operands: Any) -> list[Tensor]:
     from crosshead.attention.fused.cuda import launch
 
     return launch.backward(*operands)

@@ -14,8 +14,8 @@ DTYPES = {
     "cpu": (torch.float32, torch.bfloat16),
     "cuda": (torch.float32, torch.bfloat16, torch.float16),
 }
-# Where the kernels have run for real, and `auto` may choose them. Triton's have been interpreted and compiled,
-# and have not met a GPU yet: there they run only where asked for by name.
+# Where the kernels have run for real, and `auto` may choose them. Triton's have been interpreted and
+# compiled, and have not met a GPU yet: there they run only where asked for by name.
 PROVEN = ("cpu",)
 _TRITON = find_spec("triton") is not None
 
