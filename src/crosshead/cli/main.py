@@ -17,6 +17,8 @@ from crosshead.cli.info import info
 from crosshead.cli.models import models
 from crosshead.cli.predict import predict
 from crosshead.cli.resume import resume
+from crosshead.cli.rivals import rivals
+from crosshead.cli.study import study
 from crosshead.cli.train import train
 
 COMMANDS: dict[str, Callable[..., object]] = {
@@ -25,7 +27,9 @@ COMMANDS: dict[str, Callable[..., object]] = {
     "predict": predict,
     "resume": resume,
     "bench": bench,
+    "study": study,
     "models": models,
+    "rivals": rivals,
     "info": info,
     "build": build,
 }

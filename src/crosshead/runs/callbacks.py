@@ -36,10 +36,13 @@ class WatchLoss(Callback):
 
     On the CPU every step is looked at. Elsewhere looking would make the host wait for the device, so the
     losses are looked at together, every 20 steps and at the end of the epoch.
+
+    Args:
+        remedy: what the message tells the user to do.
     """
 
-    def __init__(self, run: RunFolder) -> None:
-        self.run = run
+    def __init__(self, *, remedy: str) -> None:
+        self.remedy = remedy
         self.pending: list[tuple[int, float, Tensor]] = []
         self.coming_step, self.coming_rate = 0, 0.0
 
@@ -57,6 +60,10 @@ class WatchLoss(Callback):
         self.pending.append((self.coming_step, self.coming_rate, outputs["loss"].detach()))
         if pl_module.device.type == "cpu" or len(self.pending) == 20:
             self.look(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Looks at the rest of the epoch, where nothing is tested after it."""
+        self.look(trainer)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Looks at the rest of the epoch."""
@@ -76,8 +83,7 @@ class WatchLoss(Callback):
             if not math.isfinite(loss):
                 raise NonFiniteLoss(
                     f"the loss became {loss} at step {step} (epoch {trainer.current_epoch + 1}), learning "
-                    f"rate {rate:.3g}: train again with a lower --lr, more --warmup-epochs or --clip-grad 1; "
-                    f"{self.run.path} keeps what the epochs before it gave"
+                    f"rate {rate:.3g}: {self.remedy}"
                 )
 
 

@@ -231,7 +231,10 @@ def _training(
         plugins=[AtomicCheckpointIO()],
         callbacks=[
             SeedEpochs(recipe.seed),
-            WatchLoss(run),
+            WatchLoss(
+                remedy="train again with a lower --lr, more --warmup-epochs or --clip-grad 1; "
+                f"{run.path} keeps what the epochs before it gave"
+            ),
             # Before averaging, which takes the averaged weights out again when the test set is done.
             KeepModel(run, recipe, images),
             *averaging,

@@ -1,0 +1,149 @@
+"""What a study is asked to do. Nothing here waits for torch: the command line reads it for its help."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from crosshead.study.trial import Data, Shape
+
+ImageData = Literal["digits", "fashion-mnist", "cifar10", "pathfinder"]
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """The model and the training that a data set gets unless flags say otherwise.
+
+    Attributes:
+        shape: sizes of the model.
+        samples: training samples, repetitions counted.
+        select_samples: the same where learning rates are chosen.
+    """
+
+    shape: Shape
+    samples: int
+    select_samples: int
+
+
+BUDGETS: dict[Data, Budget] = {
+    "digits": Budget(
+        shape=Shape(image_size=8, patch_size=1, dim=48, depth=2, heads=8, mlp_ratio=2, landmarks=4),
+        samples=12_000,
+        select_samples=6_000,
+    ),
+    "fashion-mnist": Budget(
+        shape=Shape(image_size=28, patch_size=2, dim=64, depth=2, heads=8, mlp_ratio=2, landmarks=7),
+        samples=36_000,
+        select_samples=18_000,
+    ),
+    "cifar10": Budget(
+        shape=Shape(image_size=32, patch_size=2, dim=96, depth=4, heads=8, mlp_ratio=2, landmarks=8),
+        samples=200_000,
+        select_samples=60_000,
+    ),
+    "pathfinder": Budget(
+        shape=Shape(image_size=32, patch_size=2, dim=64, depth=4, heads=8, mlp_ratio=2, landmarks=8),
+        samples=400_000,
+        select_samples=100_000,
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyOptions:
+    """What all studies share."""
+
+    data: ImageData = "fashion-mnist"
+    """What to learn. Model and training are sized for it; the flags below change that."""
+    data_dir: Path | None = None
+    """Folder of the data set; digits and pathfinder need none."""
+    out: Path | None = None
+    """Folder of the results; by default studies/STUDY-DATA. A study that was interrupted goes on there."""
+    seeds: int = 3
+    """Trainings of each mechanism, by the seeds 0, 1, 2, ..."""
+    learning_rates: tuple[float, ...] = (1e-3, 2e-3, 4e-3)
+    """Every mechanism is tried with each, and keeps the best on samples carved from the training set."""
+    samples: int | None = None
+    """Training samples, repetitions counted."""
+    select_samples: int | None = None
+    """The same where learning rates are chosen."""
+    image_size: int | None = None
+    """Side of the images in pixels."""
+    patch_size: int | None = None
+    """Side of a patch in pixels."""
+    dim: int | None = None
+    """Channels."""
+    depth: int | None = None
+    """Blocks."""
+    heads: int | None = None
+    """Heads."""
+    landmarks: int | None = None
+    """Landmarks along each axis; also agents, and the projected length of Linformer."""
+    batch_size: int = 16
+    """Samples a step."""
+    weight_decay: float = 0.05
+    """Of AdamW; biases, norms and mixing matrices are exempt."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; auto is cuda where there is one."""
+    precision: Precision | None = None
+    """By default bf16-mixed on cuda and 32-true on the CPU."""
+    jobs: int | None = None
+    """Trainings at a time; by default one for each core on the CPU, each with one thread, and 4 on cuda."""
+    plan: bool = False
+    """Print what would be trained, and about how long it takes, and stop."""
+
+    def budget(self) -> Budget:
+        """The budget of the data set with the flags worked in.
+
+        Raises:
+            ValueError: a number that is too small.
+        """
+        for name, value in vars(self).items():
+            if (
+                isinstance(value, int | float)
+                and not isinstance(value, bool)
+                and value < (name != "weight_decay")
+            ):
+                raise ValueError(f"{name} is {value}: give 1 or more")
+        if not self.learning_rates or min(self.learning_rates) <= 0:
+            raise ValueError(f"learning_rates are {self.learning_rates}: give at least one, above 0")
+        preset = BUDGETS[self.data]
+        names = ("image_size", "patch_size", "dim", "depth", "heads", "landmarks")
+        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        shape = dataclasses.replace(preset.shape, **given)
+        if shape.image_size % shape.patch_size:
+            raise ValueError(
+                f"image_size {shape.image_size} is no multiple of patch_size {shape.patch_size}: change one"
+            )
+        if shape.dim % (4 * shape.heads) and shape.dim % shape.heads + shape.dim % 4:
+            raise ValueError(f"dim is {shape.dim}: give a multiple of 4 and of heads={shape.heads}")
+        return Budget(
+            shape=shape,
+            samples=self.samples or preset.samples,
+            select_samples=self.select_samples or preset.select_samples,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrimaryOptions(StudyOptions):
+    """The test that was fixed beforehand: does interaction help?
+
+    The same ViT with mixing=both and with mixing=none, paired by seeds; the mean difference of test accuracy
+    with its 95 % interval. docs/results.md holds the protocol and what came out.
+    """
+
+    seeds: int = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class RivalsOptions(StudyOptions):
+    """Accuracy of every mechanism in one backbone at equal budget.
+
+    Only the attention differs; parameters are matched by the width of the MLPs. A quick run:
+    `crosshead study rivals --data digits --mechanisms softmax interactive`.
+    """
+
+    mechanisms: tuple[str, ...] = ()
+    """Names, with options after a colon, as in interactive:mixing=none; by default all that
+    `crosshead rivals` lists, and interactive attention as it is, without mixing, and with a local term."""

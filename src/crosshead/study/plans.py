@@ -1,0 +1,92 @@
+"""Which trials make a study. Imports no torch."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from crosshead.study.ledger import Ledger
+from crosshead.study.options import StudyOptions
+from crosshead.study.trial import Shape, Trial
+
+PRIMARY = ("interactive:mixing=both", "interactive:mixing=none")
+# Learning rates are chosen by a training with a seed that no published result has.
+SELECT_SEED = 1000
+
+
+class Candidate:
+    """One thing to compare: a mechanism in a model.
+
+    Args:
+        attention: the mechanism with its options.
+        shape: the model.
+        options: of the study.
+        precision: Lightning's name of the precision.
+    """
+
+    def __init__(self, attention: str, shape: Shape, options: StudyOptions, precision: str) -> None:
+        budget = options.budget()
+        self.attention = attention
+        self.options = options
+        self.select_samples = budget.select_samples
+        self.trial = Trial(
+            data=options.data,
+            split="test",
+            attention=attention,
+            shape=shape,
+            samples=budget.samples,
+            batch_size=options.batch_size,
+            learning_rate=math.nan,
+            weight_decay=options.weight_decay,
+            precision=precision,
+            seed=0,
+        )
+
+    def selecting(self) -> list[Trial]:
+        """The trials that choose its learning rate; none where there is no choice."""
+        rates = self.options.learning_rates
+        if len(rates) == 1:
+            return []
+        common = replace(self.trial, split="validation", samples=self.select_samples, seed=SELECT_SEED)
+        return [replace(common, learning_rate=rate) for rate in rates]
+
+    def testing(self, ledger: Ledger) -> list[Trial]:
+        """The trials that are published, once its learning rate is chosen; empty before that."""
+        rate = self.chosen_rate(ledger)
+        if rate is None:
+            return []
+        return [replace(self.trial, learning_rate=rate, seed=seed) for seed in range(self.options.seeds)]
+
+    def chosen_rate(self, ledger: Ledger) -> float | None:
+        """The rate with the best accuracy on held-out training samples; None until all were tried."""
+        trials = self.selecting()
+        if not trials:
+            return self.options.learning_rates[0]
+        rows = [ledger.find(trial) for trial in trials]
+        scored = [
+            (float(row["accuracy"]), trial.learning_rate)
+            for row, trial in zip(rows, trials, strict=True)
+            if row is not None
+        ]
+        if len(scored) < len(trials):
+            return None
+        # A training that diverged has no accuracy; where all did, the lowest rate shows it.
+        finite = [pair for pair in scored if not math.isnan(pair[0])]
+        return max(finite)[1] if finite else min(self.options.learning_rates)
+
+
+def unfinished(trials: Iterable[Trial], ledger: Ledger) -> list[Trial]:
+    """The trials without a row."""
+    return [trial for trial in trials if ledger.find(trial) is None]
+
+
+def candidates(attentions: Sequence[str], options: StudyOptions, precision: str) -> list[Candidate]:
+    """One candidate for each mechanism, all in the model that the options describe."""
+    shape = options.budget().shape
+    return [Candidate(attention, shape, options, precision) for attention in attentions]
+
+
+def all_mechanisms() -> tuple[str, ...]:
+    """Ours as it is, without mixing and with a local term, and every rival."""
+    from crosshead.rivals.registry import MECHANISMS
+
+    return ("interactive", "interactive:mixing=none", "interactive:local_kernel=3", *MECHANISMS)

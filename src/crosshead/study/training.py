@@ -1,0 +1,147 @@
+"""Runs one trial: the project's Trainer and classifier, on exactly as many samples as the trial says."""
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch.utils.data import DataLoader, Subset
+
+from crosshead.runs.callbacks import NonFiniteLoss, WatchLoss
+from crosshead.runs.model import count_parameters
+from crosshead.study.backbone import build_backbone
+from crosshead.study.sources import Samples, load_samples
+from crosshead.study.trial import Trial
+from crosshead.tasks.classify import Classifier
+from crosshead.tasks.loading import AugmentedImages, ImageLoaders, epoch_order
+from crosshead.tasks.seeding import seed_everything
+
+logger = logging.getLogger(__name__)
+
+# A training is cut into so many stretches, of which the first two warm up.
+STRETCHES = 20
+WARM_UP = 2
+CLIP_GRAD = 1.0
+
+
+def run_trial(
+    trial: Trial,
+    *,
+    data_dir: Path | None = None,
+    device: str = "cpu",
+    workers: int = 0,
+    tell: Callable[[int], object] = lambda samples: None,
+) -> dict[str, Any]:
+    """Trains and measures once.
+
+    Args:
+        trial: what to train.
+        data_dir: the folder of its data set.
+        device: "cpu" or "cuda".
+        workers: loader processes.
+        tell: told the number of samples after each stretch of the training.
+
+    Returns:
+        Accuracy and loss on the held-out samples, parameters, and the seconds that training took. A training
+        whose loss is not finite has no accuracy: both are NaN.
+
+    Raises:
+        RunError: a folder is missing.
+        DataError: the data are not as they should be.
+        ValueError: the model cannot be built.
+    """
+    samples = load_samples(
+        trial.data, split=trial.split, image_size=trial.shape.image_size, data_dir=data_dir
+    )
+    seed_everything(trial.seed)
+    model = build_backbone(
+        trial.attention, trial.shape, num_classes=samples.num_classes, in_chans=samples.in_chans
+    )
+    parameters = count_parameters(model)
+    module = Classifier(
+        model,
+        num_classes=samples.num_classes,
+        learning_rate=trial.learning_rate,
+        weight_decay=trial.weight_decay,
+        warmup_epochs=WARM_UP,
+    )
+    loaders = StretchLoaders(samples, trial, workers=workers)
+    trainer = pl.Trainer(
+        accelerator="gpu" if device == "cuda" else device,
+        devices=1,
+        precision=trial.precision,  # pyright: ignore[reportArgumentType]
+        max_epochs=STRETCHES,
+        # Held-out samples are looked at once, at the end.
+        check_val_every_n_epoch=STRETCHES + 1,
+        reload_dataloaders_every_n_epochs=1,
+        num_sanity_val_steps=0,
+        gradient_clip_val=CLIP_GRAD,
+        use_distributed_sampler=False,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[WatchLoss(remedy="give this mechanism lower learning rates"), _Tell(loaders, tell)],
+    )
+    started = time.perf_counter()
+    try:
+        trainer.fit(module, datamodule=loaders)
+        seconds = time.perf_counter() - started
+        (measured,) = trainer.validate(module, datamodule=loaders, verbose=False)
+    except NonFiniteLoss as error:
+        logger.warning("%s, seed %d: %s", trial.attention, trial.seed, error)
+        seconds = time.perf_counter() - started
+        measured = {"test_accuracy": float("nan"), "test_loss": float("nan")}
+    return {
+        "accuracy": round(measured["test_accuracy"], 6),
+        "loss": round(measured["test_loss"], 6),
+        "parameters": parameters,
+        "train_seconds": round(seconds, 1),
+    }
+
+
+class StretchLoaders(ImageLoaders):
+    """Loaders that cut one long stream of samples, pass after pass in new order, into equal stretches.
+
+    Args:
+        samples: what to read.
+        trial: how many, and the seed.
+        workers: loader processes.
+    """
+
+    def __init__(self, samples: Samples, trial: Trial, *, workers: int = 0) -> None:
+        super().__init__(
+            train=samples.train,
+            test=samples.held_out,
+            train_transform=samples.train_transform,
+            test_transform=samples.transform,
+            batch_size=trial.batch_size,
+            workers=workers,
+            seed=trial.seed,
+        )
+        self.steps = max(1, trial.samples // (trial.batch_size * STRETCHES))
+
+    def train_dataloader(self) -> DataLoader:
+        """The stretch that the trainer is about to run."""
+        stretch = self._attached_trainer().current_epoch
+        length = self.steps * self.batch_size
+        images = AugmentedImages(self.train, self.train_transform, seed=self.seed, epoch=stretch)  # pyright: ignore
+        first, chosen = stretch * length, []
+        while len(chosen) < length:
+            done, start = divmod(first + len(chosen), len(images))
+            order = epoch_order(len(images), seed=self.seed, epoch=done)
+            chosen += order[start : start + length - len(chosen)]
+        return self._loader(Subset(images, chosen), drop_last=False)
+
+
+class _Tell(Callback):
+    def __init__(self, loaders: StretchLoaders, tell: Callable[[int], object]) -> None:
+        self.stretch = loaders.steps * loaders.batch_size
+        self.tell = tell
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.tell(self.stretch)
