@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from crosshead.study.options import PrimaryOptions, RivalsOptions, StudyOptions
+from crosshead.study.options import PrimaryOptions, ReportOptions, RivalsOptions, StudyOptions
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,11 +19,15 @@ if TYPE_CHECKING:
 
 def study(
     request: Annotated[PrimaryOptions, tyro.conf.subcommand("primary")]
-    | Annotated[RivalsOptions, tyro.conf.subcommand("rivals")],
+    | Annotated[RivalsOptions, tyro.conf.subcommand("rivals")]
+    | Annotated[ReportOptions, tyro.conf.subcommand("report")],
 ) -> None:
     """Compare mechanisms by training them at equal budget."""
     from crosshead.study import plans
 
+    if isinstance(request, ReportOptions):
+        report(request.folder)
+        return
     if isinstance(request, PrimaryOptions):
         attentions: tuple[str, ...] = plans.PRIMARY
         name = "primary"
@@ -57,7 +61,57 @@ def run(name: str, found: "Sequence[Candidate]", options: StudyOptions, place: "
         return
     with _progress(console) as tell:
         run_study(found, ledger, place, arguments=sys.argv[1:], tell=tell)
-    _say(console, f"next: crosshead study report {out}")
+    price(console, found, out, place.device)
+    report(out)
+
+
+def price(console: "Console", found: "Sequence[Candidate]", out: "Path", device: str) -> None:
+    """Measures what each mechanism costs, now that nothing else runs, unless that is written already."""
+    from crosshead.bench.report import head_lines
+    from crosshead.study.price import BATCH, measure_prices
+    from crosshead.study.report import PRICES, write_csv
+
+    if (out / PRICES).exists():
+        return
+    with console.status("measuring time and memory", spinner="line") as status:
+        rows = measure_prices(
+            [(candidate.attention, candidate.trial.shape) for candidate in found],
+            device=device,
+            tell=status.update,
+        )
+    write_csv(out / PRICES, rows, head_lines(sys.argv[1:], f"float32, {device}, batch {BATCH}"))
+
+
+def report(folder: "Path") -> None:
+    """Writes the tables and pictures of a study from its CSVs, and prints the table."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from crosshead.runs.folder import write_atomically
+    from crosshead.study.pictures import draw_study
+    from crosshead.study.report import HEADINGS, cells_of, markdown, read_study, table, write_csv
+
+    found = read_study(folder)
+    shown = Table(
+        caption=f"differences are against {found.base}, paired by seed, with 95 % intervals",
+        caption_justify="left",
+        box=box.SIMPLE,
+        padding=(0, 1),
+        pad_edge=False,
+    )
+    priced = any(line.price for line in found.lines)
+    headings = list(HEADINGS.values())[: None if priced else 4]
+    for place, heading in enumerate(headings):
+        shown.add_column(heading, justify="right" if place else "left", no_wrap=place > 0)
+    for line in found.lines:
+        shown.add_row(*cells_of(line)[: len(headings)])
+    console = Console()
+    console.print(shown)
+    write_csv(folder / "table.csv", table(found))
+    write_atomically(folder / "table.md", markdown(found).encode())
+    for path in (folder / "table.csv", folder / "table.md", *draw_study(folder, found)):
+        _say(console, f"written: {path}")
 
 
 def place_of(options: StudyOptions) -> "tuple[Place, str]":

@@ -25,6 +25,6 @@ def set_bias(layer: nn.Linear, *, wanted: bool) -> None:
     A bias that the library does not have is zero at first, so a fresh layer computes what the library's does.
     """
     if not wanted:
-        layer.bias = None
+        layer.register_parameter("bias", None)
     elif layer.bias is None:
         layer.bias = nn.Parameter(torch.zeros_like(layer.weight[:, 0]))

@@ -18,9 +18,10 @@ class CrossCovarianceAttention(Rival):
 
     Source: A. El-Nouby et al., "XCiT", arXiv 2106.09681, section 3.2; timm's `XCA`. Cost `N D C`.
 
-    As in timm: the map is transposed, `softmax(t Q'^T K')` with rows that sum to one, applied to `V^T`, and `t`
-    multiplies where the paper divides by a temperature. Tokens meet only in sums over all of them: XCiT adds a local layer for the rest, which is not part of this one. No
-    mask: timm's takes none. Assumed: nothing but `proj_bias`, which timm always has.
+    As in timm: the map is transposed, `softmax(t Q'^T K')` with rows that sum to one, applied to `V^T`, and
+    `t` multiplies where the paper divides by a temperature. Tokens meet only in sums over all of them: XCiT
+    adds a local layer for the rest, which is not part of this one. No mask: timm's takes none. Assumed:
+    nothing but `proj_bias`, which timm always has.
 
     Args:
         dim: channels `C`.

@@ -15,11 +15,12 @@ class TalkingHeads(Rival):
         L = P_l (Q K^T / sqrt(D))        logits, mixed over heads
         O = (P_w softmax(L)) V           weights, mixed over heads
 
-    Source: N. Shazeer et al., "Talking-Heads Attention", arXiv 2003.02436; timm's `TalkingHeadAttn`, made for CaiT (arXiv 2103.17239). Cost `N^2 (C + H^2)`.
+    Source: N. Shazeer et al., "Talking-Heads Attention", arXiv 2003.02436; timm's `TalkingHeadAttn`, made for
+    CaiT (arXiv 2103.17239). Cost `N^2 (C + H^2)`.
 
     As in timm: `P_l` and `P_w` are H x H linear layers with bias and no residual, so a fresh layer is not
-    softmax attention; the three head counts of the paper are one; scores are mixed in full, and no fused
-    kernel applies. Assumed: nothing but `proj_bias`, which timm always has.
+    softmax attention; queries, softmax and values have the same number of heads; no fused kernel applies.
+    Assumed: nothing but `proj_bias`, which timm always has.
 
     Args:
         dim: channels `C`.

@@ -53,11 +53,13 @@ class DifferentialAttention(Rival):
     def __init__(self, dim: int, num_heads: int, *, depth: int = 0, **options) -> None:
         super().__init__(dim, num_heads, **options)
         if self.head_dim % 2:
-            raise ValueError(f"dim must be an even multiple of num_heads, two maps a head; got {dim=}, {num_heads=}")
+            raise ValueError(
+                f"dim must be an even multiple of num_heads, two maps a head; got {dim=}, {num_heads=}"
+            )
         layer_class = library_class("timm.layers", "DiffAttention", package="timm")
         self.layer = layer_class(
-            dim, num_heads, qkv_bias=self.qkv_bias, proj_bias=self.proj_bias, depth=depth, **self.placed
-        )
+            dim, num_heads, qkv_bias=self.qkv_bias, proj_bias=self.proj_bias, depth=depth
+        ).to(**self.placed)
 
     def attend(self, x: Tensor, grid: tuple[int, int], key_mask: Tensor | None) -> Tensor:
         """`(B, N, C)` to `(B, N, C)`."""

@@ -22,17 +22,18 @@ class NystromAttention(Rival):
     `Ql` and `Kl` are means of `L` segments of consecutive tokens, `conv` runs along the tokens with 33 taps
     for each head, and six iterations approach the pseudo-inverse.
 
-    Source: Y. Xiong et al., "Nystromformer", arXiv 2102.03902, equation (15); the package nystrom-attention. Cost `N L C + H L^3`.
+    Source: Y. Xiong et al., "Nystromformer", arXiv 2102.03902, equation (15); the package nystrom-attention.
+    Cost `N L C + H L^3`.
 
-    As in the package: segments are runs of the row-by-row sequence, not cells of the grid; zeros are put in
-    front where `L` does not divide `N`; the iteration starts from sums whose maximum is taken over the whole
-    batch, heads and samples alike, so **samples of a batch change each other's results** as long as the
-    iteration has not converged. That cannot be avoided from outside, except with batches of one. A sample
-    with masked tokens is segmented like its padded sequence: masked tokens change nothing, but the sample
-    alone, without them, has other segments.
+    As in the package: segments are runs of the row-by-row sequence, not cells of the grid; where `L` does not
+    divide `N`, zeros fill it up in front; a segment without any token keeps its place, masked. The iteration
+    starts from the largest sums of the whole batch, heads and samples alike, so **samples of a batch change
+    each other's results** as long as it has not converged; from outside that can only be avoided with batches
+    of one. A sample with masked tokens is cut into the segments of its padded sequence: what is masked has no
+    say, but alone, without padding, the sample would be cut elsewhere.
 
-    Assumed: the zeros in front are always masked (the package does so only for a batch that comes with a
-    mask); a bias of the projection to queries, keys and values, which the package lacks, begins at zero; half
+    Assumed: the zeros in front are always masked (the package masks them only in a batch that has a mask);
+    a bias of the projection to queries, keys and values, which the package lacks, begins at zero; half
     precision runs under autocast, because the package's identity matrix is float32.
 
     Args:
@@ -90,10 +91,10 @@ class AgentTalkingHeads(Rival):
 
     `A` are `L` learned agents, `P_q` and `P_k` mix heads, and the gate is a sigmoid for each token and head.
 
-    Source: D. Han et al., "Agent Attention", arXiv 2312.08874, for the product; talking heads, gate and learned
-    agents are those of the package agent-attention-pytorch. Cost `N L (C + H^2)`.
+    Source: D. Han et al., "Agent Attention", arXiv 2312.08874, for the product; talking heads, gate and
+    learned agents are those of the package agent-attention-pytorch. Cost `N L (C + H^2)`.
 
-    As in the package: agents are parameters and not pooled queries, there is neither a bias nor a convolution,
+    As in the package: agents are parameters and not pooled queries, position bias and convolution are absent,
     and `P_q`, `P_k` are H x H convolutions without bias and without residual. Assumed: biases of the
     projections, which the package lacks, begin at zero.
 

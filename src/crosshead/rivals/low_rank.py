@@ -50,7 +50,9 @@ class LinformerAttention(Rival):
     def __init__(self, dim: int, num_heads: int, **options) -> None:
         super().__init__(dim, num_heads, **options)
         layer_class = library_class("linformer", "LinformerSelfAttention", package="linformer")
-        self.layer = layer_class(dim, prod(self.grid), k=prod(self.landmarks), heads=num_heads).to(**self.placed)
+        self.layer = layer_class(dim, prod(self.grid), k=prod(self.landmarks), heads=num_heads).to(
+            **self.placed
+        )
         for projection in (self.layer.to_q, self.layer.to_k, self.layer.to_v):
             set_bias(projection, wanted=self.qkv_bias)
         set_bias(self.layer.to_out, wanted=self.proj_bias)

@@ -66,8 +66,8 @@ class MultiResolutionAttention(Projected):
         """`(B, H, N, D)` to `(B, H, N, D)`."""
         groups = (x.tensor_split(len(self.cell_sides), dim=1) for x in (F.elu(q) + 1, k, v))
         heads = [
-            _at_resolution(*group, side, grid, key_mask)
-            for side, *group in zip(self.cell_sides, *groups, strict=True)
+            _at_resolution(features, keys, values, side, grid, key_mask)
+            for side, features, keys, values in zip(self.cell_sides, *groups, strict=True)
         ]
         gate = self.num_heads * self.choice(q.transpose(1, 2).flatten(2)).softmax(-1)
         return torch.cat(heads, dim=1) * gate.transpose(1, 2)[..., None]

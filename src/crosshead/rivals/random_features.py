@@ -18,7 +18,8 @@ class PerformerAttention(Rival):
     The rows of `W`, `(m, D)`, are orthogonal Gaussians, and `c` is the largest entry of `W x'`, of each query
     and of all keys, which keeps exponentials in range.
 
-    Source: K. Choromanski et al., "Rethinking Attention with Performers", arXiv 2009.14794, lemma 1; the package performer-pytorch. Cost `N m C`.
+    Source: K. Choromanski et al., "Rethinking Attention with Performers", arXiv 2009.14794, lemma 1; the
+    package performer-pytorch. Cost `N m C`.
 
     As in the package: `m` is `D ln D` rounded down; `W` is a buffer, drawn once and stored with the weights,
     for the redrawing belongs to the package's whole model and not to its layer. No mask: the package's own
@@ -51,11 +52,13 @@ class PerformerAttention(Rival):
     def __init__(self, dim: int, num_heads: int, **options) -> None:
         super().__init__(dim, num_heads, **options)
         if self.head_dim < 2:
-            raise ValueError(f"dim must be at least twice num_heads for D ln D features; got {dim=}, {num_heads=}")
+            raise ValueError(
+                f"dim must be at least twice num_heads for D ln D features; got {dim=}, {num_heads=}"
+            )
         layer_class = library_class("performer_pytorch", "SelfAttention", package="performer-pytorch")
-        self.layer = layer_class(
-            dim, heads=num_heads, dim_head=self.head_dim, qkv_bias=self.qkv_bias
-        ).to(**self.placed)
+        self.layer = layer_class(dim, heads=num_heads, dim_head=self.head_dim, qkv_bias=self.qkv_bias).to(
+            **self.placed
+        )
         set_bias(self.layer.to_out, wanted=self.proj_bias)
 
     def attend(self, x: Tensor, grid: tuple[int, int], key_mask: Tensor | None) -> Tensor:

@@ -1,7 +1,10 @@
 """Runs the trials of a study, several at a time, and keeps each result at once."""
 
 import multiprocessing
+import os
 import queue
+import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
@@ -85,7 +88,7 @@ def run_study(
     with (
         context.Manager() as manager,
         ProcessPoolExecutor(
-            place.jobs, mp_context=context, initializer=_start, initargs=(place.threads,)
+            place.jobs, mp_context=context, initializer=_start, initargs=(place.threads, os.getpid())
         ) as pool,
     ):
         ticks = manager.Queue()
@@ -145,8 +148,9 @@ def _finished(found: Sequence[Candidate], ledger: Ledger) -> set[Trial]:
     return {trial for trial in trials if ledger.find(trial) is not None}
 
 
-def _start(threads: int) -> None:
+def _start(threads: int, parent: int) -> None:
     """Makes a worker process ready."""
+    threading.Thread(target=_leave_orphaned, args=(parent,), daemon=True).start()
     import logging
     import warnings
 
@@ -157,6 +161,13 @@ def _start(threads: int) -> None:
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
+
+
+def _leave_orphaned(parent: int) -> None:
+    """Ends a worker whose study was killed; it would train on for nobody."""
+    while os.getppid() == parent:
+        time.sleep(POLL_SECONDS)
+    os._exit(1)
 
 
 def _run(trial: Trial, place: Place, ticks: Any) -> dict[str, Any]:

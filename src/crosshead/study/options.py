@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import tyro
+
 from crosshead.study.trial import Data, Shape
 
 ImageData = Literal["digits", "fashion-mnist", "cifar10", "pathfinder"]
@@ -34,8 +36,8 @@ BUDGETS: dict[Data, Budget] = {
     ),
     "fashion-mnist": Budget(
         shape=Shape(image_size=28, patch_size=2, dim=64, depth=2, heads=8, mlp_ratio=2, landmarks=7),
-        samples=36_000,
-        select_samples=18_000,
+        samples=30_000,
+        select_samples=12_000,
     ),
     "cifar10": Budget(
         shape=Shape(image_size=32, patch_size=2, dim=96, depth=4, heads=8, mlp_ratio=2, landmarks=8),
@@ -147,3 +149,11 @@ class RivalsOptions(StudyOptions):
     mechanisms: tuple[str, ...] = ()
     """Names, with options after a colon, as in interactive:mixing=none; by default all that
     `crosshead rivals` lists, and interactive attention as it is, without mixing, and with a local term."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions:
+    """Draw the tables and pictures of a study again, from its CSVs alone."""
+
+    folder: tyro.conf.Positional[Path]
+    """Folder of a study: results.csv is read, and prices.csv where there is one."""

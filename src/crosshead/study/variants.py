@@ -1,1 +1,154 @@
-VARIANTS = {}
+"""Forms of interactive attention that the ablation asks about, and that the library does not offer.
+
+Legend: `B` batch, `H` heads, `N` tokens, `C` channels, `D` head dim, `L` landmarks.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from crosshead.attention.functional import attention_factors
+from crosshead.attention.landmarks import pool_landmarks
+from crosshead.attention.mixing import HeadMixer
+from crosshead.attention.module import InteractiveAttention
+from crosshead.attention.plan import Plan
+
+
+class OneFactor(InteractiveAttention):
+    """Heads talk on one of the two factors only.
+
+    Args:
+        dim: channels `C`.
+        num_heads: `H`.
+        factor: where they talk: "query", on which tokens look at landmarks, or "key".
+        **options: as `InteractiveAttention` takes them.
+
+    Raises:
+        ValueError: `factor` is neither.
+
+    Example:
+        >>> layer = OneFactor(32, 4, landmarks=(2, 2), factor="query")
+        >>> layer.query_mixing.mixing, layer.key_mixing.mixing
+        ('both', 'none')
+    """
+
+    def __init__(self, dim: int, num_heads: int, *, factor: Literal["query", "key"], **options) -> None:
+        super().__init__(dim, num_heads, **options)
+        if factor not in ("query", "key"):
+            raise ValueError(f"factor must be query or key; got {factor!r}")
+        setattr(
+            self, "key_mixing" if factor == "query" else "query_mixing", HeadMixer(num_heads, mixing="none")
+        )
+
+
+class TwoLayers(InteractiveAttention):
+    """Heads talk through two linear maps with a GELU between them, on the weights of both factors.
+
+        y_g = x_g + sum_h R2[g, h] GELU(sum_i R1[h, i] x_i)
+
+    The second matrix starts at zero, so that a fresh layer is plain factored attention; between the two are
+    as many channels as heads. Both factors are held in memory.
+
+    Args:
+        dim: channels `C`.
+        num_heads: `H`.
+        **options: as `InteractiveAttention` takes them, without `mixing` and `local_kernel`.
+
+    Example:
+        >>> TwoLayers(32, 4, landmarks=(2, 2))(torch.randn(2, 20, 32), grid=(5, 4)).shape
+        torch.Size([2, 20, 32])
+    """
+
+    def __init__(self, dim: int, num_heads: int, *, landmarks: Sequence[int], **options) -> None:
+        super().__init__(dim, num_heads, landmarks=landmarks, mixing="none", **options)
+        square = (num_heads, num_heads)
+        self.inner_mixing = nn.ParameterList([torch.randn(square) * num_heads**-0.5 for _ in range(2)])
+        self.outer_mixing = nn.ParameterList([torch.zeros(square) for _ in range(2)])
+
+    def forward(self, x: Tensor, *, grid: Sequence[int]) -> Tensor:
+        """Attends over `(B, N, C)`."""
+        pooled = pool_landmarks(x, grid=grid, landmarks=self.landmarks)
+        q, k, v = self._heads(self.qkv(x))
+        ql, kl = self._heads(self._project(pooled, 0, 2))
+        factors = attention_factors(q, k, query_landmarks=ql, key_landmarks=kl)
+        query_factor, key_factor = (
+            weights + _mix(outer, F.gelu(_mix(inner, weights)))
+            for weights, inner, outer in zip(factors, self.inner_mixing, self.outer_mixing, strict=True)
+        )
+        out = query_factor.to(v.dtype) @ (key_factor.to(v.dtype) @ v)
+        return self.proj_drop(self.proj(out.transpose(1, 2).flatten(2)))
+
+
+def _mix(matrix: Tensor, weights: Tensor) -> Tensor:
+    return torch.einsum("gh,bhnl->bgnl", matrix.to(weights.dtype), weights)
+
+
+class StridedLandmarks(InteractiveAttention):
+    """Landmarks by a depth-wise convolution whose stride is its width, in place of averages.
+
+    It starts as the average, so that a fresh layer is the library's.
+
+    Args:
+        dim: channels `C`.
+        num_heads: `H`.
+        cell: tokens along each axis of a cell; the grid must be `landmarks` times as large.
+        **options: as `InteractiveAttention` takes them.
+
+    Example:
+        >>> layer = StridedLandmarks(32, 4, landmarks=(2, 2), cell=3)
+        >>> layer(torch.randn(1, 36, 32), grid=(6, 6)).shape
+        torch.Size([1, 36, 32])
+    """
+
+    def __init__(self, dim: int, num_heads: int, *, cell: int, **options) -> None:
+        super().__init__(dim, num_heads, **options)
+        self.cell = cell
+        # One kernel for each channel, kept as a plain parameter: initialisers of whole models, which know
+        # convolutions, leave its averages alone.
+        self.pooling = nn.Parameter(torch.full((dim, 1, cell, cell), 1 / cell**2))
+
+    def _landmarks(
+        self, plan: Plan, x: Tensor, context: Tensor | None, q: Tensor, k: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        wanted = tuple(cells * self.cell for cells in plan.landmarks)
+        if plan.grid != wanted:
+            raise ValueError(
+                f"cell={self.cell} with landmarks={plan.landmarks} needs the grid {wanted}; got {plan.grid}"
+            )
+        image = x.mT.unflatten(2, plan.grid)
+        pooled = F.conv2d(image, self.pooling, stride=self.cell, groups=self.dim).flatten(2).mT
+        ql, kl = self._heads(self._project(pooled, 0, 2))
+        return ql, kl
+
+
+class RandomMixing(InteractiveAttention):
+    """Mixing matrices that start at random instead of at zero: a fresh layer has heads that talk already.
+
+    Args:
+        dim: channels `C`.
+        num_heads: `H`.
+        std: standard deviation of their entries, times `sqrt(H)`.
+        **options: as `InteractiveAttention` takes them.
+
+    Example:
+        >>> layer = RandomMixing(32, 4, landmarks=(2, 2), std=0.5)
+        >>> bool((layer.query_mixing.logits != 0).all())
+        True
+    """
+
+    def __init__(self, dim: int, num_heads: int, *, std: float, **options) -> None:
+        super().__init__(dim, num_heads, **options)
+        for mixer in (self.query_mixing, self.key_mixing):
+            for matrix in mixer.parameters():
+                nn.init.normal_(matrix, std=std * num_heads**-0.5)
+
+
+VARIANTS: dict[str, type[InteractiveAttention]] = {
+    "interactive-one-factor": OneFactor,
+    "interactive-two-layers": TwoLayers,
+    "interactive-strided": StridedLandmarks,
+    "interactive-random-mixing": RandomMixing,
+}

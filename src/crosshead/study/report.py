@@ -1,0 +1,175 @@
+"""The tables of a study, drawn from its CSVs alone."""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from crosshead.runs.folder import RunError, write_atomically
+from crosshead.study.ledger import read_rows
+from crosshead.study.statistics import SHAPE, Difference, Row, Summary, difference, summaries
+
+RESULTS, PRICES = "results.csv", "prices.csv"
+# Differences are against the first of these that was trained.
+BASES = ("interactive:mixing=none", "interactive", "interactive:mixing=both", "softmax")
+# In a document, and where there is little room.
+HEADINGS = {
+    "mechanism": "mechanism",
+    "accuracy % ± standard error (seeds)": "accuracy %",
+    "difference % (95 % interval)": "difference %",
+    "parameters": "parameters",
+    "M multiply-adds": "MMAC",
+    "ms an image, inference": "infer ms",
+    "ms an image, training": "train ms",
+    "peak MiB, training": "MiB",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One candidate in the table of a study.
+
+    Attributes:
+        summary: its accuracy.
+        difference: to the base of the study, paired by seed; None for the base itself.
+        price: its row of prices.csv, if there is one.
+    """
+
+    summary: Summary
+    difference: Difference | None
+    price: Row | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """All lines of a study, the most accurate first, and the label that differences are against."""
+
+    lines: list[Line]
+    base: str
+    rows: list[dict[str, str]]
+
+
+def read_study(folder: Path) -> Report:
+    """Reads results.csv, and prices.csv where there is one.
+
+    Raises:
+        RunError: there is no such table, or no trial is finished.
+    """
+    rows = read_rows(folder / RESULTS)
+    prices = _read_prices(folder / PRICES)
+    found = summaries(rows)
+    if not found:
+        raise RunError(f"{folder / RESULTS} holds no published trial yet: let the study go on first")
+    base = choose_base(found)
+    return Report(
+        lines=[
+            Line(
+                summary=summary,
+                difference=None if summary is base else difference(rows, summary.facts, base.facts),
+                price=prices.get(_place(summary.facts)),
+            )
+            for summary in found
+        ],
+        base=base.label,
+        rows=rows,
+    )
+
+
+def choose_base(found: Sequence[Summary]) -> Summary:
+    """What the others are compared with: interactive attention, or of two candidates the one without mixing.
+
+    Where a study varies the model as well, it is the one in the most common model.
+    """
+    names = BASES if len(found) == 2 else (*BASES[1:], BASES[0])
+    common = {
+        name: Counter(summary.facts[name] for summary in found).most_common(1)[0][0]
+        for name in found[0].facts
+    }
+    for attention in names:
+        named = [summary for summary in found if summary.attention == attention]
+        if named:
+            return max(named, key=lambda summary: sum(summary.facts[name] == common[name] for name in common))
+    return found[0]
+
+
+def table(report: Report) -> list[dict[str, Any]]:
+    """The lines as they are written to table.csv; accuracies in per cent."""
+    lines = []
+    for line in report.lines:
+        summary, found = line.summary, line.difference
+        written: dict[str, Any] = {
+            "mechanism": summary.label,
+            "accuracy": _percent(summary.accuracy),
+            "standard_error": _percent(summary.standard_error),
+            "seeds": len(summary.seeds),
+            "difference": "" if found is None else _percent(found.mean),
+            "low": "" if found is None else _percent(found.low),
+            "high": "" if found is None else _percent(found.high),
+            "p_value": "" if found is None else f"{found.p_value:.2g}",
+            "against": "" if found is None else report.base,
+            "learning_rate": summary.learning_rate,
+            "parameters": summary.parameters,
+        }
+        for name in ("multiply_adds", "infer_ms", "train_ms", "train_peak_bytes"):
+            written[name] = "" if line.price is None else line.price[name]
+        lines.append(written)
+    return lines
+
+
+def markdown(report: Report) -> str:
+    """The table as it stands in a document."""
+    rules = ["---", *["---:"] * (len(HEADINGS) - 1)]
+    text = ["| " + " | ".join(cells) + " |" for cells in (HEADINGS, rules, *map(cells_of, report.lines))]
+    return "\n".join([*text, "", f"Differences are against {report.base}, paired by seed.", ""])
+
+
+def cells_of(line: Line) -> list[str]:
+    """The cells of a line for people: means with errors, differences with intervals, prices."""
+    summary, found, price = line.summary, line.difference, line.price
+    cells = [
+        summary.label,
+        f"{_percent(summary.accuracy)} ± {_percent(summary.standard_error)} ({len(summary.seeds)})",
+        ""
+        if found is None
+        else f"{found.mean:+.2%} ({found.low:+.2%} to {found.high:+.2%})".replace("%", ""),
+        f"{summary.parameters:,}",
+    ]
+    if price is None:
+        return [*cells, "", "", "", ""]
+    peak = price["train_peak_bytes"]
+    return [
+        *cells,
+        f"{int(price['multiply_adds']) / 1e6:,.1f}",
+        f"{float(price['infer_ms']):.2f}",
+        f"{float(price['train_ms']):.2f}",
+        f"{int(peak) / 2**20:,.0f}" if peak else "",
+    ]
+
+
+def write_csv(path: Path, lines: Sequence[dict[str, Any]], head: Sequence[str] = ()) -> None:
+    """Writes lines of one kind as CSV below head lines that start with `#`, whole or not at all."""
+    text = io.StringIO(newline="")
+    text.writelines(f"# {line}\n" for line in head)
+    writer = csv.DictWriter(text, list(lines[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    write_atomically(path, text.getvalue().encode())
+
+
+def _read_prices(path: Path) -> dict[tuple[str, ...], dict[str, str]]:
+    if not path.exists():
+        return {}
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(line for line in file if not line.startswith("#")))
+    return {_place(row): row for row in rows}
+
+
+def _place(row: Row) -> tuple[str, ...]:
+    return (row["attention"], *(row[name] for name in SHAPE))
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.2f}"
