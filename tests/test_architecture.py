@@ -19,7 +19,8 @@ FLOORS = [
     {"tasks"},
     {"runs"},
     {"recipes"},
-    {"bench", "study", "explain", "export"},
+    {"bench"},
+    {"study", "explain", "export"},
     {"cli"},
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

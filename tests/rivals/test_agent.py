@@ -66,3 +66,15 @@ def test_a_fresh_layer_has_position_biases_and_a_convolution():
     assert [tuple(bias.shape[2:]) for bias in biases] == [(7, 7), (9, 1), (1, 9)] * 2
     assert all(0.015 < bias.std() < 0.025 for bias in biases)
     assert layer.local.conv.weight.abs().min() > 0
+
+
+def test_without_position_biases_it_is_the_layer_whose_biases_are_zero():
+    torch.manual_seed(0)
+    biased = AgentAttention(8, 2, grid=(3, 5), landmarks=(2, 2)).double()
+    for bias in [*biased.agent_bias.parameters(), *biased.query_bias.parameters()]:
+        torch.nn.init.zeros_(bias)
+    plain = AgentAttention(8, 2, grid=(3, 5), landmarks=(2, 2), position_bias=False).double()
+    plain.load_state_dict({name: biased.state_dict()[name] for name in plain.state_dict()})
+    x = torch.randn(2, 15, 8, dtype=torch.float64)
+    torch.testing.assert_close(plain(x, grid=(3, 5)), biased(x, grid=(3, 5)), rtol=1e-12, atol=1e-12)
+    assert not [name for name in plain.state_dict() if "bias." in name]

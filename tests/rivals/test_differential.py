@@ -63,6 +63,19 @@ def test_it_is_the_difference_of_two_maps(depth, masked):
         torch.testing.assert_close(found[valid], expected, rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_sample_without_any_token_is_zero_and_harms_no_gradient(fused):
+    layer, x = drawn()
+    layer.layer.fused_attn = fused
+    mask = torch.stack([torch.zeros(12, dtype=torch.bool), torch.arange(12) < 7])
+    y = layer(x.requires_grad_(), grid=GRID, key_mask=mask)
+    assert not y[0].any()
+    y.sum().backward()
+    for parameter in (x, *layer.parameters()):
+        assert parameter.grad is not None
+        assert parameter.grad.isfinite().all()
+
+
 def test_an_odd_number_of_channels_a_head_is_refused():
     with pytest.raises(ValueError, match=r"dim must be an even multiple of num_heads.*dim=12, num_heads=4"):
         DifferentialAttention(12, 4, grid=GRID)

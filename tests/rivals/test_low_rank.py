@@ -46,3 +46,12 @@ def test_it_is_softmax_over_projected_keys_and_values():
         outputs.append(torch.cat(heads, 1) @ weights.to_out.weight.T + weights.to_out.bias)
     torch.testing.assert_close(layer(x, grid=GRID), torch.stack(outputs), rtol=1e-11, atol=1e-11)
     assert keys.shape == (6, 16)
+
+
+def test_keys_and_values_may_share_a_projection():
+    layer, x = drawn(share_key_value=True)
+    own, _ = drawn()
+    own.load_state_dict(layer.state_dict())
+    torch.testing.assert_close(layer(x, grid=GRID), own(x, grid=GRID), rtol=1e-12, atol=1e-12)
+    saved = sum(p.numel() for p in own.parameters()) - sum(p.numel() for p in layer.parameters())
+    assert saved == 12 * 6

@@ -25,6 +25,8 @@ BATCH_MATTERS_IN_TRAINING = BATCH_MATTERS | {"re-attention", "efficientvit"}
 # The length of a padded sequence matters, although what pads it has no say: for the segments, for positions
 # counted in parts of the length, for scales by the sides of the grid.
 PADDING_MATTERS = {"nystromformer", "cosformer", "globalmind"}
+# A bias that is always there, as the shift of a batch normalisation.
+WITHOUT_CHOICE = {"efficientvit": ("proj_bias",)}
 
 each_rival = pytest.mark.parametrize("name", MECHANISMS)
 
@@ -114,6 +116,8 @@ def test_one_set_of_weights_serves_another_grid_where_that_is_declared(name):
 def test_another_grid_is_refused_where_it_is_not_declared(name):
     with pytest.raises(NotImplementedError, match=r"built for a grid of \(4, 4\).*got \(8, 8\)"):
         build(name)(tokens((8, 8)), grid=(8, 8))
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        build(name, (8, 8)).load_state_dict(build(name).state_dict())
 
 
 @pytest.mark.parametrize("name", able("key_mask"))
@@ -157,6 +161,14 @@ def test_a_sample_padded_with_rows_gives_what_it_gives_alone(name):
 def test_a_mask_is_refused_where_none_is_declared(name):
     with pytest.raises(NotImplementedError, match="takes no key_mask: cut padding away"):
         build(name)(tokens(), grid=SQUARE, key_mask=torch.ones(2, 16, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("name", [name for name in unable("key_mask") if name in able("any_length")])
+def test_a_mask_that_is_refused_would_be_needed(name):
+    layer, x = build(name), tokens()
+    padded = torch.cat([x, torch.zeros(2, 8, DIM, dtype=x.dtype)], 1)
+    beside_zeros = layer(padded, grid=OBLONG)[:, :16]
+    assert not torch.allclose(beside_zeros, layer(x, grid=SQUARE), rtol=1e-4, atol=1e-4)
 
 
 class ElementsWritten(TorchDispatchMode):
@@ -242,12 +254,13 @@ def test_bfloat16_comes_near(name, autocast):
 
 @each_rival
 def test_options_reach_the_layer(name):
-    bare = build(name, qkv_bias=False, proj_bias=False)
-    full = build(name)
-    assert len(list(bare.parameters())) < len(list(full.parameters()))
-    assert bare(tokens(), grid=SQUARE).isfinite().all()
+    x, full = tokens(), build(name)
+    bares = {"qkv_bias": build(name, qkv_bias=False), "proj_bias": build(name, proj_bias=False)}
+    for option, bare in bares.items():
+        fewer = len(list(bare.parameters())) < len(list(full.parameters()))
+        assert fewer == (option not in WITHOUT_CHOICE.get(name, ()))
+        assert bare(x, grid=SQUARE).isfinite().all()
     dropping = build(name, proj_drop=1.0)
-    x = tokens()
     same(dropping(x, grid=SQUARE), full(x, grid=SQUARE))
     assert not dropping.train()(x, grid=SQUARE).any()
 

@@ -3,12 +3,20 @@
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from crosshead.study.options import PrimaryOptions, ReportOptions, RivalsOptions, StudyOptions
+from crosshead.study.options import (
+    AblationOptions,
+    LengthsOptions,
+    PrimaryOptions,
+    ReportOptions,
+    RivalsOptions,
+    StudyOptions,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,22 +28,28 @@ if TYPE_CHECKING:
 def study(
     request: Annotated[PrimaryOptions, tyro.conf.subcommand("primary")]
     | Annotated[RivalsOptions, tyro.conf.subcommand("rivals")]
+    | Annotated[AblationOptions, tyro.conf.subcommand("ablation")]
+    | Annotated[LengthsOptions, tyro.conf.subcommand("lengths")]
     | Annotated[ReportOptions, tyro.conf.subcommand("report")],
 ) -> None:
-    """Compare mechanisms by training them at equal budget."""
+    """Compare mechanisms by training them at equal budget, and draw what came out."""
     from crosshead.study import plans
 
     if isinstance(request, ReportOptions):
         report(request.folder)
         return
-    if isinstance(request, PrimaryOptions):
-        attentions: tuple[str, ...] = plans.PRIMARY
-        name = "primary"
-    else:
-        attentions = request.mechanisms or plans.all_mechanisms()
-        name = "rivals"
     place, precision = place_of(request)
-    run(name, plans.candidates(attentions, request, precision), request, place)
+    match request:
+        case PrimaryOptions():
+            name, found = "primary", plans.candidates(plans.PRIMARY, request, precision)
+        case RivalsOptions():
+            name = "rivals"
+            found = plans.candidates(request.mechanisms or plans.all_mechanisms(), request, precision)
+        case AblationOptions():
+            name, found = "ablation", plans.ablation(request, precision)
+        case _:
+            name, found = "lengths", plans.lengths(request, precision)
+    run(name, found, request, place)
 
 
 def run(name: str, found: "Sequence[Candidate]", options: StudyOptions, place: "Place") -> None:
@@ -49,7 +63,10 @@ def run(name: str, found: "Sequence[Candidate]", options: StudyOptions, place: "
     console = Console()
     out = options.out or Path("studies") / f"{name}-{options.data}"
     ledger = Ledger(out / "results.csv")
+    found = _buildable(console, found)
     trials = sum(len(candidate.selecting()) + candidate.options.seeds for candidate in found)
+    if options.data_dir is None and options.data in ("pathfinder", "list-ops"):
+        place = replace(place, data_dir=(out / "data").resolve())
     _say(console, f"{trials} trainings of {len(found)} mechanisms, {place.jobs} at a time on {place.device}")
     with console.status("trying each for three steps", spinner="line") as status:
         seconds = forecast_seconds(found, ledger, place, tell=lambda name: status.update(f"trying {name}"))
@@ -65,6 +82,30 @@ def run(name: str, found: "Sequence[Candidate]", options: StudyOptions, place: "
     report(out)
 
 
+def _buildable(console: "Console", found: "Sequence[Candidate]") -> "list[Candidate]":
+    """The candidates whose models can be built; says why of the others.
+
+    Raises:
+        ValueError: none can.
+    """
+    from crosshead.study.backbone import build_model
+    from crosshead.study.trial import BANDS
+
+    kept, reason = [], None
+    for candidate in found:
+        trial = candidate.trial
+        try:
+            build_model(trial.data, trial.attention, trial.shape, num_classes=2, in_chans=BANDS[trial.data])
+        except (ValueError, TypeError, NotImplementedError, ImportError) as error:
+            reason = error
+            _say(console, f"left out: {error}")
+        else:
+            kept.append(candidate)
+    if not kept:
+        raise ValueError(f"nothing is left to train: {reason}")
+    return kept
+
+
 def price(console: "Console", found: "Sequence[Candidate]", out: "Path", device: str) -> None:
     """Measures what each mechanism costs, now that nothing else runs, unless that is written already."""
     from crosshead.bench.report import head_lines
@@ -75,7 +116,7 @@ def price(console: "Console", found: "Sequence[Candidate]", out: "Path", device:
         return
     with console.status("measuring time and memory", spinner="line") as status:
         rows = measure_prices(
-            [(candidate.attention, candidate.trial.shape) for candidate in found],
+            [(candidate.trial.data, candidate.attention, candidate.trial.shape) for candidate in found],
             device=device,
             tell=status.update,
         )
@@ -93,21 +134,21 @@ def report(folder: "Path") -> None:
     from crosshead.study.report import HEADINGS, cells_of, markdown, read_study, table, write_csv
 
     found = read_study(folder)
-    shown = Table(
-        caption=f"differences are against {found.base}, paired by seed, with 95 % intervals",
-        caption_justify="left",
-        box=box.SIMPLE,
-        padding=(0, 1),
-        pad_edge=False,
-    )
-    priced = any(line.price for line in found.lines)
-    headings = list(HEADINGS.values())[: None if priced else 4]
-    for place, heading in enumerate(headings):
-        shown.add_column(heading, justify="right" if place else "left", no_wrap=place > 0)
-    for line in found.lines:
-        shown.add_row(*cells_of(line)[: len(headings)])
     console = Console()
-    console.print(shown)
+    headings = list(HEADINGS.values())
+    # Accuracies and prices apart: together they do not fit a terminal of eighty columns.
+    parts = (
+        [range(4), [0, *range(4, len(headings))]] if any(line.price for line in found.lines) else [range(4)]
+    )
+    for part in parts:
+        shown = Table(box=box.SIMPLE, padding=(0, 1), pad_edge=False)
+        for place in part:
+            shown.add_column(headings[place], justify="right" if place else "left", no_wrap=place > 0)
+        for line in found.lines:
+            cells = cells_of(line)
+            shown.add_row(*(cells[place] for place in part))
+        console.print(shown)
+    _say(console, f"differences are against {found.base}, paired by seed, with 95 % intervals")
     write_csv(folder / "table.csv", table(found))
     write_atomically(folder / "table.md", markdown(found).encode())
     for path in (folder / "table.csv", folder / "table.md", *draw_study(folder, found)):
@@ -166,15 +207,16 @@ def _progress(console: "Console") -> "Iterator[Callable[[Progress], None]]":
                 total=progress.samples_in_all,
             )
             if progress.row is not None:
-                row = progress.row
-                _say(
-                    console,
-                    f"{progress.finished:>3}/{progress.trials} {row['attention']}, rate {row['learning_rate']}, seed "
-                    f"{row['seed']}: {float(row['accuracy']):.2%} {row['split']} accuracy, "
-                    f"{_clock(float(row['train_seconds']))}",
-                )
+                _say(console, f"{progress.finished:>3}/{progress.trials} {_described(progress.row)}")
 
         yield tell
+
+
+def _described(row: dict[str, str]) -> str:
+    return (
+        f"{row['attention']}, rate {row['learning_rate']}, seed {row['seed']}: "
+        f"{float(row['accuracy']):.2%} {row['split']} accuracy, {_clock(float(row['train_seconds']))}"
+    )
 
 
 def _say(console: "Console", text: str) -> None:

@@ -36,6 +36,8 @@ class AgentAttention(Projected):
     Args:
         dim: channels `C`.
         num_heads: `H`.
+        position_bias: whether there are `B1` and `B2`: `2 H L (49 + rows + columns)` parameters, which in a
+            narrow model outnumber all others.
         **options: as `Rival` takes them; there are as many agents as landmarks.
 
     Example:
@@ -54,10 +56,12 @@ class AgentAttention(Projected):
         capabilities=Capabilities(key_mask=True, any_grid=True, any_length=False, linear=True),
     )
 
-    def __init__(self, dim: int, num_heads: int, **options) -> None:
+    def __init__(self, dim: int, num_heads: int, *, position_bias: bool = True, **options) -> None:
         super().__init__(dim, num_heads, **options)
-        self.agent_bias = _GridBias(self.num_heads, self.landmarks, self.grid, self.placed)
-        self.query_bias = _GridBias(self.num_heads, self.landmarks, self.grid, self.placed)
+        self.position_bias = position_bias
+        if position_bias:
+            self.agent_bias = _GridBias(self.num_heads, self.landmarks, self.grid, self.placed)
+            self.query_bias = _GridBias(self.num_heads, self.landmarks, self.grid, self.placed)
         self.local = LocalTerm(dim, axes=2, kernel_size=3, **self.placed)
         self.local.conv.reset_parameters()
 
@@ -72,8 +76,11 @@ class AgentAttention(Projected):
             occupied = occupied_landmarks(key_mask, grid=grid, landmarks=self.landmarks)[:, None, None]
             v = zero_outside(key_mask, v)
         scale = self.head_dim**-0.5
-        to_keys = agents * scale @ k.transpose(-1, -2) + self.agent_bias()
-        to_agents = q * scale @ agents.transpose(-1, -2) + self.query_bias().transpose(-1, -2)
+        to_keys = agents * scale @ k.transpose(-1, -2)
+        to_agents = q * scale @ agents.transpose(-1, -2)
+        if self.position_bias:
+            to_keys = to_keys + self.agent_bias()
+            to_agents = to_agents + self.query_bias().transpose(-1, -2)
         collected = masked_softmax(to_keys, keys) @ v
         near = self.local(v, grid=grid).unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
         return masked_softmax(to_agents, occupied) @ collected + near

@@ -103,7 +103,9 @@ class Rival(nn.Module):
         if len(grid) != 2 or min(grid) < 1:
             raise ValueError(f"grid must be positive rows and columns; got {tuple(grid)}")
         if len(landmarks) != 2 or min(landmarks) < 1:
-            raise ValueError(f"landmarks must be a positive number for each of 2 axes; got {tuple(landmarks)}")
+            raise ValueError(
+                f"landmarks must be a positive number for each of 2 axes; got {tuple(landmarks)}"
+            )
         if qk_norm:
             raise NotImplementedError("qk_norm must be False: rivals are compared as they were published")
         if attn_drop:

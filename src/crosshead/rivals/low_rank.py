@@ -26,6 +26,7 @@ class LinformerAttention(Rival):
     Args:
         dim: channels `C`.
         num_heads: `H`.
+        share_key_value: whether `F` is `E`, the paper's key-value sharing, which saves `N L` parameters.
         **options: as `Rival` takes them; `L` is the product of `landmarks`.
 
     Raises:
@@ -47,12 +48,13 @@ class LinformerAttention(Rival):
         capabilities=Capabilities(key_mask=False, any_grid=True, any_length=False, linear=True),
     )
 
-    def __init__(self, dim: int, num_heads: int, **options) -> None:
+    def __init__(self, dim: int, num_heads: int, *, share_key_value: bool = False, **options) -> None:
         super().__init__(dim, num_heads, **options)
         layer_class = library_class("linformer", "LinformerSelfAttention", package="linformer")
-        self.layer = layer_class(dim, prod(self.grid), k=prod(self.landmarks), heads=num_heads).to(
-            **self.placed
-        )
+        length, projected = prod(self.grid), prod(self.landmarks)
+        self.layer = layer_class(dim, length, k=projected, heads=num_heads).to(**self.placed)
+        if share_key_value:
+            self.layer.proj_v = self.layer.proj_k
         for projection in (self.layer.to_q, self.layer.to_k, self.layer.to_v):
             set_bias(projection, wanted=self.qkv_bias)
         set_bias(self.layer.to_out, wanted=self.proj_bias)

@@ -2,64 +2,115 @@
 
 from typing import Any
 
+import timm
 import torch
 from timm.layers import build_sincos2d_pos_embed
-from torch import nn
+from torch import Tensor, nn
 
+import crosshead.vision  # noqa: F401  registers iViT with timm
 from crosshead.attention.module import InteractiveAttention
 from crosshead.rivals.registry import MECHANISMS, attention_class
 from crosshead.runs.model import count_parameters
-from crosshead.study.trial import Shape, attention_options
+from crosshead.study.sequence import SequenceClassifier
+from crosshead.study.trial import Data, Shape, attention_options
 from crosshead.study.variants import VARIANTS
 from crosshead.vision.isotropic import IsotropicViT
 
+REFERENCE = "softmax"
 # Models whose parameters differ by more than this share of those of softmax attention get MLPs of another
 # width; a difference below it is that of the mechanism.
 TOLERANCE = 0.01
 
 
-def build_backbone(
-    attention: str, shape: Shape, *, num_classes: int, in_chans: int, reference: str | None = "softmax"
-) -> nn.Module:
-    """A ViT around a mechanism, with as many parameters as the same ViT around `reference`.
+def build_model(data: Data, attention: str, shape: Shape, *, num_classes: int, in_chans: int) -> nn.Module:
+    """A model around a mechanism, with as many parameters as the same model around softmax attention.
 
-    The hidden width of its MLPs makes up for parameters that the mechanism has more or less. Positions start
-    as sines and cosines and are learned; there is no class token, and the mean of all tokens is classified.
+    The hidden width of its MLPs makes up for what the mechanism has more or less. Images get a ViT whose
+    positions start as sines and cosines and are learned; there is no class token, and the mean of all
+    tokens is classified. Sequences get a `SequenceClassifier`. The mechanism `ivit` stands for a small iViT
+    of four stages, with parameters of its own; its options are those of `IViT`.
 
     Args:
+        data: what it will learn.
         attention: a mechanism with its options.
         shape: sizes.
         num_classes: classes `K`.
-        in_chans: bands of the images.
-        reference: whose parameters to match; None matches nothing.
+        in_chans: bands of the images, or symbols of the sequences.
 
     Raises:
         ValueError: an unknown mechanism, or parameters that no width of the MLPs can match.
 
     Example:
         >>> shape = Shape(image_size=8, patch_size=2, dim=16, depth=1, heads=4, mlp_ratio=2, landmarks=2)
-        >>> build_backbone("interactive", shape, num_classes=10, in_chans=1)(torch.zeros(2, 1, 8, 8)).shape
+        >>> model = build_model("digits", "interactive", shape, num_classes=10, in_chans=1)
+        >>> model(torch.zeros(2, 1, 8, 8)).shape
         torch.Size([2, 10])
     """
     sizes = {"num_classes": num_classes, "in_chans": in_chans}
+    name, options = attention_options(attention)
+    if name == "ivit":
+        return _ivit(shape, options, **sizes)
     hidden = round(shape.dim * shape.mlp_ratio)
-    if reference is None or attention == reference:
-        return _vit(attention, shape, hidden, **sizes)
+    if attention == REFERENCE:
+        return _build(data, attention, shape, hidden, **sizes)
     with torch.random.fork_rng(devices=[]):
-        wanted = count_parameters(_vit(reference, shape, hidden, **sizes))
-        surplus = count_parameters(_vit(attention, shape, hidden, **sizes)) - wanted
+        wanted = count_parameters(_build(data, REFERENCE, shape, hidden, **sizes))
+        surplus = count_parameters(_build(data, attention, shape, hidden, **sizes)) - wanted
     if abs(surplus) > TOLERANCE * wanted:
         hidden -= round(surplus / (shape.depth * (2 * shape.dim + 1)))
     if hidden < 1:
         raise ValueError(
-            f"attention {attention} has {surplus:,} parameters more than {reference}, which is more than the MLPs "
-            f"of this model have: choose fewer landmarks than {shape.landmarks} or more channels than {shape.dim}"
+            f"attention {attention} has {surplus:,} parameters more than {REFERENCE}, and the MLPs have "
+            f"fewer to give: choose fewer landmarks than {shape.landmarks} or more channels than {shape.dim}"
         )
-    return _vit(attention, shape, hidden, **sizes)
+    return _build(data, attention, shape, hidden, **sizes)
 
 
-def _vit(attention: str, shape: Shape, hidden: int, *, num_classes: int, in_chans: int) -> IsotropicViT:
-    layer, options = attention_layer(attention, shape)
+def random_input(data: Data, shape: Shape, *, batch: int, in_chans: int, device: str) -> Tensor:
+    """Samples without meaning, of the right shape: images, or whole sequences of symbols."""
+    generator = torch.Generator().manual_seed(0)
+    if data == "list-ops":
+        return torch.randint(1, in_chans, (batch, shape.image_size), generator=generator).to(device)
+    side = shape.image_size
+    return torch.randn(batch, in_chans, side, side, generator=generator).to(device)
+
+
+def attention_layer(data: Data, attention: str, shape: Shape) -> tuple[type[nn.Module], dict[str, Any]]:
+    """The class of a mechanism, and what to build it with besides what blocks say.
+
+    Raises:
+        ValueError: a name that is neither ours nor a rival's.
+    """
+    name, options = attention_options(attention)
+    sequence = data == "list-ops"
+    if name == "interactive" or name in VARIANTS:
+        landmarks = (shape.landmarks,) if sequence else (shape.landmarks, shape.landmarks)
+        return VARIANTS.get(name, InteractiveAttention), {"landmarks": landmarks, **options}
+    if name not in MECHANISMS:
+        known = ", ".join(["interactive", *VARIANTS, *MECHANISMS])
+        raise ValueError(f"attention {name} is unknown: it is one of {known}")
+    grid, landmarks = (shape.side, shape.side), (shape.landmarks, shape.landmarks)
+    if sequence:
+        grid, landmarks = (1, shape.side), (1, shape.landmarks)
+    return attention_class(name), {"grid": grid, "landmarks": landmarks, **options}
+
+
+def _build(
+    data: Data, attention: str, shape: Shape, hidden: int, *, num_classes: int, in_chans: int
+) -> nn.Module:
+    layer, options = attention_layer(data, attention, shape)
+    if data == "list-ops":
+        return SequenceClassifier(
+            layer,
+            options,
+            grid=options.get("grid", (shape.side,)),
+            dim=shape.dim,
+            depth=shape.depth,
+            num_heads=shape.heads,
+            hidden=hidden,
+            vocabulary=in_chans,
+            num_classes=num_classes,
+        )
     model = IsotropicViT(
         attention=layer,
         attention_options=options,
@@ -83,20 +134,15 @@ def _vit(attention: str, shape: Shape, hidden: int, *, num_classes: int, in_chan
     return model
 
 
-def attention_layer(attention: str, shape: Shape) -> tuple[type[nn.Module], dict[str, Any]]:
-    """The class of a mechanism, and what to build it with besides what timm's blocks say.
-
-    Raises:
-        ValueError: a name that is neither ours nor a rival's.
-    """
-    name, options = attention_options(attention)
-    landmarks = (shape.landmarks, shape.landmarks)
-    if name == "interactive":
-        return InteractiveAttention, {"landmarks": landmarks, **options}
-    if name in VARIANTS:
-        return VARIANTS[name], {"landmarks": landmarks, **options}
-    if name not in MECHANISMS:
-        raise ValueError(
-            f"attention {name} is unknown: it is one of interactive, {', '.join([*VARIANTS, *MECHANISMS])}"
-        )
-    return attention_class(name), {"grid": (shape.side, shape.side), "landmarks": landmarks, **options}
+def _ivit(shape: Shape, options: dict[str, Any], *, num_classes: int, in_chans: int) -> nn.Module:
+    landmarks = shape.landmarks
+    sizes = {
+        "stem_stride": shape.patch_size,
+        "dims": (shape.dim // 2, shape.dim, 2 * shape.dim, 3 * shape.dim),
+        "depths": (1, 2, 2, 1),
+        "landmarks": (landmarks, landmarks, max(1, landmarks // 2), max(1, landmarks // 4)),
+        "head_dim": shape.dim // shape.heads,
+        "kernel_size": 3,
+        "mlp_ratio": shape.mlp_ratio,
+    }
+    return timm.create_model("ivit_nano", num_classes=num_classes, in_chans=in_chans, **{**sizes, **options})

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch.nn import functional as F
 
-from crosshead.study.backbone import build_backbone
+from crosshead.study.backbone import build_model, random_input
 from crosshead.study.execution import Place
 from crosshead.study.ledger import Ledger
 from crosshead.study.plans import Candidate, unfinished
+from crosshead.study.trial import BANDS
 
 STEPS = 2
 
@@ -50,8 +51,9 @@ def _seconds_per_sample(candidate: Candidate, place: Place) -> float:
     torch.set_num_threads(place.threads)
     try:
         with torch.random.fork_rng(devices=[]):
-            model = build_backbone(trial.attention, shape, num_classes=10, in_chans=1).to(place.device)
-            images = torch.randn(trial.batch_size, 1, shape.image_size, shape.image_size, device=place.device)
+            sizes = {"in_chans": BANDS[trial.data]}
+            model = build_model(trial.data, trial.attention, shape, num_classes=2, **sizes).to(place.device)
+            images = random_input(trial.data, shape, batch=trial.batch_size, device=place.device, **sizes)
             targets = torch.zeros(trial.batch_size, dtype=torch.long, device=place.device)
             for step in range(STEPS + 1):
                 if step == 1:

@@ -3,13 +3,17 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import tyro
 
 from crosshead.study.trial import Data, Shape
 
 ImageData = Literal["digits", "fashion-mnist", "cifar10", "pathfinder"]
+AblationGroup = Literal[
+    "mixing", "factor", "layers", "start", "landmarks", "heads", "local", "pooling", "stages"
+]
+ABLATION_GROUPS: tuple[AblationGroup, ...] = get_args(AblationGroup)
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
@@ -43,6 +47,11 @@ BUDGETS: dict[Data, Budget] = {
         shape=Shape(image_size=32, patch_size=2, dim=96, depth=4, heads=8, mlp_ratio=2, landmarks=8),
         samples=200_000,
         select_samples=60_000,
+    ),
+    "list-ops": Budget(
+        shape=Shape(image_size=512, patch_size=1, dim=64, depth=2, heads=8, mlp_ratio=2, landmarks=64),
+        samples=160_000,
+        select_samples=40_000,
     ),
     "pathfinder": Budget(
         shape=Shape(image_size=32, patch_size=2, dim=64, depth=4, heads=8, mlp_ratio=2, landmarks=8),
@@ -149,6 +158,51 @@ class RivalsOptions(StudyOptions):
     mechanisms: tuple[str, ...] = ()
     """Names, with options after a colon, as in interactive:mixing=none; by default all that
     `crosshead rivals` lists, and interactive attention as it is, without mixing, and with a local term."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AblationOptions(StudyOptions):
+    """Interactive attention with one thing changed at a time.
+
+    Where heads talk, on which factor, through how many layers, and from which start; landmarks from 4 to 196;
+    2 to 32 heads of equal width, with and without interaction; local term; averaged and convolved landmarks;
+    attention in the last one, two and three stages of an iViT. Feature diversity across heads is measured
+    beside the accuracy.
+    """
+
+    groups: tuple[AblationGroup, ...] = ABLATION_GROUPS
+    """Which changes to study."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LengthsOptions(StudyOptions):
+    """Accuracy and time against the number of tokens: Pathfinder images, or ListOps sequences, that grow."""
+
+    data: Literal["pathfinder", "list-ops"] = "pathfinder"
+    """Images in patches of two pixels, or sequences."""
+    sizes: tuple[int, ...] = ()
+    """Sides of the images (32, 64, 128, 256), or lengths of the sequences; by default 32 64 128, or
+    128 512 2000."""
+    mechanisms: tuple[str, ...] = (
+        "softmax",
+        "interactive",
+        "interactive:mixing=none",
+        "nystromformer",
+        "linformer",
+        "efficient",
+    )
+    """Names, with options after a colon; sequences need those that take a key mask and any grid."""
+
+    def lengths(self) -> tuple[int, ...]:
+        """The sizes in ascending order.
+
+        Raises:
+            ValueError: a size below 8.
+        """
+        sizes = self.sizes or ((32, 64, 128) if self.data == "pathfinder" else (128, 512, 2000))
+        if min(sizes) < 8:
+            raise ValueError(f"sizes hold {min(sizes)}: give 8 or more")
+        return tuple(sorted(set(sizes)))
 
 
 @dataclass(frozen=True, kw_only=True)

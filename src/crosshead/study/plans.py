@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from crosshead.study.ledger import Ledger
-from crosshead.study.options import StudyOptions
+from crosshead.study.options import AblationOptions, LengthsOptions, StudyOptions
 from crosshead.study.trial import Shape, Trial
 
 PRIMARY = ("interactive:mixing=both", "interactive:mixing=none")
@@ -82,7 +82,7 @@ def unfinished(trials: Iterable[Trial], ledger: Ledger) -> list[Trial]:
 def candidates(attentions: Sequence[str], options: StudyOptions, precision: str) -> list[Candidate]:
     """One candidate for each mechanism, all in the model that the options describe."""
     shape = options.budget().shape
-    return [Candidate(attention, shape, options, precision) for attention in attentions]
+    return [Candidate(attention, shape, options, precision) for attention in dict.fromkeys(attentions)]
 
 
 def all_mechanisms() -> tuple[str, ...]:
@@ -90,3 +90,45 @@ def all_mechanisms() -> tuple[str, ...]:
     from crosshead.rivals.registry import MECHANISMS
 
     return ("interactive", "interactive:mixing=none", "interactive:local_kernel=3", *MECHANISMS)
+
+
+def ablation(options: AblationOptions, precision: str) -> list[Candidate]:
+    """Interactive attention as it is, and with one thing changed at a time."""
+    shape = options.budget().shape
+    found: dict[tuple[str, Shape], None] = {("interactive", shape): None}
+    for group in options.groups:
+        found |= dict.fromkeys(_changes(group, shape))
+    return [Candidate(attention, changed, options, precision) for attention, changed in found]
+
+
+def _changes(group: str, shape: Shape) -> list[tuple[str, Shape]]:
+    alone = "interactive:mixing=none"
+    if group == "landmarks":
+        sides = sorted({min(cells, shape.side) for cells in (2, 4, 7, 10, 14)})
+        return [("interactive", replace(shape, landmarks=cells)) for cells in sides]
+    if group == "heads":
+        fitting = [heads for heads in (2, 4, 8, 16, 32) if shape.dim % heads == 0]
+        return [(name, replace(shape, heads=heads)) for heads in fitting for name in ("interactive", alone)]
+    names = {
+        "mixing": [alone, "interactive:mixing=logits", "interactive:mixing=weights"],
+        "factor": [f"interactive-one-factor:factor={factor}" for factor in ("query", "key")],
+        "layers": ["interactive-two-layers"],
+        "start": ["interactive-random-mixing:std=0.5"],
+        "local": ["interactive:local_kernel=3"],
+        # A convolution whose stride is its width needs cells of one size.
+        "pooling": [f"interactive-strided:cell={shape.side // shape.landmarks}"]
+        if shape.side % shape.landmarks == 0
+        else [],
+        "stages": [f"ivit:attention_stages={stages}" for stages in ("(3,)", "(2,3)", "(1,2,3)")],
+    }[group]
+    return [(name, shape) for name in names]
+
+
+def lengths(options: LengthsOptions, precision: str) -> list[Candidate]:
+    """Every mechanism at every length, with the same number of landmarks."""
+    shape = options.budget().shape
+    return [
+        Candidate(attention, replace(shape, image_size=size), options, precision)
+        for size in options.lengths()
+        for attention in dict.fromkeys(options.mechanisms)
+    ]

@@ -1,11 +1,11 @@
-"""What a mechanism costs beside its accuracy: parameters, multiply-adds, time and memory of the whole model."""
+"""What a mechanism costs: parameters, multiply-adds, time and memory of the whole model."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -13,12 +13,13 @@ from crosshead.bench.memory import MeasurementError, MemoryProcesses, measure_on
 from crosshead.bench.timing import plan_samples, quartiles, time_calls, time_in_turns
 from crosshead.bench.trial import Result, Trial
 from crosshead.runs.model import count_parameters
-from crosshead.study.backbone import build_backbone
-from crosshead.study.trial import Shape
+from crosshead.study.backbone import build_model, random_input
+from crosshead.study.trial import BANDS, Data, Shape
 
 BATCH = 16
-# Sizes of the classifier matter to no comparison; those of Fashion-MNIST stand for all.
-CLASSES, BANDS = 10, 1
+# The size of the classifier matters to no comparison.
+CLASSES = 10
+Case = tuple[Data, str, Shape]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +52,7 @@ class Price:
 
 
 def measure_prices(
-    found: Sequence[tuple[str, Shape]],
+    found: Sequence[Case],
     *,
     device: str,
     repeats: int = 7,
@@ -61,7 +62,7 @@ def measure_prices(
     """Measures mechanisms that take turns within this process.
 
     Args:
-        found: mechanisms, each with its model.
+        found: data, mechanisms and models.
         device: "cpu" or "cuda".
         repeats: rounds.
         budget: seconds for one mechanism and pass.
@@ -70,10 +71,10 @@ def measure_prices(
     Returns:
         A row for each: the model's sizes, and the fields of `Price`.
     """
-    names = {f"{attention} {shape}": (attention, shape) for attention, shape in found}
+    cases = {str(case): case for case in found}
     times: dict[str, dict[str, dict[str, float]]] = {}
     for passes in ("infer", "train"):
-        trials = {name: model_trial(*given, passes=passes, device=device) for name, given in names.items()}
+        trials = {name: model_trial(*case, passes=passes, device=device) for name, case in cases.items()}
         tell(f"timing {passes}")
         runs = {name: trial.run for name, trial in trials.items()}
         plans = {}
@@ -88,28 +89,27 @@ def measure_prices(
     with MemoryProcesses(
         "crosshead.study.price", "memory_case", threads=torch.get_num_threads()
     ) as processes:
-        for name, (attention, shape) in names.items():
+        for name, case in cases.items():
+            data, attention, shape = case
             tell(f"memory of {attention}")
-            model = _model(attention, shape)
+            model = _model(*case)
             price = Price(
                 attention=attention,
                 parameters=count_parameters(model),
-                multiply_adds=count_multiply_adds(model, shape),
+                multiply_adds=count_multiply_adds(model, _input(data, shape, 1, "cpu")),
                 **_per_image("infer", times["infer"][name]),
                 **_per_image("train", times["train"][name]),
-                train_peak_bytes=_peak(processes, attention, shape, device),
+                train_peak_bytes=_peak(processes, case, device),
             )
-            rows.append({**asdict(shape), **asdict(price)})
+            rows.append({"data": data, **asdict(shape), **asdict(price)})
     return rows
 
 
-def model_trial(attention: str, shape: Shape, *, passes: str, device: str) -> Trial:
-    """A model on random images: inference, or forward and backward."""
-    images = torch.randn(
-        BATCH, BANDS, shape.image_size, shape.image_size, generator=torch.Generator().manual_seed(0)
-    ).to(device)
+def model_trial(data: Data, attention: str, shape: Shape, *, passes: str, device: str) -> Trial:
+    """A model on random samples: inference, or forward and backward."""
+    images = _input(data, shape, BATCH, device)
     targets = torch.zeros(BATCH, dtype=torch.long, device=device)
-    model = _model(attention, shape).to(device).train(passes == "train")
+    model = _model(data, attention, shape).to(device).train(passes == "train")
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
 
     def infer() -> Result:
@@ -124,31 +124,36 @@ def model_trial(attention: str, shape: Shape, *, passes: str, device: str) -> Tr
     return Trial(train if passes == "train" else infer, [*model.parameters(), images])
 
 
-def memory_case(*, attention: str, shape: Mapping[str, Any], passes: str) -> tuple[Callable, Trial]:
+def memory_case(
+    *, data: Data, attention: str, shape: Mapping[str, Any], passes: str
+) -> tuple[Callable[[], object], Trial]:
     """A run whose memory is measured in a process of its own, and what comes before it."""
-    trial = model_trial(attention, Shape(**shape), passes=passes, device="cpu")
-    return model_trial(attention, Shape(**shape), passes="infer", device="cpu").run, trial
+    case = (data, attention, Shape(**shape))
+    return model_trial(*case, passes="infer", device="cpu").run, model_trial(
+        *case, passes=passes, device="cpu"
+    )
 
 
-def count_multiply_adds(model: nn.Module, shape: Shape) -> int:
-    """Multiply-adds of all products and convolutions for one image, half of torch's FLOPs.
+def count_multiply_adds(model: nn.Module, sample: Tensor) -> int:
+    """Multiply-adds of all products and convolutions for one sample, half of torch's FLOPs.
 
     Example:
-        >>> shape = Shape(image_size=4, patch_size=2, dim=8, depth=1, heads=2, mlp_ratio=2, landmarks=2)
-        >>> count_multiply_adds(nn.Conv2d(1, 8, 2, stride=2), shape)
+        >>> count_multiply_adds(nn.Conv2d(1, 8, 2, stride=2), torch.zeros(1, 1, 4, 4))
         128
     """
-    device = next(model.parameters()).device
-    image = torch.zeros(1, BANDS, shape.image_size, shape.image_size, device=device)
     with torch.no_grad(), FlopCounterMode(display=False) as flops:
-        model.eval()(image)
+        model.eval()(sample)
     return flops.get_total_flops() // 2
 
 
-def _model(attention: str, shape: Shape) -> nn.Module:
+def _model(data: Data, attention: str, shape: Shape) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return build_backbone(attention, shape, num_classes=CLASSES, in_chans=BANDS)
+        return build_model(data, attention, shape, num_classes=CLASSES, in_chans=BANDS[data])
+
+
+def _input(data: Data, shape: Shape, batch: int, device: str) -> Tensor:
+    return random_input(data, shape, batch=batch, in_chans=BANDS[data], device=device)
 
 
 def _per_image(passes: str, found: dict[str, float]) -> dict[str, float]:
@@ -156,17 +161,19 @@ def _per_image(passes: str, found: dict[str, float]) -> dict[str, float]:
     return {f"{passes}{end}_ms": round(found[name] * 1e3 / BATCH, 4) for name, end in places.items()}
 
 
-def _peak(processes: MemoryProcesses, attention: str, shape: Shape, device: str) -> int | None:
+def _peak(processes: MemoryProcesses, case: Case, device: str) -> int | None:
     if device == "cuda":
-        trial = model_trial(attention, shape, passes="train", device=device)
+        trial = model_trial(*case, passes="train", device=device)
         trial.run()
         return measure_on_cuda(trial)["peak_bytes"]
     if not supported(device):
         return None
-    case = {"attention": attention, "shape": asdict(shape)}
+    data, attention, shape = case
+    arguments = {"data": data, "attention": attention, "shape": asdict(shape)}
     try:
         # Inference only: a process whose autograd has run may not fork one that runs it too.
-        found = processes.measure({**case, "passes": "train"}, rehearsal={**case, "passes": "infer"})
+        return processes.measure(
+            {**arguments, "passes": "train"}, rehearsal={**arguments, "passes": "infer"}
+        )["peak_bytes"]
     except MeasurementError:
         return None
-    return found["peak_bytes"]

@@ -168,7 +168,7 @@ def _read_prices(path: Path) -> dict[tuple[str, ...], dict[str, str]]:
 
 
 def _place(row: Row) -> tuple[str, ...]:
-    return (row["attention"], *(row[name] for name in SHAPE))
+    return (row["data"], row["attention"], *(row[name] for name in SHAPE))
 
 
 def _percent(value: float) -> str:

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch.utils.data import Dataset, Subset
 
 from crosshead import data
+from crosshead.data.list_ops import Sequences
 from crosshead.data.splits import ImageSplits
 from crosshead.data.stratified import stratified_split
 from crosshead.runs.folder import RunError
@@ -16,6 +18,9 @@ from crosshead.tasks.augment import Transform, eval_transform, train_transform
 
 # Of each class, held out from training where a learning rate is chosen.
 VALIDATION_SHARE = 1 / 12
+# Generated samples to train on, and to measure on.
+PATHFINDER_IMAGES = 100_000, 10_000
+LIST_OPS = 96_000, 2_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +44,7 @@ class Samples:
     in_chans: int
 
 
-def load_samples(name: Data, *, split: Split, image_size: int, data_dir: Path | None) -> Samples:
+def load_samples(name: Data, *, split: Split, size: int, data_dir: Path | None) -> Samples:
     """The samples of a trial.
 
     Where `split` is "validation", a twelfth of each class of the training set is held out, the same in every
@@ -49,13 +54,15 @@ def load_samples(name: Data, *, split: Split, image_size: int, data_dir: Path | 
         RunError: a folder is needed and none is given.
         DataError: the folder does not hold what it should.
     """
-    splits = _load(name, image_size, data_dir)
+    if name == "list-ops":
+        return _list_ops(split, size, data_dir)
+    splits = _load(name, size, data_dir)
     train: Any = splits.train
     held_out: Any = splits.test
     if split == "validation":
         kept, chosen = stratified_split(np.asarray(train.labels), test_fraction=VALIDATION_SHARE)
         train, held_out = Subset(train, kept.tolist()), Subset(train, chosen.tolist())
-    look = {"image_size": image_size, "mean": splits.mean, "std": splits.std}
+    look = {"image_size": size, "mean": splits.mean, "std": splits.std}
     return Samples(
         train=train,
         held_out=held_out,
@@ -71,11 +78,63 @@ def load_samples(name: Data, *, split: Split, image_size: int, data_dir: Path | 
     )
 
 
-def _load(name: Data, image_size: int, data_dir: Path | None) -> ImageSplits:
+def _load(name: Data, size: int, data_dir: Path | None) -> ImageSplits:
     if name == "digits":
         return data.load_digits()
     if data_dir is None:
         raise RunError(f"{name} needs the folder of its images: name it with --data-dir")
+    if name == "pathfinder":
+        return data.load_pathfinder(
+            size=size, train=PATHFINDER_IMAGES[0], test=PATHFINDER_IMAGES[1], cache_dir=data_dir
+        )
     if name == "fashion-mnist":
         return data.load_fashion_mnist(data_dir)
     return data.load_cifar10(data_dir)
+
+
+def _list_ops(split: Split, size: int, data_dir: Path | None) -> Samples:
+    # Expressions of a quarter of the length and more, as 500 of 2,000 tokens in the Long Range Arena.
+    splits = data.load_list_ops(
+        train=LIST_OPS[0],
+        validation=LIST_OPS[1],
+        test=LIST_OPS[1],
+        min_length=size // 4,
+        max_length=size,
+        cache_dir=data_dir,
+    )
+    return Samples(
+        train=TokenRows(splits.train, size),
+        held_out=TokenRows(splits.validation if split == "validation" else splits.test, size),
+        train_transform=torch.from_numpy,
+        transform=torch.from_numpy,
+        num_classes=splits.num_classes,
+        in_chans=len(splits.vocabulary),
+    )
+
+
+class TokenRows(Dataset[tuple[np.ndarray, int]]):
+    """Sequences as rows of one length, 0 behind the end of each.
+
+    Args:
+        sequences: the sequences.
+        length: of the rows.
+
+    Example:
+        >>> tokens = np.array([[5, 6], [7, 0]])
+        >>> two = Sequences(tokens=tokens, lengths=np.array([2, 1]), labels=np.array([1, 4]))
+        >>> TokenRows(two, 3)[1]
+        (array([7, 0, 0]), 4)
+    """
+
+    def __init__(self, sequences: Sequences, length: int) -> None:
+        self.sequences = sequences
+        self.length = length
+
+    def __len__(self) -> int:
+        return len(self.sequences)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        row = np.zeros(self.length, np.int64)
+        tokens = self.sequences.tokens[index][: self.length]
+        row[: len(tokens)] = tokens
+        return row, int(self.sequences.labels[index])

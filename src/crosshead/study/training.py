@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import torch
 from lightning.pytorch.callbacks import Callback
 from torch.utils.data import DataLoader, Subset
 
 from crosshead.runs.callbacks import NonFiniteLoss, WatchLoss
 from crosshead.runs.model import count_parameters
-from crosshead.study.backbone import build_backbone
+from crosshead.study.backbone import build_model
+from crosshead.study.diversity import head_diversity
 from crosshead.study.sources import Samples, load_samples
 from crosshead.study.trial import Trial
 from crosshead.tasks.classify import Classifier
@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 STRETCHES = 20
 WARM_UP = 2
 CLIP_GRAD = 1.0
+# Held-out samples on which heads are compared.
+DIVERSITY_SAMPLES = 16
 
 
 def run_trial(
@@ -46,20 +48,22 @@ def run_trial(
         tell: told the number of samples after each stretch of the training.
 
     Returns:
-        Accuracy and loss on the held-out samples, parameters, and the seconds that training took. A training
-        whose loss is not finite has no accuracy: both are NaN.
+        Accuracy and loss on the held-out samples, parameters, `head_diversity` where heads can be told apart,
+        and the seconds that training took. A training whose loss is not finite has no accuracy: both are NaN.
 
     Raises:
         RunError: a folder is missing.
         DataError: the data are not as they should be.
         ValueError: the model cannot be built.
     """
-    samples = load_samples(
-        trial.data, split=trial.split, image_size=trial.shape.image_size, data_dir=data_dir
-    )
+    samples = load_samples(trial.data, split=trial.split, size=trial.shape.image_size, data_dir=data_dir)
     seed_everything(trial.seed)
-    model = build_backbone(
-        trial.attention, trial.shape, num_classes=samples.num_classes, in_chans=samples.in_chans
+    model = build_model(
+        trial.data,
+        trial.attention,
+        trial.shape,
+        num_classes=samples.num_classes,
+        in_chans=samples.in_chans,
     )
     parameters = count_parameters(model)
     module = Classifier(
@@ -96,10 +100,13 @@ def run_trial(
         logger.warning("%s, seed %d: %s", trial.attention, trial.seed, error)
         seconds = time.perf_counter() - started
         measured = {"test_accuracy": float("nan"), "test_loss": float("nan")}
+    batch = next(iter(loaders.val_dataloader()))[0][:DIVERSITY_SAMPLES].to(module.device)
+    diversity = head_diversity(model, batch)
     return {
         "accuracy": round(measured["test_accuracy"], 6),
         "loss": round(measured["test_loss"], 6),
         "parameters": parameters,
+        "head_diversity": "" if diversity is None else round(diversity, 4),
         "train_seconds": round(seconds, 1),
     }
 

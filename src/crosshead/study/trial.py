@@ -2,10 +2,13 @@
 
 import ast
 import dataclasses
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
 Data = Literal["digits", "fashion-mnist", "cifar10", "pathfinder", "list-ops"]
+# Bands of an image; symbols of a sequence, padding among them.
+BANDS: dict[Data, int] = {"digits": 1, "fashion-mnist": 1, "cifar10": 3, "pathfinder": 1, "list-ops": 16}
 Split = Literal["validation", "test"]
 
 
@@ -23,8 +26,8 @@ class Shape:
         landmarks: cells along each axis; of a sequence, cells in all.
 
     Example:
-        >>> Shape(image_size=28, patch_size=2, dim=64, depth=2, heads=8, mlp_ratio=2, landmarks=7).tokens
-        196
+        >>> Shape(image_size=28, patch_size=2, dim=64, depth=2, heads=8, mlp_ratio=2, landmarks=7).side
+        14
     """
 
     image_size: int
@@ -37,13 +40,8 @@ class Shape:
 
     @property
     def side(self) -> int:
-        """Tokens along an axis of the image."""
+        """Tokens along an axis of the image; of a sequence, all."""
         return self.image_size // self.patch_size
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of an image."""
-        return self.side**2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +72,11 @@ class Trial:
     precision: str
     seed: int
 
+    @property
+    def tokens(self) -> int:
+        """Tokens `N` of a sample."""
+        return self.shape.side if self.data == "list-ops" else self.shape.side**2
+
     def facts(self) -> dict[str, Any]:
         """The columns of a table that say which trial a row belongs to."""
         facts = {**vars(self), **dataclasses.asdict(self.shape)}
@@ -94,10 +97,12 @@ def attention_options(attention: str) -> tuple[str, dict[str, Any]]:
     Example:
         >>> attention_options("interactive:mixing=none,local_kernel=3")
         ('interactive', {'mixing': 'none', 'local_kernel': 3})
+        >>> attention_options("ivit:attention_stages=(2,3)")
+        ('ivit', {'attention_stages': (2, 3)})
     """
     name, _, listed = attention.partition(":")
     options: dict[str, Any] = {}
-    for pair in filter(None, listed.split(",")):
+    for pair in filter(None, re.split(r",(?![^(]*\))", listed)):
         option, equals, text = pair.partition("=")
         if not (option.isidentifier() and equals and text):
             raise ValueError(f"attention {attention!r} holds {pair!r}: give name:option=value,option=value")
