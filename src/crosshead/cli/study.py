@@ -143,7 +143,9 @@ def report(folder: "Path") -> None:
     for part in parts:
         shown = Table(box=box.SIMPLE, padding=(0, 1), pad_edge=False)
         for place in part:
-            shown.add_column(headings[place], justify="right" if place else "left", no_wrap=place > 0)
+            shown.add_column(
+                headings[place], justify="right" if place else "left", no_wrap=place > 0, overflow="fold"
+            )
         for line in found.lines:
             cells = cells_of(line)
             shown.add_row(*(cells[place] for place in part))

@@ -13,9 +13,9 @@ from crosshead.rivals.layer import Projected
 def head_diversity(model: nn.Module, samples: Tensor) -> float | None:
     """One minus the mean similarity of two heads of a layer, averaged over layers.
 
-    What a head gives is what the last projection reads of it; similarity is linear centred kernel alignment over
-    all tokens of the samples: 0 for heads whose outputs are uncorrelated, 1 for heads that agree up to a
-    rotation and a scale.
+    What a head gives is what the last projection reads of it; similarity is linear centred kernel alignment
+    over all tokens of the samples: 0 for heads whose outputs are uncorrelated, 1 for heads that agree up to
+    a rotation and a scale.
 
     Args:
         model: with attention layers that project once for all heads.

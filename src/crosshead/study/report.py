@@ -131,10 +131,8 @@ def cells_of(line: Line) -> list[str]:
     summary, found, price = line.summary, line.difference, line.price
     cells = [
         summary.label,
-        f"{_percent(summary.accuracy)} ± {_percent(summary.standard_error)} ({len(summary.seeds)})",
-        ""
-        if found is None
-        else f"{found.mean:+.2%} ({found.low:+.2%} to {found.high:+.2%})".replace("%", ""),
+        _with_error(summary),
+        "" if found is None else _with_interval(found),
         f"{summary.parameters:,}",
     ]
     if price is None:
@@ -173,3 +171,14 @@ def _place(row: Row) -> tuple[str, ...]:
 
 def _percent(value: float) -> str:
     return f"{100 * value:.2f}"
+
+
+def _with_error(summary: Summary) -> str:
+    if len(summary.seeds) == 1:
+        return f"{_percent(summary.accuracy)} (1)"
+    return f"{_percent(summary.accuracy)} ± {_percent(summary.standard_error)} ({len(summary.seeds)})"
+
+
+def _with_interval(found: Difference) -> str:
+    mean = f"{100 * found.mean:+.2f}"
+    return mean if found.pairs == 1 else f"{mean} ({100 * found.low:+.2f} to {100 * found.high:+.2f})"
