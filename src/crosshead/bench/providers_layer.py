@@ -1,17 +1,30 @@
-"""Attention layers `(B, N, C)` to `(B, N, C)`; whatever is optional is imported when it is built.
+"""Attention layers `(B, N, C)` to `(B, N, C)`: ours, and the rivals.
 
 Every layer has `H` heads of head dim `D`, and `L` landmarks, agents or projected tokens where it has such.
-All else is as its package has it by default.
 """
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from crosshead.attention.module import InteractiveAttention
 from crosshead.bench.operands import MIXING_SIZE, WEIGHT_SEED, Setting
+from crosshead.rivals.registry import attention_class
+
+RIVALS = {
+    "softmax-layer": "softmax",
+    "talking-heads-layer": "talking-heads",
+    "xca-layer": "xca",
+    "linear-layer": "efficientvit",
+    "agent-layer": "agent-talking-heads",
+    "nystrom-layer": "nystromformer",
+    "linformer-layer": "linformer",
+    "performer-layer": "performer",
+}
+# The only one here whose work depends on rows and columns: it convolves. For all others tokens are one row, so
+# that they have exactly `L` landmarks.
+ON_IMAGES = "linear-layer"
 
 
 def build_layer(name: str, setting: Setting, tokens: int) -> nn.Module:
@@ -22,11 +35,11 @@ def build_layer(name: str, setting: Setting, tokens: int) -> nn.Module:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(WEIGHT_SEED)
-        layer = _BUILDERS[name](setting, tokens)
+        layer = _rival(name, setting, tokens) if name in RIVALS else _interactive(setting)
     return layer.to(setting.device, setting.torch_dtype).eval()
 
 
-def _interactive(setting: Setting, tokens: int) -> nn.Module:
+def _interactive(setting: Setting) -> nn.Module:
     layer = InteractiveAttention(
         setting.channels, setting.heads, landmarks=(setting.landmarks,), mixing=setting.mixing
     )
@@ -36,81 +49,20 @@ def _interactive(setting: Setting, tokens: int) -> nn.Module:
     return layer
 
 
-def _softmax(setting: Setting, tokens: int) -> nn.Module:
-    from timm.layers import Attention
-
-    return Attention(setting.channels, num_heads=setting.heads, qkv_bias=True)
-
-
-def _talking_heads(setting: Setting, tokens: int) -> nn.Module:
-    from timm.models.cait import TalkingHeadAttn
-
-    return TalkingHeadAttn(setting.channels, num_heads=setting.heads, qkv_bias=True)
-
-
-def _xca(setting: Setting, tokens: int) -> nn.Module:
-    from timm.models.xcit import XCA
-
-    return XCA(setting.channels, num_heads=setting.heads, qkv_bias=True)
-
-
-def _linear(setting: Setting, tokens: int) -> nn.Module:
-    from timm.models.efficientvit_mit import LiteMLA
-
-    return _OnGrid(
-        LiteMLA(setting.channels, setting.channels, heads=setting.heads, dim=setting.head_dim), tokens
-    )
-
-
-def _agent(setting: Setting, tokens: int) -> nn.Module:
-    from agent_attention_pytorch import AgentSelfAttention
-
-    return AgentSelfAttention(
-        setting.channels, num_agent_tokens=setting.landmarks, dim_head=setting.head_dim, heads=setting.heads
-    )
-
-
-def _nystrom(setting: Setting, tokens: int) -> nn.Module:
-    from nystrom_attention import NystromAttention
-
-    return NystromAttention(
-        setting.channels, dim_head=setting.head_dim, heads=setting.heads, num_landmarks=setting.landmarks
-    )
-
-
-def _linformer(setting: Setting, tokens: int) -> nn.Module:
-    from linformer import LinformerSelfAttention
-
-    return LinformerSelfAttention(setting.channels, tokens, k=setting.landmarks, heads=setting.heads)
-
-
-def _performer(setting: Setting, tokens: int) -> nn.Module:
-    from performer_pytorch import SelfAttention
-
-    return SelfAttention(setting.channels, heads=setting.heads, dim_head=setting.head_dim)
+def _rival(name: str, setting: Setting, tokens: int) -> nn.Module:
+    rows = next(n for n in range(math.isqrt(tokens), 0, -1) if tokens % n == 0) if name == ON_IMAGES else 1
+    grid = rows, tokens // rows
+    layer = attention_class(RIVALS[name])
+    return _OnGrid(layer(setting.channels, setting.heads, grid=grid, landmarks=(1, setting.landmarks)), grid)
 
 
 class _OnGrid(nn.Module):
-    """A layer of images given tokens, on the grid of `N` cells that is nearest to a square."""
+    """A layer that is always called with one grid."""
 
-    def __init__(self, layer: nn.Module, tokens: int) -> None:
+    def __init__(self, layer: nn.Module, grid: tuple[int, int]) -> None:
         super().__init__()
         self.layer = layer
-        self.height = next(n for n in range(math.isqrt(tokens), 0, -1) if tokens % n == 0)
+        self.grid = grid
 
     def forward(self, x: Tensor) -> Tensor:
-        image = x.mT.unflatten(2, (self.height, -1))
-        return self.layer(image).flatten(2).mT
-
-
-_BUILDERS: dict[str, Callable[[Setting, int], nn.Module]] = {
-    "interactive-layer": _interactive,
-    "softmax-layer": _softmax,
-    "talking-heads-layer": _talking_heads,
-    "xca-layer": _xca,
-    "linear-layer": _linear,
-    "agent-layer": _agent,
-    "nystrom-layer": _nystrom,
-    "linformer-layer": _linformer,
-    "performer-layer": _performer,
-}
+        return self.layer(x, grid=self.grid)
