@@ -22,8 +22,8 @@ RIVALS = {
     "linformer-layer": "linformer",
     "performer-layer": "performer",
 }
-# The only one here whose work depends on rows and columns: it convolves. For all others tokens are one row, so
-# that they have exactly `L` landmarks.
+# The only one here whose work depends on rows and columns: it convolves. For all others tokens are one row,
+# so that they have exactly `L` landmarks.
 ON_IMAGES = "linear-layer"
 
 

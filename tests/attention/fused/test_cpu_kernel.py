@@ -13,7 +13,6 @@ from torch import Tensor
 
 from crosshead import interactive_attention
 from crosshead.attention.fused.cpu import build
-from crosshead.testing.budgets import assert_within_budget
 from crosshead.testing.inputs import (
     MASK_NAMES,
     MIXING_MODES,
@@ -21,7 +20,7 @@ from crosshead.testing.inputs import (
     make_inputs,
     output_and_gradients,
 )
-from crosshead.testing.oracle import dense_attention
+from crosshead.testing.kernel import assert_kernel_right, draw_inputs
 
 pytestmark = pytest.mark.skipif(
     build.missing() is not None, reason=f"the CPU kernel is not ready: {build.missing()}"
@@ -31,28 +30,7 @@ attend = partial(interactive_attention, impl="fused")
 every_precision = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 MATRICES = ("query_logits", "query_weights", "key_logits", "key_weights")
 OPERANDS = ("query", "key", "value", "query_landmarks", "key_landmarks")
-# Tokens, channels, or both back to front: plain arithmetic in four orders of summation.
-ORDERS = ((), (2,), (3,), (2, 3))
-
-
-def assert_right(draws: list[OperatorInputs], attention: Callable[..., Tensor] = attend, **options) -> None:
-    """Output and every gradient, over several draws, are inside the budget that the reference sets."""
-
-    def stacked(attention, draws: list[OperatorInputs], **extra) -> dict[str, Tensor]:
-        results = [output_and_gradients(attention, each, **options, **extra) for each in draws]
-        return {name: torch.cat([result[name].flatten() for result in results]) for name in results[0]}
-
-    actual = stacked(attention, draws)
-    exact = stacked(dense_attention, [inputs.to(torch.float64) for inputs in draws])
-    plain = [stacked(interactive_attention, draws, reverse=order, impl="reference") for order in ORDERS]
-    assert {x.dtype for x in actual.values()} == {draws[0].query.dtype}
-    assert_within_budget(actual, exact=exact, reference=plain)
-
-
-def draws_of(
-    *, draws: int = 2, seed: int = 0, dtype: torch.dtype = torch.float32, **sizes
-) -> list[OperatorInputs]:
-    return [make_inputs(seed=each, dtype=dtype, **sizes) for each in range(seed, seed + draws)]
+assert_right = partial(assert_kernel_right, attention=attend)
 
 
 def leaves(inputs: OperatorInputs, **changes: Tensor) -> OperatorInputs:
@@ -69,21 +47,21 @@ def assert_equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
 def test_each_choice_of_mixing_matrices(dtype, count):
     for present in combinations(MATRICES, count):
         absent = dict.fromkeys(set(MATRICES) - set(present))
-        draws = draws_of(heads=4, queries=30, keys=37, landmarks=8, head_dim=16, dtype=dtype, draws=4)
+        draws = draw_inputs(heads=4, queries=30, keys=37, landmarks=8, head_dim=16, dtype=dtype, draws=4)
         assert_right([replace(inputs, **absent) for inputs in draws])
 
 
 @every_precision
 @pytest.mark.parametrize("heads", [1, 2, 3, 8, 9, 12, 17, 24])
 def test_any_number_of_heads(heads, dtype):
-    assert_right(draws_of(batch=1, heads=heads, queries=19, keys=35, dtype=dtype, draws=4))
+    assert_right(draw_inputs(batch=1, heads=heads, queries=19, keys=35, dtype=dtype, draws=4))
 
 
 @every_precision
 @pytest.mark.parametrize("landmarks", [1, 4, 17, 49, 64])
 @pytest.mark.parametrize("masks", [(), MASK_NAMES], ids=["whole", "masked"])
 def test_any_number_of_landmarks(landmarks, masks, dtype):
-    assert_right(draws_of(landmarks=landmarks, queries=20, keys=33, masks=masks, dtype=dtype))
+    assert_right(draw_inputs(landmarks=landmarks, queries=20, keys=33, masks=masks, dtype=dtype))
 
 
 @every_precision
@@ -93,7 +71,7 @@ def test_any_number_of_landmarks(landmarks, masks, dtype):
 )
 def test_any_number_of_channels(head_dim, value_dim, dtype):
     sizes = {"queries": 18, "keys": 21, "head_dim": head_dim, "value_dim": value_dim}
-    assert_right(draws_of(**sizes, dtype=dtype, draws=4))
+    assert_right(draw_inputs(**sizes, dtype=dtype, draws=4))
 
 
 @every_precision
@@ -105,7 +83,7 @@ def test_any_number_of_channels(head_dim, value_dim, dtype):
 def test_lengths_around_the_borders_of_blocks_and_tiles(queries, keys, masks, dtype):
     # The fewer numbers there are, the more often plain arithmetic is right by luck.
     draws = 8 if queries * keys < 100 else 2
-    assert_right(draws_of(queries=queries, keys=keys, masks=masks, dtype=dtype, draws=draws))
+    assert_right(draw_inputs(queries=queries, keys=keys, masks=masks, dtype=dtype, draws=draws))
 
 
 @every_precision
@@ -115,7 +93,7 @@ def test_lengths_around_the_borders_of_blocks_and_tiles(queries, keys, masks, dt
 )
 def test_several_tiles(heads, landmarks, queries, keys, masks, dtype):
     sizes = {"heads": heads, "landmarks": landmarks, "queries": queries, "keys": keys}
-    assert_right(draws_of(**sizes, masks=masks, dtype=dtype, draws=1))
+    assert_right(draw_inputs(**sizes, masks=masks, dtype=dtype, draws=1))
 
 
 @every_precision
@@ -123,13 +101,13 @@ def test_several_tiles(heads, landmarks, queries, keys, masks, dtype):
     "masks", [names for n in (1, 2) for names in combinations(MASK_NAMES, n)], ids="+".join
 )
 def test_masks_alone_and_together(masks, dtype):
-    assert_right(draws_of(batch=3, queries=40, keys=50, masks=masks, dtype=dtype))
+    assert_right(draw_inputs(batch=3, queries=40, keys=50, masks=masks, dtype=dtype))
 
 
 @every_precision
 @pytest.mark.parametrize("nothing", [*((name,) for name in MASK_NAMES), MASK_NAMES], ids="+".join)
 def test_a_sample_with_everything_masked_is_zero_and_leaves_the_others_alone(nothing, dtype):
-    draws = draws_of(batch=3, queries=40, keys=50, masks=MASK_NAMES, dtype=dtype)
+    draws = draw_inputs(batch=3, queries=40, keys=50, masks=MASK_NAMES, dtype=dtype)
     for inputs in draws:
         for name in nothing:
             getattr(inputs, name)[1] = False
@@ -184,7 +162,7 @@ STEEP = {
 @pytest.mark.parametrize("mixing", ["none", "both"])
 @pytest.mark.parametrize("shape", STEEP)
 def test_rows_whose_largest_logit_moves_along_the_tokens(shape, mixing):
-    draws = draws_of(keys=700, head_dim=4, mixing=mixing)
+    draws = draw_inputs(keys=700, head_dim=4, mixing=mixing, dtype=torch.float32)
     assert_right([along_keys(inputs, STEEP[shape]) for inputs in draws])
 
 
@@ -192,27 +170,27 @@ def test_rows_whose_largest_logit_moves_along_the_tokens(shape, mixing):
 @pytest.mark.parametrize("mixing", MIXING_MODES)
 def test_tiles_whose_logits_differ_by_orders_of_magnitude(mixing, dtype):
     loud = torch.ones(700, 1, dtype=dtype).index_fill(0, torch.arange(300, 310), 256.0)
-    draws = draws_of(queries=40, keys=700, head_dim=4, mixing=mixing, dtype=dtype)
+    draws = draw_inputs(queries=40, keys=700, head_dim=4, mixing=mixing, dtype=dtype)
     assert_right([with_exact_logits(inputs, key=loud) for inputs in draws])
 
 
 @every_precision
 def test_queries_whose_logits_differ_by_orders_of_magnitude(dtype):
     loud = 2.0 ** (torch.arange(40, dtype=dtype)[:, None] % 12 - 3)
-    draws = draws_of(queries=40, keys=50, head_dim=4, dtype=dtype)
+    draws = draw_inputs(queries=40, keys=50, head_dim=4, dtype=dtype)
     assert_right([with_exact_logits(inputs, query=loud) for inputs in draws])
 
 
 @every_precision
 @pytest.mark.parametrize("scale", [0.0, -0.7, 1.9])
 def test_any_scale(scale, dtype):
-    assert_right(draws_of(queries=20, keys=40, dtype=dtype), scale=scale)
+    assert_right(draw_inputs(queries=20, keys=40, dtype=dtype), scale=scale)
 
 
 @every_precision
 @pytest.mark.parametrize("batch", [1, 3, 5])
 def test_any_number_of_samples(batch, dtype):
-    assert_right(draws_of(batch=batch, queries=20, keys=40, masks=MASK_NAMES, dtype=dtype))
+    assert_right(draw_inputs(batch=batch, queries=20, keys=40, masks=MASK_NAMES, dtype=dtype))
 
 
 def in_nan(x: Tensor, *, left: int, right: int) -> Tensor:
@@ -252,7 +230,7 @@ def test_operands_and_gradients_wherever_they_lie(layout, head_dim, value_dim, d
     inputs = make_inputs(queries=37, keys=51, head_dim=head_dim, value_dim=value_dim, dtype=dtype)
     laid = leaves(inputs, **{name: lay(getattr(inputs, name).detach()) for name in OPERANDS})
     assert laid.key.stride() != inputs.key.stride()
-    assert_right([laid], lambda *args, **kwargs: LaidOut.apply(attend(*args, **kwargs)))
+    assert_right([laid], attention=lambda *args, **kwargs: LaidOut.apply(attend(*args, **kwargs)))
 
 
 @every_precision
@@ -286,7 +264,7 @@ def test_permuting_heads_permutes_the_output_and_every_gradient(dtype):
             kwargs[f"{factor}_mixing"] = type(mixing)(*(x[order][:, order] for x in mixing))
         return attend(*(x[:, order] for x in args), **kwargs)[:, order.argsort()]
 
-    assert_right(draws_of(heads=5, queries=37, keys=51, dtype=dtype), permuted)
+    assert_right(draw_inputs(heads=5, queries=37, keys=51, dtype=dtype), attention=permuted)
 
 
 @pytest.fixture
@@ -334,6 +312,6 @@ LENGTHS = st.one_of(st.integers(1, 40), st.integers(41, 300))
 def test_whatever_comes(sizes):
     # At arbitrary sizes plain arithmetic is right by luck about once in two hundred; a defect is there twice.
     try:
-        assert_right(draws_of(**sizes, draws=4))
+        assert_right(draw_inputs(**sizes, draws=4))
     except AssertionError:
-        assert_right(draws_of(**sizes, draws=4, seed=100))
+        assert_right(draw_inputs(**sizes, draws=4, seed=100))

@@ -6,6 +6,7 @@ Needs TRITON_INTERPRET=1 before triton is imported; `test_triton_interpreted.py`
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -22,7 +23,7 @@ import triton.language as tl  # noqa: E402
 from triton._C.libtriton import ir  # noqa: E402
 from triton.runtime.interpreter import InterpreterBuilder, TensorHandle  # noqa: E402
 
-from crosshead import HeadMixing, interactive_attention  # noqa: E402
+from crosshead import HeadMixing  # noqa: E402
 from crosshead.attention.fused import ops  # noqa: E402, F401  registers the operator
 from crosshead.attention.fused.cuda import launch, tiles  # noqa: E402
 from crosshead.attention.masks import zero_outside  # noqa: E402
@@ -30,10 +31,10 @@ from crosshead.testing.budgets import assert_within_budget  # noqa: E402
 from crosshead.testing.inputs import (  # noqa: E402
     MASK_NAMES,
     MIXING_MODES,
-    OperatorInputs,
     make_inputs,
     output_and_gradients,
 )
+from crosshead.testing.kernel import ORDERS, assert_kernel_right, draw_inputs  # noqa: E402
 from crosshead.testing.oracle import dense_attention, rounded_attention  # noqa: E402
 
 PRECISIONS = [torch.float32, torch.bfloat16, torch.float16]
@@ -110,32 +111,13 @@ def attend(
     return zero_outside(query_mask, output)
 
 
-# Tokens, channels, or both back to front: plain arithmetic in four orders of summation.
-ORDERS = ((), (2,), (3,), (2, 3))
-
-
-def assert_right(draws: list[OperatorInputs]) -> None:
-    """Output and every gradient, over several draws, are inside the budget that the reference sets."""
-
-    def stacked(attention, inputs: list[OperatorInputs], **options) -> dict[str, Tensor]:
-        results = [output_and_gradients(attention, each, **options) for each in inputs]
-        return {name: torch.cat([result[name].flatten() for result in results]) for name in results[0]}
-
-    actual = stacked(attend, draws)
-    exact = stacked(dense_attention, [inputs.to(torch.float64) for inputs in draws])
-    plain = [stacked(interactive_attention, draws, reverse=order, impl="reference") for order in ORDERS]
-    assert {x.dtype for x in actual.values()} == {draws[0].query.dtype}
-    assert_within_budget(actual, exact=exact, reference=plain)
-
-
-def draws_of(*, draws: int = 2, **sizes) -> list[OperatorInputs]:
-    return [make_inputs(seed=seed, **sizes) for seed in range(draws)]
+assert_right = partial(assert_kernel_right, attention=attend)
 
 
 @pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize("mixing", MIXING_MODES)
 def test_each_mixing_in_each_precision(dtype, mixing):
-    assert_right(draws_of(batch=1, mixing=mixing, dtype=dtype, draws=4 if dtype == torch.float32 else 2))
+    assert_right(draw_inputs(batch=1, mixing=mixing, dtype=dtype, draws=4 if dtype == torch.float32 else 2))
 
 
 @pytest.mark.parametrize(
@@ -151,7 +133,7 @@ def test_each_mixing_in_each_precision(dtype, mixing):
 @pytest.mark.parametrize("dtype", [torch.float16, slowly(torch.bfloat16)])
 def test_sizes_that_no_tile_divides(heads, queries, keys, landmarks, head_dim, value_dim, dtype):
     sizes = {"heads": heads, "queries": queries, "keys": keys, "landmarks": landmarks}
-    assert_right(draws_of(batch=1, **sizes, head_dim=head_dim, value_dim=value_dim, dtype=dtype, draws=1))
+    assert_right(draw_inputs(batch=1, **sizes, head_dim=head_dim, value_dim=value_dim, dtype=dtype, draws=1))
 
 
 def subsets_of_masks() -> Iterator[tuple]:
@@ -161,19 +143,19 @@ def subsets_of_masks() -> Iterator[tuple]:
 
 @pytest.mark.parametrize("masks", subsets_of_masks(), ids="+".join)
 def test_masks_alone_and_together(masks):
-    assert_right(draws_of(masks=masks, dtype=torch.float16, draws=1))
+    assert_right(draw_inputs(masks=masks, dtype=torch.float16, draws=1))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, slowly(torch.float16)])
 def test_masks_in_several_slices_of_landmarks(dtype):
-    assert_right(draws_of(landmarks=18, masks=MASK_NAMES, dtype=dtype, draws=1))
+    assert_right(draw_inputs(landmarks=18, masks=MASK_NAMES, dtype=dtype, draws=1))
 
 
 @pytest.mark.parametrize("hidden", [slice(0, 16), slice(16, 32), slice(32, 37)])
 @pytest.mark.parametrize("mask", ["key_mask", "landmark_mask"])
 def test_tiles_in_which_everything_is_masked(hidden, mask):
     sizes = {"keys": 37} if mask == "key_mask" else {"landmarks": 37}
-    draws = draws_of(batch=1, **sizes, masks=(mask,), dtype=torch.float16, draws=1)
+    draws = draw_inputs(batch=1, **sizes, masks=(mask,), dtype=torch.float16, draws=1)
     for inputs in draws:
         getattr(inputs, mask)[:] = True
         getattr(inputs, mask)[:, hidden] = False
@@ -197,7 +179,7 @@ def test_a_sample_with_nothing_to_look_at_gives_zeros(mask, dtype):
 @pytest.mark.parametrize("layout", ["strided", "expanded"])
 @pytest.mark.parametrize("dtype", PRECISIONS)
 def test_inputs_with_any_strides(layout, dtype):
-    assert_right(draws_of(layout=layout, dtype=dtype, draws=1))
+    assert_right(draw_inputs(layout=layout, dtype=dtype, draws=1))
 
 
 def test_masks_and_matrices_with_any_strides():
@@ -247,14 +229,16 @@ def test_repeated_runs_are_bit_identical():
 def test_any_division_of_the_tokens_gives_the_same_result(monkeypatch, chunk, programs):
     monkeypatch.setattr(launch, "SHORTEST_CHUNK", chunk)
     monkeypatch.setattr(launch, "PROGRAMS", programs)
-    assert_right(draws_of(batch=1, keys=49, masks=MASK_NAMES, dtype=torch.float16))
+    assert_right(draw_inputs(batch=1, keys=49, masks=MASK_NAMES, dtype=torch.float16))
 
 
 @pytest.mark.parametrize(("tokens", "landmarks"), [(16, 64), (32, 16), (64, 32)])
 def test_any_tile_gives_the_same_result(monkeypatch, tokens, landmarks):
     tile = tiles.Tile(tokens=tokens, landmarks=landmarks, warps=4)
     monkeypatch.setattr(tiles, "choose", lambda *_, **__: tile)
-    assert_right(draws_of(batch=1, queries=35, keys=39, landmarks=20, masks=MASK_NAMES, dtype=torch.bfloat16))
+    assert_right(
+        draw_inputs(batch=1, queries=35, keys=39, landmarks=20, masks=MASK_NAMES, dtype=torch.bfloat16)
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, slowly(torch.float16)])
