@@ -60,6 +60,8 @@ def run(name: str, found: "Sequence[Candidate]", options: StudyOptions, place: "
     from crosshead.study.forecast import forecast_seconds
     from crosshead.study.ledger import Ledger
 
+    if options.data_dir is None and options.data in ("fashion-mnist", "cifar10"):
+        raise ValueError(f"{options.data} needs the folder of its images: name it with --data-dir")
     console = Console()
     out = options.out or Path("studies") / f"{name}-{options.data}"
     ledger = Ledger(out / "results.csv")
@@ -86,9 +88,9 @@ def _buildable(console: "Console", found: "Sequence[Candidate]") -> "list[Candid
     """The candidates whose models can be built; says why of the others.
 
     Raises:
-        ValueError: none can.
+        ValueError: none can, or a name is unknown.
     """
-    from crosshead.study.backbone import build_model
+    from crosshead.study.backbone import UnknownAttention, build_model
     from crosshead.study.trial import BANDS
 
     kept, reason = [], None
@@ -96,6 +98,8 @@ def _buildable(console: "Console", found: "Sequence[Candidate]") -> "list[Candid
         trial = candidate.trial
         try:
             build_model(trial.data, trial.attention, trial.shape, num_classes=2, in_chans=BANDS[trial.data])
+        except UnknownAttention:
+            raise  # a slip of the pen, not a mechanism that does not fit
         except (ValueError, TypeError, NotImplementedError, ImportError) as error:
             reason = error
             _say(console, f"left out: {error}")

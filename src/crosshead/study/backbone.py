@@ -22,6 +22,10 @@ REFERENCE = "softmax"
 TOLERANCE = 0.01
 
 
+class UnknownAttention(ValueError):
+    """There is no mechanism of that name."""
+
+
 def build_model(data: Data, attention: str, shape: Shape, *, num_classes: int, in_chans: int) -> nn.Module:
     """A model around a mechanism, with as many parameters as the same model around softmax attention.
 
@@ -38,7 +42,8 @@ def build_model(data: Data, attention: str, shape: Shape, *, num_classes: int, i
         in_chans: bands of the images, or symbols of the sequences.
 
     Raises:
-        ValueError: an unknown mechanism, or parameters that no width of the MLPs can match.
+        UnknownAttention: there is no such mechanism.
+        ValueError: parameters that no width of the MLPs can match.
 
     Example:
         >>> shape = Shape(image_size=8, patch_size=2, dim=16, depth=1, heads=4, mlp_ratio=2, landmarks=2)
@@ -79,7 +84,8 @@ def attention_layer(data: Data, attention: str, shape: Shape) -> tuple[type[nn.M
     """The class of a mechanism, and what to build it with besides what blocks say.
 
     Raises:
-        ValueError: a name that is neither ours nor a rival's.
+        UnknownAttention: a name that is neither ours nor a rival's.
+        NotImplementedError: sequences, and a rival that cannot take them.
     """
     name, options = attention_options(attention)
     sequence = data == "list-ops"
@@ -88,9 +94,14 @@ def attention_layer(data: Data, attention: str, shape: Shape) -> tuple[type[nn.M
         return VARIANTS.get(name, InteractiveAttention), {"landmarks": landmarks, **options}
     if name not in MECHANISMS:
         known = ", ".join(["interactive", *VARIANTS, *MECHANISMS])
-        raise ValueError(f"attention {name} is unknown: it is one of {known}")
+        raise UnknownAttention(f"attention {name} is unknown: it is one of {known}")
     grid, landmarks = (shape.side, shape.side), (shape.landmarks, shape.landmarks)
     if sequence:
+        can = MECHANISMS[name].mechanism.capabilities
+        if not (can.key_mask and can.any_grid):
+            raise NotImplementedError(
+                f"attention {name} takes no padded sequences: choose one that takes a key mask and any grid"
+            )
         grid, landmarks = (1, shape.side), (1, shape.landmarks)
     return attention_class(name), {"grid": grid, "landmarks": landmarks, **options}
 
@@ -130,6 +141,7 @@ def _build(
         weight_init="jax",
     )
     positions = build_sincos2d_pos_embed([shape.side, shape.side], dim=shape.dim)
+    assert model.pos_embed is not None
     model.pos_embed.data.copy_(positions.reshape_as(model.pos_embed))
     return model
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
+from multiprocessing.managers import SyncManager
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +86,10 @@ def run_study(
         for candidate in found
     )
     context = multiprocessing.get_context("spawn")
+    manager = SyncManager(ctx=context)
+    manager.start(_watch_parent, (os.getpid(),))
     with (
-        context.Manager() as manager,
+        manager,
         ProcessPoolExecutor(
             place.jobs, mp_context=context, initializer=_start, initargs=(place.threads, os.getpid())
         ) as pool,
@@ -150,7 +153,7 @@ def _finished(found: Sequence[Candidate], ledger: Ledger) -> set[Trial]:
 
 def _start(threads: int, parent: int) -> None:
     """Makes a worker process ready."""
-    threading.Thread(target=_leave_orphaned, args=(parent,), daemon=True).start()
+    _watch_parent(parent)
     import logging
     import warnings
 
@@ -163,8 +166,12 @@ def _start(threads: int, parent: int) -> None:
     warnings.filterwarnings("ignore")
 
 
+def _watch_parent(parent: int) -> None:
+    threading.Thread(target=_leave_orphaned, args=(parent,), daemon=True).start()
+
+
 def _leave_orphaned(parent: int) -> None:
-    """Ends a worker whose study was killed; it would train on for nobody."""
+    """Ends a process whose study was killed; it would train on, or wait, for nobody."""
     while os.getppid() == parent:
         time.sleep(POLL_SECONDS)
     os._exit(1)

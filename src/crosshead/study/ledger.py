@@ -9,7 +9,10 @@ from typing import Any
 
 from crosshead.runs.folder import RunError, write_atomically
 from crosshead.runs.stamp import stamp
-from crosshead.study.trial import Trial
+from crosshead.study.trial import Shape, Trial
+
+# What decides a trial, and a row must hold.
+COLUMNS = {*Trial.__dataclass_fields__, *Shape.__dataclass_fields__} - {"shape"}
 
 
 class Ledger:
@@ -87,10 +90,18 @@ def read_rows(path: Path) -> list[dict[str, str]]:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise RunError(f"{path} cannot be read ({error}): name the results.csv of a study") from None
-    if (
-        not rows
-        or not {"attention", "seed", "split", "accuracy"} <= rows[0].keys()
-        or None in rows[-1].values()
-    ):
+    if not rows or not {*COLUMNS, "accuracy"} <= rows[0].keys():
         raise RunError(f"{path} is no table of a study, or is damaged: name the results.csv of a study")
+    # Cells that are missing are None; those beyond the last column stand under None.
+    for number, row in enumerate(rows, start=1):
+        if None in row or None in row.values() or not _is_number(row["accuracy"]):
+            raise RunError(f"{path} is damaged in row {number}: take that line out, or name another folder")
     return rows
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -197,11 +197,15 @@ class LengthsOptions(StudyOptions):
         """The sizes in ascending order.
 
         Raises:
-            ValueError: a size below 8.
+            ValueError: a size below 8, or one that patches do not fill.
         """
         sizes = self.sizes or ((32, 64, 128) if self.data == "pathfinder" else (128, 512, 2000))
         if min(sizes) < 8:
             raise ValueError(f"sizes hold {min(sizes)}: give 8 or more")
+        patch = self.budget().shape.patch_size
+        for size in sizes:
+            if size % patch:
+                raise ValueError(f"sizes hold {size}, no multiple of patch_size {patch}: change one")
         return tuple(sorted(set(sizes)))
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator
 
-from crosshead.bench.plots import draw_curves, save
+from crosshead.bench.plots import LABEL_HEIGHT, draw_curves, save, spread
 from crosshead.study.report import Line, Report
 from crosshead.study.statistics import difference
 
@@ -16,12 +17,13 @@ OURS, THEIRS = "#c0392b", "#34495e"
 def draw_study(folder: Path, report: Report) -> list[Path]:
     """Draws what the rows can show; answers the files.
 
-    accuracy.png always; price.png where prices were measured; pairs.png where two candidates were trained.
+    accuracy.png always; price.png where prices were measured; pairs.png where two candidates were trained
+    by the same seeds, lengths.png where images or sequences of several sizes were learned.
     """
     drawn = [_draw(folder / "accuracy.png", draw_accuracy, report)]
     if any(line.price is not None for line in report.lines):
         drawn.append(_draw(folder / "price.png", draw_price, report))
-    if len(report.lines) == 2:
+    if len(report.lines) == 2 and any(line.difference for line in report.lines):
         drawn.append(_draw(folder / "pairs.png", draw_pairs, report))
     if len({line.summary.facts["image_size"] for line in report.lines}) > 1:
         drawn.append(_draw(folder / "lengths.png", draw_lengths, report))
@@ -62,21 +64,45 @@ def draw_price(axes: Axes, report: Report) -> None:
             color=_colour(line),
             capsize=3,
         )
-        axes.annotate(
-            summary.label,
-            (milliseconds, 100 * summary.accuracy),
-            xytext=(6, 4),
-            textcoords="offset points",
-            fontsize=8,
-            color=_colour(line),
-        )
     axes.set(
         xscale="log",
         xlabel="milliseconds an image, forward and backward",
         ylabel="test accuracy, % (± standard error)",
     )
-    axes.margins(x=0.25)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.6g}"))
+    axes.minorticks_off()
     axes.grid(alpha=0.25)
+    _name_points(axes, report)
+
+
+def _name_points(axes: Axes, report: Report) -> None:
+    """Names in a column at the right, in the order of accuracy, moved apart where they would overlap."""
+    low, high = axes.get_ylim()
+    named = [
+        line for line in report.lines[::-1] if line.price is not None and math.isfinite(line.summary.accuracy)
+    ]
+    heights = [(100 * line.summary.accuracy - low) / (high - low) for line in named]
+    for line, height in zip(
+        named, spread(heights, gap=min(LABEL_HEIGHT, 1 / max(1, len(named)))), strict=True
+    ):
+        assert line.price is not None
+        axes.annotate(
+            line.summary.label,
+            (float(line.price["train_ms"]), 100 * line.summary.accuracy),
+            xytext=(1.04, height),
+            textcoords="axes fraction",
+            va="center",
+            fontsize=8,
+            color=_colour(line),
+            arrowprops={
+                "arrowstyle": "-",
+                "color": _colour(line),
+                "alpha": 0.3,
+                "linewidth": 0.7,
+                "relpos": (0, 0.5),
+            },
+        )
 
 
 def draw_pairs(axes: Axes, report: Report) -> None:
@@ -102,7 +128,7 @@ def draw_pairs(axes: Axes, report: Report) -> None:
     axes.set(
         xlabel="seed",
         ylabel="difference of test accuracy, %",
-        title=f"{other.summary.label} minus {base.summary.label}: {100 * found.mean:+.2f} %, 95 % interval "
+        title=f"{other.summary.label} minus {base.summary.label}\n{100 * found.mean:+.2f} %, 95 % interval "
         f"{100 * found.low:+.2f} to {100 * found.high:+.2f}",
     )
 
@@ -120,8 +146,12 @@ def draw_lengths(axes: Axes, report: Report) -> None:
 
 
 def _draw(path: Path, draw, report: Report) -> Path:
-    height = 1.5 + 0.32 * len(report.lines) if draw is draw_accuracy else 5.0
-    figure = Figure(figsize=(8.5, max(height, 2.5)), dpi=130, layout="constrained")
+    # What is named line by line needs height for every line.
+    per_line, least = {draw_accuracy: (0.32, 2.5), draw_price: (0.22, 5.0)}.get(draw, (0.0, 5.0))
+    height = 1.5 + per_line * len(report.lines)
+    figure = Figure(
+        figsize=(10 if draw is draw_price else 8.5, max(height, least)), dpi=130, layout="constrained"
+    )
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
     draw(axes, report)
@@ -139,4 +169,4 @@ def _rows_of(report: Report, line: Line) -> list[dict[str, str]]:
 
 
 def _colour(line: Line) -> str:
-    return OURS if line.summary.attention.startswith("interactive") else THEIRS
+    return OURS if line.summary.attention.startswith(("interactive", "ivit")) else THEIRS

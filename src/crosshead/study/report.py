@@ -10,7 +10,7 @@ from typing import Any
 
 from crosshead.runs.folder import RunError, write_atomically
 from crosshead.study.ledger import read_rows
-from crosshead.study.statistics import SHAPE, Difference, Row, Summary, difference, summaries
+from crosshead.study.statistics import CANDIDATE, SHAPE, Difference, Row, Summary, difference, summaries
 
 RESULTS, PRICES = "results.csv", "prices.csv"
 # Differences are against the first of these that was trained.
@@ -85,8 +85,7 @@ def choose_base(found: Sequence[Summary]) -> Summary:
     """
     names = BASES if len(found) == 2 else (*BASES[1:], BASES[0])
     common = {
-        name: Counter(summary.facts[name] for summary in found).most_common(1)[0][0]
-        for name in found[0].facts
+        name: Counter(summary.facts[name] for summary in found).most_common(1)[0][0] for name in CANDIDATE
     }
     for attention in names:
         named = [summary for summary in found if summary.attention == attention]

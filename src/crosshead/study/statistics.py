@@ -27,7 +27,7 @@ class Summary:
         standard_error: of the mean; NaN for one trial.
         learning_rate: the chosen one.
         parameters: learned numbers.
-        facts: what decides the candidate.
+        facts: what decides the candidate, and its learning rate.
     """
 
     label: str
@@ -76,10 +76,13 @@ def summaries(rows: Sequence[Row]) -> list[Summary]:
         if name != "attention" and len({key[place] for key in groups}) > 1
     ]
     found = []
-    for group in groups.values():
+    for trials in groups.values():
+        # Where a study was repeated with other learning rates, the last choice stands.
+        rate = trials[-1]["learning_rate"]
+        group = [row for row in trials if row["learning_rate"] == rate]
         accuracies = [float(row["accuracy"]) for row in group]
         mean, error = mean_and_error(accuracies)
-        facts = {name: group[0][name] for name in CANDIDATE}
+        facts = {name: group[0][name] for name in (*CANDIDATE, "learning_rate")}
         apart = ", ".join(f"{name.replace('_', ' ')} {facts[name]}" for name in differing)
         found.append(
             Summary(
@@ -88,12 +91,13 @@ def summaries(rows: Sequence[Row]) -> list[Summary]:
                 seeds=tuple(sorted(int(row["seed"]) for row in group)),
                 accuracy=mean,
                 standard_error=error,
-                learning_rate=float(group[0]["learning_rate"]),
+                learning_rate=float(rate),
                 parameters=int(group[0]["parameters"]),
                 facts=facts,
             )
         )
-    return sorted(found, key=lambda summary: -summary.accuracy)
+    # One that diverged has no mean, and comes last.
+    return sorted(found, key=lambda summary: (math.isnan(summary.accuracy), -summary.accuracy))
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
@@ -103,7 +107,8 @@ def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
         >>> mean_and_error([1.0, 2.0, 3.0])
         (2.0, 0.5773502691896258)
     """
-    if len(values) < 2:
+    # Where one is missing, both are; the standard library fails at its deviation.
+    if len(values) < 2 or any(math.isnan(value) for value in values):
         return statistics.fmean(values), math.nan
     return statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values))
 
@@ -140,5 +145,9 @@ def paired(differences: Sequence[float]) -> Difference:
     if len(differences) < 2:
         return Difference(pairs=1, mean=mean, low=math.nan, high=math.nan, p_value=math.nan)
     half = float(stats.t.ppf(0.975, len(differences) - 1)) * error
-    p_value = float(stats.ttest_1samp(differences, 0).pvalue) if error else (1.0 if mean == 0 else 0.0)
+    p_value = (
+        2 * float(stats.t.sf(abs(mean / error), len(differences) - 1))
+        if error
+        else (1.0 if mean == 0 else 0.0)
+    )
     return Difference(pairs=len(differences), mean=mean, low=mean - half, high=mean + half, p_value=p_value)

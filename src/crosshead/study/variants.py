@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from crosshead.attention.functional import attention_factors
 from crosshead.attention.landmarks import pool_landmarks
-from crosshead.attention.mixing import HeadMixer
+from crosshead.attention.mixing import HeadMixer, HeadMixing, Mixing
 from crosshead.attention.module import InteractiveAttention
 from crosshead.attention.plan import Plan
 
@@ -146,9 +146,52 @@ class RandomMixing(InteractiveAttention):
                 nn.init.normal_(matrix, std=std * num_heads**-0.5)
 
 
+class SlowMixing(InteractiveAttention):
+    """Mixing matrices that learn more slowly: each is a parameter times `scale`.
+
+    An optimiser such as Adam moves every entry by about the learning rate, however small its gradient; a
+    matrix whose useful entries are near 1 / H is then moved by much of itself in a few steps.
+
+    Args:
+        dim: channels `C`.
+        num_heads: `H`.
+        scale: the learning rate of the matrices over that of all other parameters.
+        **options: as `InteractiveAttention` takes them.
+
+    Raises:
+        ValueError: `scale` is not above 0.
+
+    Example:
+        >>> layer = SlowMixing(32, 4, landmarks=(2, 2), scale=0.1)
+        >>> _ = torch.nn.init.ones_(layer.query_mixing.logits)
+        >>> round(float(layer.query_mixing().logits[0, 0]), 4)
+        0.1
+    """
+
+    def __init__(self, dim: int, num_heads: int, *, scale: float, **options) -> None:
+        super().__init__(dim, num_heads, **options)
+        if scale <= 0:
+            raise ValueError(f"scale must be above 0; got {scale}")
+        self.query_mixing, self.key_mixing = (
+            _ScaledMixer(num_heads, mixing=self.mixing, scale=scale)  # pyright: ignore[reportArgumentType]
+            for _ in range(2)
+        )
+
+
+class _ScaledMixer(HeadMixer):
+    def __init__(self, num_heads: int, *, mixing: Mixing, scale: float) -> None:
+        super().__init__(num_heads, mixing=mixing)
+        self.scale = scale
+
+    def forward(self) -> HeadMixing:
+        found = super().forward()
+        return HeadMixing(*(None if matrix is None else self.scale * matrix for matrix in found))
+
+
 VARIANTS: dict[str, type[InteractiveAttention]] = {
     "interactive-one-factor": OneFactor,
     "interactive-two-layers": TwoLayers,
     "interactive-strided": StridedLandmarks,
     "interactive-random-mixing": RandomMixing,
+    "interactive-slow-mixing": SlowMixing,
 }

@@ -1,0 +1,102 @@
+"""A study trains what has no row, in order, once, and keeps what is finished."""
+
+import pytest
+
+from crosshead.study import execution
+from crosshead.study.execution import Progress, run_study
+from crosshead.study.ledger import Ledger
+from crosshead.study.options import RivalsOptions
+from crosshead.study.plans import candidates
+
+
+@pytest.fixture
+def found():
+    options = RivalsOptions(data="digits", learning_rates=(0.001, 0.002), seeds=2)
+    return candidates(["softmax", "interactive"], options, "32-true")
+
+
+def test_rates_come_before_results_and_every_mechanism_before_the_next_seed(found, ledger, place, trained):
+    run_study(found, ledger, place, arguments=["study"])
+    assert [(t.attention, t.split, t.seed, t.learning_rate) for t in trained] == [
+        *((name, "validation", 1000, rate) for name in ("softmax", "interactive") for rate in (0.001, 0.002)),
+        *((name, "test", seed, 0.002) for seed in (0, 1) for name in ("softmax", "interactive")),
+    ]
+    assert len(ledger.rows) == 8
+
+
+def test_a_finished_study_trains_nothing_again(found, ledger, place, trained):
+    run_study(found, ledger, place, arguments=[])
+    before = ledger.path.read_bytes()
+    trained.clear()
+    run_study(found, Ledger(ledger.path), place, arguments=[])
+    assert trained == []
+    assert ledger.path.read_bytes() == before
+
+
+def test_an_interrupted_study_trains_only_the_rest(found, ledger, place, trained):
+    run_study(found, ledger, place, arguments=[])
+    lines = ledger.path.read_text().splitlines(keepends=True)
+    ledger.path.write_text("".join([*lines[:3], *lines[4:7]]))
+    lost = [trained[2], trained[6], trained[7]]
+    trained.clear()
+    run_study(found, Ledger(ledger.path), place, arguments=[])
+    assert trained == lost
+    assert sorted(ledger.path.read_text().splitlines()) != []
+    assert len(Ledger(ledger.path).rows) == 8
+
+
+def test_more_seeds_are_added_to_a_finished_study(found, ledger, place, trained):
+    run_study(found, ledger, place, arguments=[])
+    trained.clear()
+    options = RivalsOptions(data="digits", learning_rates=(0.001, 0.002), seeds=3)
+    more = candidates(["softmax", "interactive"], options, "32-true")
+    run_study(more, ledger, place, arguments=[])
+    assert [(trial.attention, trial.seed) for trial in trained] == [("softmax", 2), ("interactive", 2)]
+
+
+def test_what_is_finished_is_kept_where_a_later_trial_fails(found, ledger, place, trained, monkeypatch):
+    train = execution._run
+
+    def fail(trial, *others):
+        if len(trained) == 3:
+            raise ValueError("no such data")
+        return train(trial, *others)
+
+    monkeypatch.setattr(execution, "_run", fail)
+    with pytest.raises(ValueError, match="no such data"):
+        run_study(found, ledger, place, arguments=[])
+    assert len(Ledger(ledger.path).rows) == 3
+
+
+def test_progress_counts_trials_and_samples_of_before_and_now(found, ledger, place, trained):
+    told: list[Progress] = []
+    run_study(found, ledger, place, arguments=[], tell=told.append)
+    in_all = 4 * 6_000 + 4 * 12_000
+    assert {(progress.trials, progress.samples_in_all) for progress in told} == {(8, in_all)}
+    assert [progress.finished for progress in told if progress.row] == list(range(1, 9))
+    assert (told[-1].finished, told[-1].samples) == (8, in_all)
+    assert sorted(progress.samples for progress in told) == [progress.samples for progress in told]
+    again: list[Progress] = []
+    ledger.rows.pop()
+    run_study(found, ledger, place, arguments=[], tell=again.append)
+    assert (again[-1].finished, again[-1].samples) == (8, in_all)
+    assert again[0].finished == 8
+
+
+def test_no_more_run_at_a_time_than_are_asked_for(found, ledger, place, trained, monkeypatch):
+    from concurrent.futures import FIRST_COMPLETED, Future
+
+    most = 0
+
+    def wait(running: dict[Future, object], *, timeout: float, return_when: str):
+        nonlocal most
+        assert return_when == FIRST_COMPLETED
+        most = max(most, len(running))
+        return [next(iter(running))], None
+
+    monkeypatch.setattr(execution, "wait", wait)
+    from dataclasses import replace
+
+    run_study(found, ledger, replace(place, jobs=3), arguments=[])
+    assert most == 3
+    assert len(trained) == len(set(trained)) == 8
