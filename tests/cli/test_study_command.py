@@ -164,7 +164,7 @@ def start(*arguments: str | Path) -> subprocess.Popen:
         text=True,
         env={**os.environ, "COLUMNS": "120"},
         # On one core a training has one thread, and waits for no other.
-        preexec_fn=lambda: os.sched_setaffinity(0, {max(os.sched_getaffinity(0))}),  # noqa: PLW1509
+        preexec_fn=lambda: os.sched_setaffinity(0, {max(os.sched_getaffinity(0))}),
     )
 
 

@@ -132,10 +132,10 @@ class _Manager:
 @pytest.fixture
 def results(tmp_path) -> Callable[..., Path]:
     """Writes rows as results.csv of a study, and answers its folder."""
-    from crosshead.study.report import write_csv
+    from crosshead.bench.report import write_table
 
     def write(rows: list[dict[str, str]]) -> Path:
-        write_csv(tmp_path / "results.csv", rows)
+        write_table(tmp_path / "results.csv", rows, [])
         return tmp_path
 
     return write

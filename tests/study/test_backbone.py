@@ -168,7 +168,7 @@ def test_sequences_get_attention_in_one_dimension(attention):
     assert abs(count_parameters(model) - softmax) <= TOLERANCE * softmax
 
 
-@pytest.mark.parametrize("attention", ["linformer", "xca", "agent"])
+@pytest.mark.parametrize("attention", ["linformer", "xca", "performer"])
 def test_sequences_need_a_mechanism_that_takes_padding(attention):
     assert not MECHANISMS[attention].mechanism.capabilities.key_mask
     shape = Shape(image_size=32, patch_size=1, dim=16, depth=1, heads=4, mlp_ratio=2, landmarks=8)

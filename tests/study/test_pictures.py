@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
+from crosshead.bench.report import write_table
 from crosshead.study.pictures import draw_pairs, draw_price, draw_study
-from crosshead.study.report import read_study, write_csv
+from crosshead.study.report import read_study
 from crosshead.study.statistics import SHAPE
 
 MANY = [
@@ -57,7 +58,7 @@ def many(make_row, results):
         }
         for place, row in enumerate(rows[::3])
     ]
-    write_csv(folder / "prices.csv", prices)
+    write_table(folder / "prices.csv", prices, [])
     return folder
 
 

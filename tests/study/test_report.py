@@ -5,8 +5,9 @@ import math
 
 import pytest
 
+from crosshead.bench.report import write_table
 from crosshead.runs.folder import RunError
-from crosshead.study.report import cells_of, choose_base, markdown, read_study, table, write_csv
+from crosshead.study.report import cells_of, choose_base, markdown, read_study, table
 from crosshead.study.statistics import summaries
 
 
@@ -43,7 +44,7 @@ def test_lines_come_by_accuracy_with_differences_to_the_base(rows, results):
 
 def test_cells_are_read_by_people(rows, results):
     folder = results(rows)
-    write_csv(folder / "prices.csv", [price(row) for row in rows[:2]], ["a head", "of two lines"])
+    write_table(folder / "prices.csv", [price(row) for row in rows[:2]], ["a head", "of two lines"])
     ours, softmax, _ = read_study(folder).lines
     assert cells_of(ours) == ["interactive", "87.00 ± 2.00 (2)", "", "12,345", "", "", "", ""]
     name, accuracy, difference, *prices = cells_of(softmax)
@@ -75,7 +76,7 @@ def test_the_table_holds_what_a_document_needs(rows, results):
     assert lines[0]["against"] == ""
     assert (lines[1]["accuracy"], lines[1]["against"], lines[1]["seeds"]) == ("81.00", "interactive", 2)
     assert lines[1]["learning_rate"] == 0.002
-    write_csv(folder / "table.csv", lines)
+    write_table(folder / "table.csv", lines, [])
     assert len(list(csv.DictReader((folder / "table.csv").open()))) == 3
     text = markdown(report).splitlines()
     assert len({line.count("|") for line in text[:5]}) == 1
@@ -84,7 +85,7 @@ def test_the_table_holds_what_a_document_needs(rows, results):
 
 def test_prices_belong_to_a_mechanism_in_a_model(rows, results):
     folder = results(rows)
-    write_csv(folder / "prices.csv", [price(rows[2], heads="2"), price(rows[4])])
+    write_table(folder / "prices.csv", [price(rows[2], heads="2"), price(rows[4])], [])
     priced = {line.summary.label: line.price for line in read_study(folder).lines}
     assert priced["interactive"] is None
     assert priced["hydra"] is not None

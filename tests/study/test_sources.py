@@ -66,7 +66,7 @@ def test_test_images_are_not_even_read_while_rates_are_chosen(monkeypatch):
     splits = replace(data.load_digits(), test=Untouchable())
     monkeypatch.setattr(data, "load_digits", lambda: splits)
     samples = load_samples("digits", split="validation", size=8, data_dir=None)
-    assert len(labels_of(samples.held_out)) == 119
+    assert len(labels_of(samples.held_out)) == 120
     with pytest.raises(AssertionError, match="looked at"):
         labels_of(load_samples("digits", split="test", size=8, data_dir=None).held_out)
 

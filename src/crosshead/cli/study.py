@@ -111,20 +111,17 @@ def _buildable(console: "Console", found: "Sequence[Candidate]") -> "list[Candid
 
 
 def price(console: "Console", found: "Sequence[Candidate]", out: "Path", device: str) -> None:
-    """Measures what each mechanism costs, now that nothing else runs, unless that is written already."""
-    from crosshead.bench.report import head_lines
-    from crosshead.study.price import BATCH, measure_prices
-    from crosshead.study.report import PRICES, write_csv
+    """Measures what each mechanism costs, now that nothing else runs, unless it is all written already."""
+    from crosshead.bench.report import head_lines, write_table
+    from crosshead.study.price import BATCH, Case, measure_prices
+    from crosshead.study.report import PRICES, has_prices
 
-    if (out / PRICES).exists():
+    cases: list[Case] = [(one.trial.data, one.attention, one.trial.shape) for one in found]
+    if has_prices(out / PRICES, cases):
         return
     with console.status("measuring time and memory", spinner="line") as status:
-        rows = measure_prices(
-            [(candidate.trial.data, candidate.attention, candidate.trial.shape) for candidate in found],
-            device=device,
-            tell=status.update,
-        )
-    write_csv(out / PRICES, rows, head_lines(sys.argv[1:], f"float32, {device}, batch {BATCH}"))
+        rows = measure_prices(cases, device=device, tell=status.update)
+    write_table(out / PRICES, rows, head_lines(sys.argv[1:], f"float32, {device}, batch {BATCH}"))
 
 
 def report(folder: "Path") -> None:
@@ -133,9 +130,10 @@ def report(folder: "Path") -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from crosshead.bench.report import write_table
     from crosshead.runs.folder import write_atomically
     from crosshead.study.pictures import draw_study
-    from crosshead.study.report import HEADINGS, cells_of, markdown, read_study, table, write_csv
+    from crosshead.study.report import HEADINGS, cells_of, markdown, read_study, table
 
     found = read_study(folder)
     console = Console()
@@ -155,7 +153,7 @@ def report(folder: "Path") -> None:
             shown.add_row(*(cells[place] for place in part))
         console.print(shown)
     _say(console, f"differences are against {found.base}, paired by seed, with 95 % intervals")
-    write_csv(folder / "table.csv", table(found))
+    write_table(folder / "table.csv", table(found), [])
     write_atomically(folder / "table.md", markdown(found).encode())
     for path in (folder / "table.csv", folder / "table.md", *draw_study(folder, found)):
         _say(console, f"written: {path}")

@@ -7,11 +7,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing.managers import SyncManager
 from pathlib import Path
 from typing import Any
 
+from crosshead.runs.folder import RunError
 from crosshead.study.ledger import Ledger
 from crosshead.study.plans import Candidate, unfinished
 from crosshead.study.trial import Trial
@@ -78,6 +80,7 @@ def run_study(
 
     Raises:
         ValueError: what a trial raises; trials that are finished are kept.
+        RunError: the system ended a training.
     """
     published = sum(len(candidate.selecting()) + candidate.options.seeds for candidate in found)
     samples_in_all = sum(
@@ -120,7 +123,7 @@ def run_study(
                 done, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
                 counted += _drain(ticks)
                 for future in done:
-                    row = ledger.add(running.pop(future), future.result(), arguments=arguments)
+                    row = ledger.add(running.pop(future), _result(future), arguments=arguments)
                     tell(progress(row))
                 tell(progress(None))
         except BaseException:
@@ -149,6 +152,16 @@ def _by_seed(lists: Sequence[Sequence[Trial]]) -> list[Trial]:
 def _finished(found: Sequence[Candidate], ledger: Ledger) -> set[Trial]:
     trials = {trial for candidate in found for trial in (*candidate.selecting(), *candidate.testing(ledger))}
     return {trial for trial in trials if ledger.find(trial) is not None}
+
+
+def _result(future: Future) -> dict[str, Any]:
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        raise RunError(
+            "a training was ended from outside, perhaps for want of memory: run the command again with fewer "
+            "--jobs; finished trainings are kept"
+        ) from None
 
 
 def _start(threads: int, parent: int) -> None:

@@ -188,8 +188,8 @@ class LengthsOptions(StudyOptions):
         "interactive",
         "interactive:mixing=none",
         "nystromformer",
-        "linformer",
         "efficient",
+        "hydra",
     )
     """Names, with options after a colon; sequences need those that take a key mask and any grid."""
 

@@ -1,16 +1,16 @@
 """The tables of a study, drawn from its CSVs alone."""
 
 import csv
-import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crosshead.runs.folder import RunError, write_atomically
+from crosshead.runs.folder import RunError
 from crosshead.study.ledger import read_rows
 from crosshead.study.statistics import CANDIDATE, SHAPE, Difference, Row, Summary, difference, summaries
+from crosshead.study.trial import Shape
 
 RESULTS, PRICES = "results.csv", "prices.csv"
 # Differences are against the first of these that was trained.
@@ -63,18 +63,24 @@ def read_study(folder: Path) -> Report:
     found = summaries(rows)
     if not found:
         raise RunError(f"{folder / RESULTS} holds no published trial yet: let the study go on first")
-    base = choose_base(found)
-    return Report(
-        lines=[
+    sizes = {summary.facts["image_size"] for summary in found}
+    bases = {
+        size: choose_base([summary for summary in found if summary.facts["image_size"] == size])
+        for size in sizes
+    }
+    lines = []
+    for summary in found:
+        base = bases[summary.facts["image_size"]]
+        lines.append(
             Line(
                 summary=summary,
                 difference=None if summary is base else difference(rows, summary.facts, base.facts),
                 price=prices.get(_place(summary.facts)),
             )
-            for summary in found
-        ],
-        base=base.label,
-        rows=rows,
+        )
+    names = sorted({base.label if len(sizes) == 1 else base.attention for base in bases.values()})
+    return Report(
+        lines=lines, base=" or ".join(names) + (" of the same size" if len(sizes) > 1 else ""), rows=rows
     )
 
 
@@ -82,6 +88,9 @@ def choose_base(found: Sequence[Summary]) -> Summary:
     """What the others are compared with: interactive attention, or of two candidates the one without mixing.
 
     Where a study varies the model as well, it is the one in the most common model.
+
+    Args:
+        found: candidates on samples of one size.
     """
     names = BASES if len(found) == 2 else (*BASES[1:], BASES[0])
     common = {
@@ -146,14 +155,13 @@ def cells_of(line: Line) -> list[str]:
     ]
 
 
-def write_csv(path: Path, lines: Sequence[dict[str, Any]], head: Sequence[str] = ()) -> None:
-    """Writes lines of one kind as CSV below head lines that start with `#`, whole or not at all."""
-    text = io.StringIO(newline="")
-    text.writelines(f"# {line}\n" for line in head)
-    writer = csv.DictWriter(text, list(lines[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    write_atomically(path, text.getvalue().encode())
+def has_prices(path: Path, cases: Sequence[tuple[str, str, Shape]]) -> bool:
+    """Whether a table of prices holds every case: data, mechanism and model."""
+    written = _read_prices(path)
+    return all(
+        (data, attention, *(str(getattr(shape, name)) for name in SHAPE)) in written
+        for data, attention, shape in cases
+    )
 
 
 def _read_prices(path: Path) -> dict[tuple[str, ...], dict[str, str]]:

@@ -83,7 +83,7 @@ def summaries(rows: Sequence[Row]) -> list[Summary]:
         accuracies = [float(row["accuracy"]) for row in group]
         mean, error = mean_and_error(accuracies)
         facts = {name: group[0][name] for name in (*CANDIDATE, "learning_rate")}
-        apart = ", ".join(f"{name.replace('_', ' ')} {facts[name]}" for name in differing)
+        apart = ", ".join(_in_words(name, facts) for name in differing)
         found.append(
             Summary(
                 label=" · ".join(filter(None, (facts["attention"], apart))),
@@ -98,6 +98,12 @@ def summaries(rows: Sequence[Row]) -> list[Summary]:
         )
     # One that diverged has no mean, and comes last.
     return sorted(found, key=lambda summary: (math.isnan(summary.accuracy), -summary.accuracy))
+
+
+def _in_words(name: str, facts: Mapping[str, str]) -> str:
+    if name == "image_size":
+        return f"{facts[name]} {'tokens' if facts['data'] == 'list-ops' else 'pixels'}"
+    return f"{name.replace('_', ' ')} {facts[name]}"
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float]:

@@ -1,6 +1,7 @@
 """Runs one trial: the project's Trainer and classifier, on exactly as many samples as the trial says."""
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -96,6 +97,8 @@ def run_trial(
         trainer.fit(module, datamodule=loaders)
         seconds = time.perf_counter() - started
         (measured,) = trainer.validate(module, datamodule=loaders, verbose=False)
+        if not math.isfinite(measured["test_loss"]):
+            raise NonFiniteLoss("the loss of the held-out samples is not finite")
     except NonFiniteLoss as error:
         logger.warning("%s, seed %d: %s", trial.attention, trial.seed, error)
         seconds = time.perf_counter() - started
