@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from crosshead.data import DetectionSplits, Objects, SegmentationSplits
-from crosshead.data.coco_file import no_objects
+from crosshead.data.coco.file import no_objects
 from crosshead.data.dense_splits import ignored_label
 
 SHARED = {"short_side": 4, "long_side": 6, "in_chans": 1, "mean": (0.5,), "std": (0.5,)}

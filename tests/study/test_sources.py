@@ -5,7 +5,7 @@ import pytest
 from torch.utils.data import Subset
 
 from crosshead import data
-from crosshead.data.list_ops import Sequences
+from crosshead.data.list_ops.sequences import Sequences
 from crosshead.runs.folder import RunError
 from crosshead.study import sources
 from crosshead.study.sources import TokenRows, load_samples

@@ -11,65 +11,65 @@ from crosshead.data.splits import DataError, ImageSplits
 
 if TYPE_CHECKING:
     from crosshead.data.audit import audit_folder
-    from crosshead.data.change_baseline import spectral_difference
     from crosshead.data.cifar10 import load_cifar10
-    from crosshead.data.coco import load_coco
-    from crosshead.data.coco_check import check_coco
+    from crosshead.data.coco.check import check_coco
+    from crosshead.data.coco.objects import load_coco
     from crosshead.data.dense_splits import DetectionSplits, Objects, SegmentationSplits
     from crosshead.data.digits import load_digits
     from crosshead.data.fashion_mnist import load_fashion_mnist
-    from crosshead.data.fashion_scenes import load_fashion_scene_labels, load_fashion_scenes
     from crosshead.data.folder import load_folder
-    from crosshead.data.held_out import block_folds, fold_labels, pair_folds
     from crosshead.data.image_files import read_image
-    from crosshead.data.image_pairs import ImagePair, ImagePairs, check_image_pairs, load_image_pairs
     from crosshead.data.imagenet1k import load_imagenet1k
-    from crosshead.data.label_check import check_label_images
-    from crosshead.data.label_images import load_label_images
-    from crosshead.data.landsat import check_landsat, load_landsat
-    from crosshead.data.list_ops import SequenceSplits, evaluate_list_ops, load_list_ops
-    from crosshead.data.pair_crops import PairCrops
-    from crosshead.data.pair_tiles import PairTiles
-    from crosshead.data.pathfinder import load_pathfinder
-    from crosshead.data.semantic import semantic_from_coco
-    from crosshead.data.standardisation import BandStatistics, band_statistics
+    from crosshead.data.labels.check import check_label_images
+    from crosshead.data.labels.images import load_label_images
+    from crosshead.data.labels.semantic import semantic_from_coco
+    from crosshead.data.list_ops.sequences import SequenceSplits, evaluate_list_ops, load_list_ops
+    from crosshead.data.pairs.baseline import spectral_difference
+    from crosshead.data.pairs.crops import PairCrops
+    from crosshead.data.pairs.held_out import block_folds, fold_labels, pair_folds
+    from crosshead.data.pairs.images import ImagePair, ImagePairs, check_image_pairs, load_image_pairs
+    from crosshead.data.pairs.landsat import check_landsat, load_landsat
+    from crosshead.data.pairs.standardisation import BandStatistics, band_statistics
+    from crosshead.data.pairs.tiles import PairTiles
+    from crosshead.data.pathfinder.images import load_pathfinder
+    from crosshead.data.scenes.fashion import load_fashion_scene_labels, load_fashion_scenes
 
 _HOME = {
-    "BandStatistics": "crosshead.data.standardisation",
+    "BandStatistics": "crosshead.data.pairs.standardisation",
     "DetectionSplits": "crosshead.data.dense_splits",
-    "ImagePair": "crosshead.data.image_pairs",
-    "ImagePairs": "crosshead.data.image_pairs",
+    "ImagePair": "crosshead.data.pairs.images",
+    "ImagePairs": "crosshead.data.pairs.images",
     "Objects": "crosshead.data.dense_splits",
-    "PairCrops": "crosshead.data.pair_crops",
-    "PairTiles": "crosshead.data.pair_tiles",
+    "PairCrops": "crosshead.data.pairs.crops",
+    "PairTiles": "crosshead.data.pairs.tiles",
     "SegmentationSplits": "crosshead.data.dense_splits",
-    "SequenceSplits": "crosshead.data.list_ops",
+    "SequenceSplits": "crosshead.data.list_ops.sequences",
     "audit_folder": "crosshead.data.audit",
-    "band_statistics": "crosshead.data.standardisation",
-    "block_folds": "crosshead.data.held_out",
-    "check_coco": "crosshead.data.coco_check",
-    "check_image_pairs": "crosshead.data.image_pairs",
-    "check_label_images": "crosshead.data.label_check",
-    "check_landsat": "crosshead.data.landsat",
-    "evaluate_list_ops": "crosshead.data.list_ops",
-    "fold_labels": "crosshead.data.held_out",
+    "band_statistics": "crosshead.data.pairs.standardisation",
+    "block_folds": "crosshead.data.pairs.held_out",
+    "check_coco": "crosshead.data.coco.check",
+    "check_image_pairs": "crosshead.data.pairs.images",
+    "check_label_images": "crosshead.data.labels.check",
+    "check_landsat": "crosshead.data.pairs.landsat",
+    "evaluate_list_ops": "crosshead.data.list_ops.sequences",
+    "fold_labels": "crosshead.data.pairs.held_out",
     "load_cifar10": "crosshead.data.cifar10",
-    "load_coco": "crosshead.data.coco",
+    "load_coco": "crosshead.data.coco.objects",
     "load_digits": "crosshead.data.digits",
     "load_fashion_mnist": "crosshead.data.fashion_mnist",
-    "load_fashion_scene_labels": "crosshead.data.fashion_scenes",
-    "load_fashion_scenes": "crosshead.data.fashion_scenes",
+    "load_fashion_scene_labels": "crosshead.data.scenes.fashion",
+    "load_fashion_scenes": "crosshead.data.scenes.fashion",
     "load_folder": "crosshead.data.folder",
-    "load_image_pairs": "crosshead.data.image_pairs",
+    "load_image_pairs": "crosshead.data.pairs.images",
     "load_imagenet1k": "crosshead.data.imagenet1k",
-    "load_label_images": "crosshead.data.label_images",
-    "load_landsat": "crosshead.data.landsat",
-    "load_list_ops": "crosshead.data.list_ops",
-    "load_pathfinder": "crosshead.data.pathfinder",
-    "pair_folds": "crosshead.data.held_out",
+    "load_label_images": "crosshead.data.labels.images",
+    "load_landsat": "crosshead.data.pairs.landsat",
+    "load_list_ops": "crosshead.data.list_ops.sequences",
+    "load_pathfinder": "crosshead.data.pathfinder.images",
+    "pair_folds": "crosshead.data.pairs.held_out",
     "read_image": "crosshead.data.image_files",
-    "semantic_from_coco": "crosshead.data.semantic",
-    "spectral_difference": "crosshead.data.change_baseline",
+    "semantic_from_coco": "crosshead.data.labels.semantic",
+    "spectral_difference": "crosshead.data.pairs.baseline",
 }
 
 __all__ = [

@@ -25,7 +25,7 @@ class Objects:
         ValueError: When the arrays are not of one length.
 
     Example:
-        >>> from crosshead.data.coco_file import no_objects
+        >>> from crosshead.data.coco.file import no_objects
         >>> len(no_objects(image_id=7, size=(32, 24), masks=True))
         0
     """

@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import Dataset, Subset
 
 from crosshead import data
-from crosshead.data.list_ops import Sequences
+from crosshead.data.list_ops.sequences import Sequences
 from crosshead.data.splits import ImageSplits
 from crosshead.data.stratified import stratified_split
 from crosshead.runs.folder import RunError
