@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 import crosshead.vision  # noqa: F401  registers iViT with timm
 from crosshead.attention.module import InteractiveAttention
+from crosshead.bench.operands import INPUT_SEED
 from crosshead.rivals.registry import MECHANISMS, attention_class
 from crosshead.runs.model import count_parameters
 from crosshead.study.sequence import SequenceClassifier
@@ -73,7 +74,7 @@ def build_model(data: Data, attention: str, shape: Shape, *, num_classes: int, i
 
 def random_input(data: Data, shape: Shape, *, batch: int, in_chans: int, device: str) -> Tensor:
     """Samples without meaning, of the right shape: images, or whole sequences of symbols."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(INPUT_SEED)
     if data == "list-ops":
         return torch.randint(1, in_chans, (batch, shape.image_size), generator=generator).to(device)
     side = shape.image_size

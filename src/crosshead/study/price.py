@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 
 from crosshead.bench.memory import MeasurementError, MemoryProcesses, measure_on_cuda, supported
+from crosshead.bench.operands import WEIGHT_SEED
 from crosshead.bench.timing import plan_samples, quartiles, time_calls, time_in_turns
 from crosshead.bench.trial import Result, Trial
 from crosshead.runs.model import count_parameters
@@ -148,7 +149,7 @@ def count_multiply_adds(model: nn.Module, sample: Tensor) -> int:
 
 def _model(data: Data, attention: str, shape: Shape) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(WEIGHT_SEED)
         return build_model(data, attention, shape, num_classes=CLASSES, in_chans=BANDS[data])
 
 
