@@ -1,5 +1,5 @@
 """Data sets: one face for each source, each giving the splits of its kind: `ImageSplits` to classify,
-`SequenceSplits`, `DetectionSplits` or `SegmentationSplits`.
+`SequenceSplits`, `DetectionSplits`, `SegmentationSplits` or `ImagePairs`.
 
 The names below are loaded when first used, so that importing the package does not wait for torch.
 """
