@@ -188,9 +188,6 @@ def lives(pid: int) -> bool:
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads the processes of Linux")
 def test_a_study_that_is_killed_dies_with_its_workers_and_finishes_only_the_rest(crosshead, tmp_path):
     results = tmp_path / "out" / "results.csv"
-    # Prices that are measured already, none, so that the study ends with its trainings.
-    results.parent.mkdir()
-    (results.parent / "prices.csv").write_text("data,attention\n")
     command = (
         "study",
         "rivals",
@@ -240,7 +237,7 @@ def test_a_study_that_is_killed_dies_with_its_workers_and_finishes_only_the_rest
     shown = crosshead("study", "report", results.parent)
     assert shown.code == 0, shown.err
     assert "differences are against interactive, paired by seed" in shown.out
-    names = {"results.csv", "prices.csv", "table.csv", "table.md", "accuracy.png", "pairs.png"}
+    names = {"results.csv", "prices.csv", "table.csv", "table.md", "accuracy.png", "price.png", "pairs.png"}
     assert {path.name for path in results.parent.iterdir()} == names
     assert {row["mechanism"] for row in rows(results.parent / "table.csv")} == {"softmax", "interactive"}
-    assert shown.out.count("written: ") == 4
+    assert shown.out.count("written: ") == 5

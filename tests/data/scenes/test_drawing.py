@@ -29,9 +29,7 @@ def test_every_pixel_belongs_to_one_item_at_most(pictures):
 
 
 def test_masks_are_where_the_canvas_shows_an_item_and_nowhere_else(pictures, monkeypatch):
-    monkeypatch.setattr(
-        "crosshead.data.scenes.drawing._background", lambda size, _: np.zeros((size,) * 2)
-    )
+    monkeypatch.setattr("crosshead.data.scenes.drawing._background", lambda size, _: np.zeros((size,) * 2))
     for scene in scenes(pictures):
         assert np.array_equal(scene.masks.any(axis=0), scene.pixels >= INK)
 
