@@ -112,3 +112,17 @@ def test_rows_of_tokens_have_one_length():
         row, label = TokenRows(two, length)[0]
         assert (row.tolist(), label) == (expected, 1)
         assert row.dtype == np.int64
+
+
+@pytest.mark.parametrize(("name", "size"), [("pathfinder", 32), ("list-ops", 32)])
+def test_generated_samples_are_made_once_and_said_so(name, size, tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "PATHFINDER_IMAGES", (24, 4))
+    monkeypatch.setattr(sources, "LIST_OPS", (24, 4))
+    made: list[tuple[int, int]] = []
+    sources.generate(name, size=size, data_dir=tmp_path, progress=lambda *told: made.append(told))
+    assert (24, 24) in made
+    assert made[-1] == (4, 4)
+    made.clear()
+    sources.generate(name, size=size, data_dir=tmp_path, progress=lambda *told: made.append(told))
+    assert not made
+    assert len(load_samples(name, split="test", size=size, data_dir=tmp_path).held_out) == 4  # pyright: ignore

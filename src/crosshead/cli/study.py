@@ -78,10 +78,28 @@ def run(name: str, found: "Sequence[Candidate]", options: StudyOptions, place: "
     )
     if options.plan:
         return
+    _generate(console, found, place)
     with _progress(console) as tell:
         run_study(found, ledger, place, arguments=sys.argv[1:], tell=tell)
     price(console, found, out, place.device)
     report(out)
+
+
+def _generate(console: "Console", found: "Sequence[Candidate]", place: "Place") -> None:
+    """Makes generated samples, once for all trainings, and says how far it is."""
+    from crosshead.study.sources import generate
+
+    name = found[0].trial.data
+    for size in sorted({candidate.trial.shape.image_size for candidate in found}):
+        with console.status("", spinner="line") as status:
+            generate(
+                name,
+                size=size,
+                data_dir=place.data_dir,
+                progress=lambda made, wanted, size=size, status=status: status.update(
+                    f"{name}, size {size}: {made:,} of {wanted:,} made"
+                ),
+            )
 
 
 def _buildable(console: "Console", found: "Sequence[Candidate]") -> "list[Candidate]":

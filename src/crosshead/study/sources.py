@@ -1,5 +1,6 @@
 """The samples of a study: what it learns from, what it chooses learning rates on, what it is measured on."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import torch
 from torch.utils.data import Dataset, Subset
 
 from crosshead import data
-from crosshead.data.list_ops.sequences import Sequences
+from crosshead.data.list_ops.sequences import Sequences, SequenceSplits
 from crosshead.data.splits import ImageSplits
 from crosshead.data.stratified import stratified_split
 from crosshead.runs.folder import RunError
@@ -19,7 +20,7 @@ from crosshead.tasks.augment import Transform, eval_transform, train_transform
 # Of each class, held out from training where a learning rate is chosen.
 VALIDATION_SHARE = 1 / 12
 # Generated samples to train on, and to measure on.
-PATHFINDER_IMAGES = 100_000, 10_000
+PATHFINDER_IMAGES = 40_000, 4_000
 LIST_OPS = 96_000, 2_000
 
 
@@ -78,30 +79,57 @@ def load_samples(name: Data, *, split: Split, size: int, data_dir: Path | None) 
     )
 
 
+def generate(
+    name: Data, *, size: int, data_dir: Path | None, progress: Callable[[int, int], None] | None = None
+) -> None:
+    """Makes the samples of a generated data set once, so that trials find them in `data_dir`.
+
+    Args:
+        name: the data set; nothing is done for one that is not generated.
+        size: side of the images, or length of the sequences.
+        data_dir: where to keep them.
+        progress: told the samples made and those to make, split by split.
+    """
+    if data_dir is not None and name == "pathfinder":
+        _pathfinder(size, data_dir, progress)
+    elif data_dir is not None and name == "list-ops":
+        _expressions(size, data_dir, progress)
+
+
 def _load(name: Data, size: int, data_dir: Path | None) -> ImageSplits:
     if name == "digits":
         return data.load_digits()
     if data_dir is None:
         raise RunError(f"{name} needs the folder of its images: name it with --data-dir")
     if name == "pathfinder":
-        return data.load_pathfinder(
-            size=size, train=PATHFINDER_IMAGES[0], test=PATHFINDER_IMAGES[1], cache_dir=data_dir
-        )
+        return _pathfinder(size, data_dir)
     if name == "fashion-mnist":
         return data.load_fashion_mnist(data_dir)
     return data.load_cifar10(data_dir)
 
 
-def _list_ops(split: Split, size: int, data_dir: Path | None) -> Samples:
+def _pathfinder(size: int, data_dir: Path, progress: Callable[[int, int], None] | None = None) -> ImageSplits:
+    train, test = PATHFINDER_IMAGES
+    return data.load_pathfinder(size=size, train=train, test=test, cache_dir=data_dir, progress=progress)
+
+
+def _expressions(
+    size: int, data_dir: Path | None, progress: Callable[[int, int], None] | None = None
+) -> SequenceSplits:
     # Expressions of a quarter of the length and more, as 500 of 2,000 tokens in the Long Range Arena.
-    splits = data.load_list_ops(
+    return data.load_list_ops(
         train=LIST_OPS[0],
         validation=LIST_OPS[1],
         test=LIST_OPS[1],
         min_length=size // 4,
         max_length=size,
         cache_dir=data_dir,
+        progress=progress,
     )
+
+
+def _list_ops(split: Split, size: int, data_dir: Path | None) -> Samples:
+    splits = _expressions(size, data_dir)
     return Samples(
         train=TokenRows(splits.train, size),
         held_out=TokenRows(splits.validation if split == "validation" else splits.test, size),
