@@ -18,7 +18,7 @@ from crosshead.study.diversity import head_diversity
 from crosshead.study.sources import Samples, load_samples
 from crosshead.study.trial import Trial
 from crosshead.tasks.classify import Classifier
-from crosshead.tasks.loading import AugmentedImages, ImageLoaders, epoch_order
+from crosshead.tasks.loading import ImageLoaders, epoch_order
 from crosshead.tasks.seeding import seed_everything
 
 logger = logging.getLogger(__name__)
@@ -139,13 +139,13 @@ class StretchLoaders(ImageLoaders):
         """The stretch that the trainer is about to run."""
         stretch = self._attached_trainer().current_epoch
         length = self.steps * self.batch_size
-        images = AugmentedImages(self.train, self.train_transform, seed=self.seed, epoch=stretch)  # pyright: ignore
+        images: Any = self.training_items()(stretch)
         first, chosen = stretch * length, []
         while len(chosen) < length:
             done, start = divmod(first + len(chosen), len(images))
             order = epoch_order(len(images), seed=self.seed, epoch=done)
             chosen += order[start : start + length - len(chosen)]
-        return self._loader(Subset(images, chosen), drop_last=False)
+        return self._loader(Subset(images, chosen), self.batch_size, drop_last=False)
 
 
 class _Tell(Callback):

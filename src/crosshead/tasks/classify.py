@@ -1,14 +1,10 @@
 """Image classification: the net, its loss, its optimiser and its metrics, as Lightning wants them."""
 
-from typing import Any
+from typing import Unpack
 
-import lightning.pytorch as pl
-import torch
 from timm.data.mixup import Mixup
 from timm.loss.binary_cross_entropy import BinaryCrossEntropy
 from timm.loss.cross_entropy import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
-from timm.optim import create_optimizer_v2
-from timm.scheduler import create_scheduler_v2
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 from torchmetrics.classification import (
@@ -16,6 +12,8 @@ from torchmetrics.classification import (
     MulticlassCalibrationError,
     MulticlassConfusionMatrix,
 )
+
+from crosshead.tasks.task import Task, Updates
 
 
 def classification_loss(
@@ -35,7 +33,7 @@ def classification_loss(
     return LabelSmoothingCrossEntropy(smoothing) if smoothing else nn.CrossEntropyLoss()
 
 
-class Classifier(pl.LightningModule):
+class Classifier(Task):
     """Trains and tests any net from (B, C, H, W) images to (B, num_classes) logits.
 
     It logs `train_loss`, `train_accuracy`, `test_loss`, `test_accuracy` after each epoch and `step_loss` in
@@ -44,45 +42,35 @@ class Classifier(pl.LightningModule):
     Args:
         model: The net.
         num_classes: Number of classes K.
-        optimizer: Name of a timm optimiser; biases and norms are kept from weight decay.
-        learning_rate: Peak learning rate.
-        weight_decay: Weight decay.
-        warmup_epochs: Epochs of linear warm-up, before the cosine.
-        min_learning_rate: Where the cosine ends.
         smoothing: Label smoothing.
         binary_loss: One sigmoid for each class instead of one softmax over all.
         mixup: Parameter of mixup's beta distribution; 0 for none.
         cutmix: Parameter of cutmix's beta distribution; 0 for none.
-        channels_last: Run in the channels-last memory format.
+        **updates: How the weights are updated: see `Updates`.
 
     Example:
+        >>> import torch
         >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
         >>> Classifier(net, num_classes=3)(torch.zeros(2, 1, 2, 2)).shape
         torch.Size([2, 3])
     """
+
+    columns = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+    score = "test_accuracy"
+    title = "accuracy"
 
     def __init__(
         self,
         model: nn.Module,
         *,
         num_classes: int,
-        optimizer: str = "adamw",
-        learning_rate: float = 1e-3,
-        weight_decay: float = 0.05,
-        warmup_epochs: int = 0,
-        min_learning_rate: float = 0.0,
         smoothing: float = 0.0,
         binary_loss: bool = False,
         mixup: float = 0.0,
         cutmix: float = 0.0,
-        channels_last: bool = False,
+        **updates: Unpack[Updates],
     ) -> None:
-        super().__init__()
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.model = model.to(memory_format=self.memory_format) if channels_last else model
-        self.optimizer = optimizer
-        self.learning_rate, self.min_learning_rate = learning_rate, min_learning_rate
-        self.weight_decay, self.warmup_epochs = weight_decay, warmup_epochs
+        super().__init__(model, **updates)
         self.mixing = None
         if mixup or cutmix:
             self.mixing = Mixup(mixup, cutmix, label_smoothing=smoothing, num_classes=num_classes)
@@ -132,26 +120,3 @@ class Classifier(pl.LightningModule):
         """Counts one test batch into `test_metrics`."""
         images, labels = batch
         self.test_metrics.update(self(images).float().softmax(1), labels)
-
-    def configure_optimizers(self) -> Any:
-        """timm's optimiser, and timm's cosine with warm-up, stepped after every update."""
-        optimizer = create_optimizer_v2(
-            self.model, opt=self.optimizer, lr=self.learning_rate, weight_decay=self.weight_decay
-        )
-        epochs = self.trainer.max_epochs or 1
-        scheduler, _ = create_scheduler_v2(
-            optimizer,
-            sched="cosine",
-            num_epochs=epochs - self.warmup_epochs,
-            warmup_epochs=self.warmup_epochs,
-            warmup_prefix=True,
-            warmup_lr=self.learning_rate / 100,
-            min_lr=self.min_learning_rate,
-            step_on_epochs=False,
-            updates_per_epoch=int(self.trainer.estimated_stepping_batches) // epochs,
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
-        """timm's schedulers are told the number of updates made so far."""
-        scheduler.step_update(self.global_step)

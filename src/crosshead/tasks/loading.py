@@ -1,41 +1,58 @@
-"""Loaders of image classification whose order and augmentation are functions of (seed, epoch, image)."""
+"""Loaders whose order and augmentation are functions of (seed, epoch, item)."""
 
 import os
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from crosshead.tasks.augment import Transform
 from crosshead.tasks.seeding import seed_from, seeded_on_host
 
 
-class AugmentedImages(Dataset):
-    """A map-style data set of (PIL image, label) pairs, seen through a transform.
+class AugmentedItems(Dataset):
+    """A map-style data set seen through a transform.
 
     Args:
-        images: The data set.
-        transform: From PIL image to tensor.
-        seed: With `epoch` and the index of the image, the seed of whatever the transform draws. The result is
+        items: The data set, whose items are tuples.
+        transform: Is given the parts of an item one by one; its result is the item seen from outside.
+        seed: With `epoch` and the index of the item, the seed of whatever the transform draws. The result is
             therefore the same for any number of workers, and after a restart.
         epoch: The epoch that is going to read.
     """
 
-    def __init__(self, images: Dataset, transform: Transform, *, seed: int = 0, epoch: int = 0) -> None:
-        self.images = images
+    def __init__(
+        self, items: Dataset, transform: Callable[..., Any], *, seed: int = 0, epoch: int = 0
+    ) -> None:
+        self.items = items
         self.transform = transform
         self.seed = seed
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self.images)  # pyright: ignore[reportArgumentType]
+        return len(self.items)  # pyright: ignore[reportArgumentType]
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        image, label = self.images[index]
+    def __getitem__(self, index: int) -> Any:
+        parts = self.items[index]
         with seeded_on_host(self.seed, self.epoch, index):
-            return self.transform(image), label
+            return self.transform(*parts)
+
+
+class AugmentedImages(AugmentedItems):
+    """A map-style data set of (PIL image, label) pairs, of which the transform sees the image alone.
+
+    Args:
+        images: The data set.
+        transform: From PIL image to tensor.
+        seed: As for `AugmentedItems`.
+        epoch: As for `AugmentedItems`.
+    """
+
+    def __init__(self, images: Dataset, transform: Transform, *, seed: int = 0, epoch: int = 0) -> None:
+        super().__init__(images, partial(_keep_label, transform), seed=seed, epoch=epoch)
 
 
 def epoch_order(size: int, *, seed: int, epoch: int, rank: int = 0, ranks: int = 1) -> list[int]:
@@ -51,15 +68,100 @@ def epoch_order(size: int, *, seed: int, epoch: int, rank: int = 0, ranks: int =
     return order[rank : size - size % ranks : ranks]
 
 
-class ImageLoaders(pl.LightningDataModule):
+class EpochLoaders(pl.LightningDataModule):
     """Training and test loaders for a Trainer with `reload_dataloaders_every_n_epochs=1`.
 
     A training loader belongs to one epoch: Lightning starts the workers of a resumed run before it tells the
     sampler which epoch it is, so the epoch has to be known when the loader is made.
 
     Args:
-        train: Training images, or None where only the test set is needed.
-        test: Test images.
+        train: From the number of an epoch to its training items, of which there are equally many in each;
+            None where only the test set is needed.
+        test: Test items.
+        batch_size: Training items in each batch of each process.
+        test_batch_size: The same for the test set; by default as in training.
+        collate: From a list of items to a batch; by default equal tensors are stacked.
+        workers: Loader processes; 0 loads in the main process.
+        seed: The seed of the run.
+    """
+
+    def __init__(
+        self,
+        *,
+        train: Callable[[int], Dataset] | None,
+        test: Dataset,
+        batch_size: int,
+        test_batch_size: int | None = None,
+        collate: Callable[[list], Any] | None = None,
+        workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.train, self.test, self.collate = train, test, collate
+        self.batch_size, self.test_batch_size = batch_size, test_batch_size or batch_size
+        self.workers, self.seed = workers, seed
+
+    def train_dataloader(self) -> DataLoader:
+        """The loader of the epoch that the trainer is about to run."""
+        train, trainer = self.training_items(), self._attached_trainer()
+        epoch = trainer.current_epoch
+        items = train(epoch)
+        order = epoch_order(
+            _length(items), seed=self.seed, epoch=epoch, rank=trainer.global_rank, ranks=trainer.world_size
+        )
+        return self._loader(Subset(items, order), self.batch_size, drop_last=True)
+
+    def training_items(self) -> Callable[[int], Dataset]:
+        """From the number of an epoch to its items.
+
+        Raises:
+            ValueError: If there is no training set.
+        """
+        if self.train is None:
+            raise ValueError("these loaders were made without a training set: pass train")
+        return self.train
+
+    def val_dataloader(self) -> DataLoader:
+        """The test set, shared out among the processes; a few items come twice where it does not divide."""
+        trainer = self._attached_trainer()
+        size, ranks = _length(self.test), trainer.world_size
+        padded = [index % size for index in range(-(-size // ranks) * ranks)]
+        mine = Subset(self.test, padded[trainer.global_rank :: ranks])
+        return self._loader(mine, self.test_batch_size, drop_last=False)
+
+    def test_dataloader(self) -> DataLoader:
+        """The same as during training."""
+        return self.val_dataloader()
+
+    def steps_per_epoch(self, ranks: int) -> int:
+        """Batches that each of so many processes trains on in an epoch."""
+        return 0 if self.train is None else _length(self.train(0)) // ranks // self.batch_size
+
+    def _attached_trainer(self) -> pl.Trainer:
+        if self.trainer is None:
+            raise ValueError("these loaders belong to no trainer yet: pass them to one as datamodule")
+        return self.trainer
+
+    def _loader(self, items: Dataset, batch_size: int, *, drop_last: bool) -> DataLoader:
+        return DataLoader(
+            items,
+            batch_size=batch_size,
+            drop_last=drop_last,
+            collate_fn=self.collate,
+            num_workers=self.workers,
+            pin_memory=torch.cuda.is_available(),
+            # Without a generator of its own a loader draws from the global one, which dropout uses.
+            generator=torch.Generator(),
+            worker_init_fn=partial(_leave_orphaned, parent=os.getpid()),
+        )
+
+
+class ImageLoaders(EpochLoaders):
+    """Loaders of image classification.
+
+    Args:
+        train: Training images with their labels, or None where only the test set is needed.
+        test: Test images with theirs.
         train_transform: From PIL image to tensor, random.
         test_transform: The same for evaluation, not random.
         batch_size: Images in each batch of each process.
@@ -78,55 +180,27 @@ class ImageLoaders(pl.LightningDataModule):
         workers: int = 0,
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        self.train, self.test = train, test
-        self.train_transform, self.test_transform = train_transform, test_transform
-        self.batch_size, self.workers, self.seed = batch_size, workers, seed
+        def augmented(epoch: int) -> AugmentedImages:
+            assert train is not None
+            assert train_transform is not None
+            return AugmentedImages(train, train_transform, seed=seed, epoch=epoch)
 
-    def train_dataloader(self) -> DataLoader:
-        """The loader of the epoch that the trainer is about to run."""
-        if self.train is None or self.train_transform is None:
-            raise ValueError("these loaders were made without a training set: pass train and train_transform")
-        trainer = self._attached_trainer()
-        epoch = trainer.current_epoch
-        images = AugmentedImages(self.train, self.train_transform, seed=self.seed, epoch=epoch)
-        order = epoch_order(
-            len(images), seed=self.seed, epoch=epoch, rank=trainer.global_rank, ranks=trainer.world_size
+        super().__init__(
+            train=None if train is None or train_transform is None else augmented,
+            test=AugmentedImages(test, test_transform),
+            batch_size=batch_size,
+            workers=workers,
+            seed=seed,
         )
-        return self._loader(Subset(images, order), drop_last=True)
 
-    def val_dataloader(self) -> DataLoader:
-        """The test set, shared out among the processes; a few images come twice where it does not divide."""
-        images = AugmentedImages(self.test, self.test_transform)
-        trainer = self._attached_trainer()
-        size, ranks = len(images), trainer.world_size
-        padded = [index % size for index in range(-(-size // ranks) * ranks)]
-        return self._loader(Subset(images, padded[trainer.global_rank :: ranks]), drop_last=False)
 
-    def test_dataloader(self) -> DataLoader:
-        """The same as during training."""
-        return self.val_dataloader()
+def _keep_label(transform: Transform, image: Any, label: int) -> tuple[Any, int]:
+    return transform(image), label
 
-    def steps_per_epoch(self, ranks: int) -> int:
-        """Batches that each of so many processes trains on in an epoch."""
-        return 0 if self.train is None else len(self.train) // ranks // self.batch_size  # pyright: ignore[reportArgumentType]
 
-    def _attached_trainer(self) -> pl.Trainer:
-        if self.trainer is None:
-            raise ValueError("these loaders belong to no trainer yet: pass them to one as datamodule")
-        return self.trainer
-
-    def _loader(self, images: Dataset, *, drop_last: bool) -> DataLoader:
-        return DataLoader(
-            images,
-            batch_size=self.batch_size,
-            drop_last=drop_last,
-            num_workers=self.workers,
-            pin_memory=torch.cuda.is_available(),
-            # Without a generator of its own a loader draws from the global one, which dropout uses.
-            generator=torch.Generator(),
-            worker_init_fn=partial(_leave_orphaned, parent=os.getpid()),
-        )
+def _length(items: Dataset) -> int:
+    # The type of map-style data sets does not promise a length.
+    return len(items)  # pyright: ignore[reportArgumentType]
 
 
 def _leave_orphaned(_worker: int, *, parent: int) -> None:
