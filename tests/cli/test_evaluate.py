@@ -23,7 +23,7 @@ def test_an_evaluation_prints_and_writes_the_figures(crosshead, trained, tmp_pat
         assert share == pytest.approx(confusion[number][number] / sum(confusion[number]))
     last = (tmp_path / "run" / "metrics.csv").read_text().splitlines()[-1].split(",")
     assert figures["top1"] == pytest.approx(float(last[6]), abs=1e-5)
-    for text in ("top-1 accuracy", "top-5 accuracy", "expected calibration error", "class 7"):
+    for text in ("top-1 accuracy", "top-5 accuracy", "expected calibration error", "accuracy of 7"):
         assert text in answer.out
     with Image.open(tmp_path / "run" / "confusion.png") as picture:
         assert min(picture.size) > 300

@@ -5,8 +5,8 @@ import timm
 
 import crosshead.vision  # noqa: F401  registers the models
 from crosshead.recipes import RECIPES
-from crosshead.runs.model import build_model
-from crosshead.runs.record import ImageFacts
+from crosshead.runs.classify.model import build_model
+from crosshead.runs.facts import ImageFacts
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -8,7 +8,7 @@ import torch
 
 from crosshead.runs import engine
 from crosshead.runs.folder import RunFolder
-from crosshead.runs.recipe import ClassifyRecipe
+from crosshead.runs.classify.recipe import ClassifyRecipe
 
 TINY = ClassifyRecipe(
     data="digits",

@@ -12,6 +12,7 @@ from crosshead.runs.checkpoints import (
     require_same_tensors,
 )
 from crosshead.runs.folder import RunError, RunFolder
+from crosshead.tasks.classify import Classifier
 
 GOOD = {"state_dict": {"w": torch.ones(2)}, "epoch": 1, "loops": {}}
 
@@ -47,7 +48,7 @@ class Recorder:
     def finish_epoch(self, callback, accuracy: float) -> list[str]:
         self.callback_metrics["test_accuracy"] = torch.tensor(accuracy)
         self.saved.clear()
-        callback.on_train_epoch_end(self, None)
+        callback.on_train_epoch_end(self, Classifier(torch.nn.Identity(), num_classes=2))
         return list(self.saved)
 
 
@@ -58,6 +59,13 @@ def test_the_best_epoch_is_remembered_across_an_interruption(tmp_path):
     after.load_state_dict(before.state_dict())
     assert trainer.finish_epoch(after, 0.45) == ["last"]
     assert trainer.finish_epoch(after, 0.6) == ["best", "last"]
+
+
+def test_an_epoch_with_nothing_to_measure_is_better_than_none_and_worse_than_any(tmp_path):
+    trainer, checkpoints = Recorder(), Checkpoints(RunFolder(tmp_path))
+    assert trainer.finish_epoch(checkpoints, float("nan")) == ["best", "last"]
+    assert trainer.finish_epoch(checkpoints, float("nan")) == ["last"]
+    assert trainer.finish_epoch(checkpoints, 0.0) == ["best", "last"]
 
 
 @pytest.mark.parametrize("as_torch_file", [True, False])

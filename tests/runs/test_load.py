@@ -6,7 +6,7 @@ import torch
 
 from crosshead.runs.folder import RunError
 from crosshead.runs.load import load_run, read_weights, start_from
-from crosshead.runs.model import build_model
+from crosshead.runs.classify.model import build_model
 from crosshead.runs.record import read_record
 
 
@@ -72,7 +72,7 @@ def test_weights_of_another_architecture_are_refused(copied):
 
 def test_a_start_takes_what_fits_and_says_what_did_not(trained):
     record = read_record(trained)
-    images = dataclasses.replace(record.images, classes=("a", "b", "c"))
+    images = dataclasses.replace(record.facts, classes=("a", "b", "c"))
     model = build_model(record.recipe, images)
     fresh = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     report = start_from(model, trained.path)
@@ -89,11 +89,11 @@ def test_a_start_takes_what_fits_and_says_what_did_not(trained):
 def test_a_start_into_a_swapped_vit_keeps_its_projections(tiny, trained, tmp_path):
     from safetensors.torch import save_file
 
-    images = read_record(trained).images
+    facts = read_record(trained).facts
     arguments = {"patch_size": 2, "embed_dim": 16, "depth": 1, "num_heads": 2}
     vit = dataclasses.replace(tiny, model="vit_tiny_patch16_224", model_args=arguments)
-    save_file(build_model(vit, images).state_dict(), tmp_path / "vit.safetensors")
-    swapped = build_model(dataclasses.replace(vit, swap_landmarks=(2, 2)), images)
+    save_file(build_model(vit, facts).state_dict(), tmp_path / "vit.safetensors")
+    swapped = build_model(dataclasses.replace(vit, swap_landmarks=(2, 2)), facts)
     report = start_from(swapped, tmp_path / "vit.safetensors")
     assert "blocks.0.attn.qkv.weight" in report.matched
     assert report.missing

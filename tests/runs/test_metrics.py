@@ -1,14 +1,15 @@
 import pytest
 
 from crosshead.runs.folder import RunError, RunFolder
-from crosshead.runs.metrics import COLUMNS, read_metrics
+from crosshead.runs.metrics import AFTER, BEFORE, read_metrics
+from crosshead.tasks.classify import Classifier
 
 
 def test_a_finished_run_has_one_row_for_each_epoch(trained, tiny):
     rows = read_metrics(trained)
     assert [int(row["epoch"]) for row in rows] == [1, 2]
     assert [int(row["step"]) for row in rows] == [5, 10]
-    assert all(set(row) == set(COLUMNS) for row in rows)
+    assert all(tuple(row) == (*BEFORE, *Classifier.columns, *AFTER) for row in rows)
     for row in rows:
         assert 0 < float(row["train_loss"]) < 5
         assert 0 < float(row["test_loss"]) < 5
@@ -24,5 +25,5 @@ def test_a_run_without_metrics_has_no_rows(tmp_path):
 
 def test_metrics_with_other_columns_are_refused(tmp_path):
     (tmp_path / "metrics.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(RunError, match="has not the columns epoch, step"):
+    with pytest.raises(RunError, match="has not the columns epoch, step, learning_rate, ..., images_per_second, seconds"):
         read_metrics(RunFolder(tmp_path))

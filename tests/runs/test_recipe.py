@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from crosshead.runs.recipe import ClassifyRecipe
+from crosshead.runs.classify.recipe import ClassifyRecipe
 
 GOOD = ClassifyRecipe(data="digits", model="ivit_nano", epochs=3)
 

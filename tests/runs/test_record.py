@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from crosshead.runs.folder import RunError, RunFolder
-from crosshead.runs.recipe import ClassifyRecipe
-from crosshead.runs.record import ImageFacts, RunRecord, read_record
+from crosshead.runs.classify.recipe import ClassifyRecipe
+from crosshead.runs.facts import ImageFacts
+from crosshead.runs.record import RunRecord, read_record
 
 RECORD = RunRecord(
     name="folder",
@@ -18,7 +19,7 @@ RECORD = RunRecord(
         swap_landmarks=(4, 4),
         epochs=3,
     ),
-    images=ImageFacts(classes=("crow", "owl"), in_chans=1, image_size=32, mean=(0.1,), std=(1 / 3,)),
+    facts=ImageFacts(classes=("crow", "owl"), in_chans=1, image_size=32, mean=(0.1,), std=(1 / 3,)),
     start=None,
     stamp={"versions": {}},
 )
@@ -37,9 +38,9 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
         read_record(RunFolder(tmp_path))
 
 
-@pytest.mark.parametrize("field", ["recipe", "images", "name"])
+@pytest.mark.parametrize("field", ["recipe", "facts", "name", "task"])
 def test_a_recipe_with_a_part_missing_is_refused(tmp_path, field):
-    content = dataclasses.asdict(RECORD)
+    content = {"task": "classify", **dataclasses.asdict(RECORD)}
     del content[field]
     (tmp_path / "recipe.json").write_text(json.dumps(content, default=str))
     with pytest.raises(RunError, match="no recipe of this version"):
@@ -47,7 +48,7 @@ def test_a_recipe_with_a_part_missing_is_refused(tmp_path, field):
 
 
 def test_a_field_of_another_version_is_named(tmp_path):
-    content = dataclasses.asdict(RECORD)
+    content = {"task": "classify", **dataclasses.asdict(RECORD)}
     content["recipe"]["teleport"] = 1
     (tmp_path / "recipe.json").write_text(json.dumps(content, default=str))
     with pytest.raises(RunError, match="teleport"):

@@ -12,16 +12,17 @@ def evaluate(
     batch_size: int | None = None,
     workers: int | None = None,
 ) -> None:
-    """Measure a trained classifier on its test images.
+    """Measure a trained net on its test images.
 
-    Prints accuracy and calibration, and writes evaluation.json and confusion.png into the run folder.
+    Prints the figures of its task, and writes evaluation.json and pictures into the run folder.
 
     Args:
         run: The run folder.
         data_dir: Where the data are now, if elsewhere than in training.
-        best: Take the epoch with the best test accuracy (chosen by these same images) in place of the last.
+        best: Take the epoch with the best test score (chosen by these same images) in place of the last.
         accelerator: cpu, cuda, mps or auto.
-        batch_size: Images at a time; by default as in training.
+        batch_size: Images at a time; by default as in training. Detectors and segmentations are measured
+            image by image.
         workers: Loader processes; by default as in training.
     """
     from rich.console import Console
@@ -33,7 +34,7 @@ def evaluate(
 
     folder = RunFolder(run)
     with quiet():
-        result = evaluation.evaluate(
+        figures, pictures = evaluation.evaluate(
             folder,
             data_dir=data_dir,
             best=best,
@@ -42,19 +43,20 @@ def evaluate(
             workers=workers,
         )
     console = Console()
-    table = Table(title=f"{run}: {result.images:,} test images, weights of the {result.weights} epoch")
+    table = Table(title=f"{run}: {figures.images:,} test images, weights of the {figures.weights} epoch")
     table.add_column("measure")
     table.add_column("value", justify="right")
-    table.add_row("top-1 accuracy", f"{result.top1:.2%}")
-    table.add_row("top-5 accuracy", "-" if result.top5 is None else f"{result.top5:.2%}")
-    table.add_row("expected calibration error", f"{result.calibration_error:.4f}")
+    for measure, value in figures.measures():
+        table.add_row(measure, value)
     table.add_section()
-    shown = sorted(result.per_class.items(), key=lambda item: -1.0 if item[1] is None else item[1])
+    what, by_class = figures.by_class()
+    shown = sorted(by_class.items(), key=lambda item: -1.0 if item[1] is None else item[1])
     hidden = len(shown) - 30
     for name, share in shown if hidden <= 0 else shown[:30]:
-        table.add_row(f"class {name}", "no images" if share is None else f"{share:.2%}")
+        table.add_row(f"{what} of {name}", "nothing to measure" if share is None else f"{share:.2%}")
     if hidden > 0:
         table.add_row(f"... {hidden} classes that do better", "")
     console.print(table)
     print(f"figures: {folder.evaluation}")
-    print(f"picture: {folder.confusion}")
+    for content, path in pictures:
+        print(f"{content}: {path}")

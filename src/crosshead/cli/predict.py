@@ -1,3 +1,6 @@
+from pathlib import Path
+from typing import Any
+
 from crosshead.cli.arguments import ImageArgument, ImageArguments, RunArgument
 
 
@@ -6,69 +9,86 @@ def predict(
     image: ImageArgument,
     images: ImageArguments = (),
     *,
-    top: int = 5,
+    top: int | None = None,
+    min_score: float | None = None,
+    tile: int | None = None,
+    out: Path | None = None,
     best: bool = False,
+    accelerator: str = "auto",
     json: bool = False,
 ) -> None:
-    """Say what a trained classifier sees in images.
+    """Say what a trained net sees in images.
+
+    A classifier ranks classes. The others write a picture and a JSON file for each image: boxes and masks, a
+    map of labels, or a map of change. For change give the files of the earlier date, then as many of the
+    later one.
 
     Args:
         run: The run folder.
         image: An image file.
         images: More image files.
-        top: How many classes to name, the most probable first.
-        best: Take the epoch with the best test accuracy in place of the last.
-        json: Print JSON and nothing else: [{"image": ..., "classes": [{"name": ..., "probability": ...}]}].
+        top: Of a classifier: how many classes to name, the most probable first; by default 5.
+        min_score: Of a detector: leave out objects that it is less sure of; by default 0.5.
+        tile: Of all but a classifier: cut larger images into tiles of this side in pixels, 0 for never; by
+            default where an image is much larger than those of the training.
+        out: Folder for pictures and JSON files; by default predictions/ in the run folder.
+        best: Take the epoch with the best test score in place of the last.
+        accelerator: cpu, cuda, mps or auto.
+        json: Print JSON in place of text: a list with an object for each image.
     """
     from crosshead.cli.console import quiet
-    from crosshead.data import DataError, read_image
-    from crosshead.runs import predict as prediction
+    from crosshead.data import DataError
     from crosshead.runs.folder import RunFolder
-    from crosshead.runs.load import load_run
+    from crosshead.runs.job import job_of
+    from crosshead.runs.load import load_run, to_device
+    from crosshead.runs.predictions import write_prediction
 
+    folder = RunFolder(run)
     with quiet():
-        record, model = load_run(RunFolder(run), best=best)
-    mode = "L" if record.images.in_chans == 1 else "RGB"
-    read, refused = [], []
-    for path in (image, *images):
+        record, model = load_run(folder, best=best)
+    model = to_device(model, accelerator)
+    job = job_of(record.recipe)
+    given = {"top": top, "min_score": min_score, "tile": tile}
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    for name in options.keys() - job.options:
+        flag = "--" + name.replace("_", "-")
+        raise ValueError(f"{flag} has no meaning for {record.recipe.task}, the task of {run}: leave it out")
+    predictions, refused = [], []
+    for paths in job.inputs((image, *images)):
         try:
-            read.append((path, read_image(path, mode=mode)))
+            prediction = job.predict(record.recipe, record.facts, model, paths, **options)
         except DataError as error:
             refused.append(error)
-    ranked = prediction.predict(
-        model,
-        record.images,
-        [picture for _, picture in read],
-        crop_share=record.recipe.crop_share,
-        top=top,
-    )
-    show = _print_json if json else _print_tables
-    show([(path, classes) for (path, _), classes in zip(read, ranked, strict=True)])
+            continue
+        predictions.append(prediction)
+        written = write_prediction(out or folder.predictions, prediction) if prediction.files else []
+        if not json:
+            _show(prediction, written)
+    if json:
+        _print_json(predictions)
     if refused:
         raise ValueError("; ".join(str(error) for error in refused))
 
 
 def _print_json(predictions: list) -> None:
-    import dataclasses
     import json
 
-    content = [
-        {"image": str(path), "classes": [dataclasses.asdict(ranked) for ranked in classes]}
-        for path, classes in predictions
-    ]
-    print(json.dumps(content, indent=2))
+    print(json.dumps([prediction.content for prediction in predictions], indent=2))
 
 
-def _print_tables(predictions: list) -> None:
+def _show(prediction: Any, written: list[Path]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console()
-    for path, classes in predictions:
-        table = Table(title=str(path), title_justify="left")
-        table.add_column("rank", justify="right")
-        table.add_column("class")
-        table.add_column("probability", justify="right")
-        for rank, ranked in enumerate(classes, 1):
-            table.add_row(str(rank), ranked.name, f"{ranked.probability:.2%}")
-        console.print(table)
+    if "classes" not in prediction.content or written:
+        print(f"{prediction.content['image']}: {prediction.summary}")
+        for path in written:
+            print(f"  {path}")
+        return
+    table = Table(title=prediction.content["image"], title_justify="left")
+    table.add_column("rank", justify="right")
+    table.add_column("class")
+    table.add_column("probability", justify="right")
+    for rank, ranked in enumerate(prediction.content["classes"], 1):
+        table.add_row(str(rank), ranked["name"], f"{ranked['probability']:.2%}")
+    Console().print(table)

@@ -8,10 +8,12 @@ from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from crosshead.runs.curves import title_of
 from crosshead.runs.folder import RunFolder
 from crosshead.runs.metrics import read_metrics
 from crosshead.runs.model import count_parameters
-from crosshead.runs.recipe import ClassifyRecipe
+from crosshead.runs.recipe import Recipe
+from crosshead.tasks.task import Task
 
 SECONDS_BETWEEN_UPDATES = 0.5
 
@@ -24,7 +26,7 @@ class ShowProgress(Callback):
         recipe: Its recipe.
     """
 
-    def __init__(self, run: RunFolder, recipe: ClassifyRecipe) -> None:
+    def __init__(self, run: RunFolder, recipe: Recipe) -> None:
         self.run, self.recipe = run, recipe
         self.console = Console(soft_wrap=True)
         self.bar: Progress | None = None
@@ -38,10 +40,11 @@ class ShowProgress(Callback):
         # Each loader reads the share of its process, a subset of all images.
         train: Any = trainer.train_dataloader
         test: Any = trainer.val_dataloaders
+        items = pl_module.items if isinstance(pl_module, Task) else "images"
         device = pl_module.device.type + (f" x {trainer.world_size}" if trainer.world_size > 1 else "")
         self.console.print(
             f"{self.recipe.model}, {count_parameters(pl_module):,} parameters; "
-            f"{len(train.dataset.dataset):,} training and {len(test.dataset.dataset):,} test images; "
+            f"{len(train.dataset.dataset):,} training and {len(test.dataset.dataset):,} test {items}; "
             f"{device}, {self.recipe.precision}; "
             f"run folder {self.run.path}",
             highlight=False,
@@ -70,8 +73,9 @@ class ShowProgress(Callback):
             self.bar.task_ids[0],
             completed=done,
             description=f"epoch {trainer.current_epoch + 1}/{self.recipe.epochs}",
-            status=f"loss {float(outputs['loss']):.3f}  accuracy {float(outputs['accuracy']):.1%}  "
-            f"{speed:,.0f} images/s  {self._left(trainer, done)} left",
+            status=f"loss {float(outputs['loss']):.3f}  "
+            + "".join(f"{name} {float(outputs[name]):.1%}  " for name in outputs if name != "loss")
+            + f"{speed:,.0f} images/s  {self._left(trainer, done)} left",
         )
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -83,8 +87,7 @@ class ShowProgress(Callback):
         width = len(str(self.recipe.epochs))
         self.console.print(
             f"epoch {int(row['epoch']):{width}}/{self.recipe.epochs}"
-            f"  training loss {float(row['train_loss']):.3f} accuracy {float(row['train_accuracy']):6.2%}"
-            f"  test loss {float(row['test_loss']):.3f} accuracy {float(row['test_accuracy']):6.2%}"
+            f"  training{_figures(row, 'train_')}  test{_figures(row, 'test_')}"
             f"  {float(row['images_per_second']):,.0f} images/s  {self._left(trainer, done)} left",
             highlight=False,
         )
@@ -111,6 +114,14 @@ class ShowProgress(Callback):
         elapsed = time.perf_counter() - self.started
         seconds = elapsed / max(done - self.first_step, 1) * (self._steps(trainer) - done)
         return clock(seconds)
+
+
+def _figures(row: dict[str, str], part: str) -> str:
+    figures = {title_of(name): float(value) for name, value in row.items() if name.startswith(part)}
+    return "".join(
+        f" {title} {value:.3f}" if title == "loss" else f" {title} {value:6.2%}"
+        for title, value in figures.items()
+    )
 
 
 def clock(seconds: float) -> str:

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import tyro
 
-from crosshead.recipes import RECIPES, ClassifyRecipe
+from crosshead.recipes import RECIPES
+from crosshead.runs.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,11 +15,14 @@ class TrainRequest:
     """What to train, where to, and from which weights."""
 
     name: tyro.conf.Suppress[str]
-    recipe: ClassifyRecipe
+    recipe: Recipe
     out: Path | None = None
     """New run folder; by default the next free runs/RECIPE-NUMBER."""
     start: Annotated[Path | None, tyro.conf.arg(name="from")] = None
-    """Start from the weights of another run, of its model folder, or of a safetensors file."""
+    """Start from the weights of another run, of its model folder, or of a safetensors file; a backbone is
+    found in nets of every task."""
+    check_data: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Train nothing: walk the whole data set and list everything that is wrong with it."""
 
 
 def train(
@@ -28,13 +32,16 @@ def train(
         prefix_names=False,
     ),
 ) -> None:
-    """Train an image classifier by a recipe."""
+    """Train by a recipe: classify, segment, detect, or find change."""
     from crosshead.cli.console import say
     from crosshead.cli.training import show_training
     from crosshead.runs import engine
     from crosshead.runs.folder import RunFolder, next_run
 
     recipe = with_default_arguments(request.name, request.recipe)
+    if request.check_data:
+        check_data(recipe)
+        return
     run = RunFolder(request.out) if request.out else next_run(Path("runs"), request.name)
     show_training(
         run,
@@ -50,7 +57,26 @@ def train(
     )
 
 
-def with_default_arguments(name: str, recipe: ClassifyRecipe) -> ClassifyRecipe:
+def check_data(recipe: Recipe) -> None:
+    """Lists everything that is wrong with the data of a recipe, and fails where there is something.
+
+    Raises:
+        ValueError: With the number of faults.
+    """
+    from crosshead.runs.job import job_of
+
+    recipe.check()
+    faults = 0
+    for fault in job_of(recipe).check_data(recipe):
+        print(fault, flush=True)
+        faults += 1
+    place = recipe.data_dir or recipe.data
+    if faults:
+        raise ValueError(f"{place}: {faults} fault{'s' if faults > 1 else ''}, listed above: mend them")
+    print(f"{place}: nothing wrong")
+
+
+def with_default_arguments(name: str, recipe: Recipe) -> Recipe:
     """Adds the arguments of the recipe's own model, unless another model was chosen.
 
     Example:

@@ -9,14 +9,14 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from crosshead.cli.console import quiet, say
 from crosshead.cli.progress import ShowProgress, clock
+from crosshead.runs.checkpoints import comparable
+from crosshead.runs.curves import title_of
 from crosshead.runs.folder import RunFolder
-from crosshead.runs.metrics import read_metrics
-from crosshead.runs.recipe import ClassifyRecipe
+from crosshead.runs.metrics import AFTER, read_metrics
+from crosshead.runs.recipe import Recipe
 
 
-def show_training(
-    run: RunFolder, recipe: ClassifyRecipe, fit: Callable[[Sequence[Callback]], object]
-) -> None:
+def show_training(run: RunFolder, recipe: Recipe, fit: Callable[[Sequence[Callback]], object]) -> None:
     """Trains with progress on the terminal, and says afterwards what to look at and what to do next.
 
     Args:
@@ -35,13 +35,14 @@ def show_training(
     if rank_zero_only.rank != 0:
         return
     rows = read_metrics(run)
-    best = max(rows, key=lambda row: float(row["test_accuracy"]))
+    score = list(rows[0])[-len(AFTER) - 1]
+    best = max(rows, key=lambda row: comparable(float(row[score])))
     say(
-        f"test accuracy {float(rows[-1]['test_accuracy']):.2%} after epoch {rows[-1]['epoch']}, "
-        f"best {float(best['test_accuracy']):.2%} after epoch {best['epoch']}; "
+        f"test {title_of(score)} {float(rows[-1][score]):.2%} after epoch {rows[-1]['epoch']}, "
+        f"best {float(best[score]):.2%} after epoch {best['epoch']}; "
         f"{clock(time.perf_counter() - started)} in all",
         f"model: {run.model} ({'moving average of the ' if recipe.ema else ''}weights of the last epoch)",
         f"curves: {run.curves}",
         f"next: crosshead evaluate {run.path}",
-        f"      crosshead predict {run.path} IMAGE",
+        f"      crosshead predict {run.path} {'BEFORE AFTER' if recipe.task == 'change' else 'IMAGE'}",
     )

@@ -10,9 +10,6 @@ from torch import Tensor
 
 from crosshead.runs.folder import RunError, RunFolder
 from crosshead.runs.model import save_model
-from crosshead.runs.recipe import ClassifyRecipe
-from crosshead.runs.record import ImageFacts
-from crosshead.tasks.classify import Classifier
 from crosshead.tasks.seeding import seed_everything
 
 
@@ -94,14 +91,17 @@ class KeepModel(Callback):
     the averaged ones, and those are what is kept.
     """
 
-    def __init__(self, run: RunFolder, recipe: ClassifyRecipe, images: ImageFacts) -> None:
-        self.run, self.recipe, self.images = run, recipe, images
+    def __init__(self, run: RunFolder, config: dict[str, Any], *, averaged: bool) -> None:
+        self.run, self.config, self.averaged = run, config, averaged
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Saves the weights that have just been tested."""
-        assert isinstance(pl_module, Classifier)
         state = trainer.strategy.lightning_module_state_dict()
         if trainer.is_global_zero:
-            weights = {name.removeprefix("model."): value for name, value in state.items()}
-            note = {"epoch": trainer.current_epoch + 1, "averaged": self.recipe.ema > 0}
-            save_model(self.run, self.recipe, self.images, pl_module.model, weights, note=note)
+            weights = {
+                name.removeprefix("model."): value
+                for name, value in state.items()
+                if name.startswith("model.")
+            }
+            note = {"epoch": trainer.current_epoch + 1, "averaged": self.averaged}
+            save_model(self.run, self.config, weights, note=note)

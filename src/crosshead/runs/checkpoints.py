@@ -1,6 +1,7 @@
 """Checkpoints: written whole or not at all, read without running what they contain."""
 
 import io
+import math
 import pickle
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
 from crosshead.runs.folder import RunError, RunFolder, write_atomically
+from crosshead.tasks.task import Task
 
 _REMEDY = "restore it from a copy, or train again into another folder"
 
@@ -47,23 +49,34 @@ class Checkpoints(Checkpoint):
 
     def __init__(self, run: RunFolder) -> None:
         self.run = run
-        self.best_accuracy = -1.0
+        self.best_score = -math.inf
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Saves."""
-        accuracy = float(trainer.callback_metrics["test_accuracy"])
-        if accuracy > self.best_accuracy:
-            self.best_accuracy = accuracy
+        assert isinstance(pl_module, Task)
+        score = comparable(float(trainer.callback_metrics[pl_module.score]))
+        if score > self.best_score:
+            self.best_score = score
             trainer.save_checkpoint(self.run.best, weights_only=False)
         trainer.save_checkpoint(self.run.last, weights_only=False)
 
     def state_dict(self) -> dict[str, Any]:
-        """The best accuracy so far."""
-        return {"best_accuracy": self.best_accuracy}
+        """The best score so far."""
+        return {"best_score": self.best_score}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes up where another run stopped."""
-        self.best_accuracy = state_dict["best_accuracy"]
+        self.best_score = state_dict["best_score"]
+
+
+def comparable(score: float) -> float:
+    """A score to choose epochs by: one that is undefined, for want of anything to measure, is the worst.
+
+    Example:
+        >>> comparable(float("nan")) < comparable(0.0)
+        True
+    """
+    return -1.0 if math.isnan(score) else score
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -9,20 +9,33 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from crosshead.runs.folder import RunFolder, write_atomically
 
-TRAIN, TEST = "#4477aa", "#cc6677"
+# Paul Tol's bright colours: they can be told apart without seeing red or green.
+COLORS = ("#4477aa", "#cc6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")
+_WORDS = {"iou": "IoU", "ap": "AP", "ap50": "AP50", "f1": "F1", "auc": "AUC"}
+
+
+def title_of(column: str) -> str:
+    """A column of metrics.csv in words, without saying of which set.
+
+    Example:
+        >>> title_of("test_mean_iou"), title_of("train_loss")
+        ('mean IoU', 'loss')
+    """
+    words = column.removeprefix("train_").removeprefix("test_").split("_")
+    return " ".join(_WORDS.get(word, word) for word in words)
 
 
 def draw_curves(run: RunFolder, rows: list[dict[str, str]]) -> None:
-    """Draws loss, accuracy and learning rate against the epoch.
+    """Draws losses, scores and learning rate against the epoch.
 
     Args:
         run: The run, whose curves.png is replaced.
-        rows: The rows of its metrics.csv.
+        rows: The rows of its metrics.csv; of its scores the last is the one that counts.
     """
     if not rows:
         return
     figure = Figure(figsize=(12, 3.6), dpi=120, layout="constrained")
-    loss, accuracy, rate = figure.subplots(1, 3)
+    loss, score, rate = figure.subplots(1, 3)
     epochs = [int(row["epoch"]) for row in rows]
     marker = "o" if len(rows) < 30 else None
 
@@ -30,24 +43,31 @@ def draw_curves(run: RunFolder, rows: list[dict[str, str]]) -> None:
         values = [float(row[column]) for row in rows]
         axes.plot(epochs, values, color=color, label=label, marker=marker, markersize=3)
 
-    plot(loss, "train_loss", "training", TRAIN)
-    plot(loss, "test_loss", "test", TEST)
+    measured = [name for name in rows[0] if name.startswith(("train_", "test_"))]
+    losses = [name for name in measured if name.endswith("_loss")]
+    scores = [name for name in measured if name not in losses]
+    for name, color in zip(losses, COLORS, strict=False):
+        plot(loss, name, "training" if name.startswith("train_") else "test", color)
     loss.set_title("Loss")
-    plot(accuracy, "train_accuracy", "training", TRAIN)
-    plot(accuracy, "test_accuracy", "test", TEST)
-    best = max(float(row["test_accuracy"]) for row in rows)
-    last = float(rows[-1]["test_accuracy"])
-    accuracy.set_title(f"Accuracy (test: last {last:.2%}, best {best:.2%})")
-    accuracy.yaxis.set_major_formatter(PercentFormatter(1.0))
+    several = len({title_of(name) for name in scores}) > 1
+    for name, color in zip(scores, COLORS, strict=False):
+        part = "training" if name.startswith("train_") else "test"
+        plot(score, name, f"{part} {title_of(name)}" if several else part, color)
+    values = [float(row[scores[-1]]) for row in rows]
+    title = title_of(scores[-1])
+    score.set_title(f"{title[0].upper() + title[1:]} (test: last {values[-1]:.2%}, best {max(values):.2%})")
+    score.yaxis.set_major_formatter(PercentFormatter(1.0))
     plot(rate, "learning_rate", "", "#555555")
     rate.set_title("Learning rate at the end of the epoch")
     rate.ticklabel_format(axis="y", scilimits=(-2, 3))
-    for axes in (loss, accuracy, rate):
+    for axes in (loss, score, rate):
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     loss.legend(frameon=False)
+    if several:
+        score.legend(frameon=False)
     figure.suptitle(run.path.name, fontsize=11)
     picture = io.BytesIO()
     FigureCanvasAgg(figure).print_png(picture)

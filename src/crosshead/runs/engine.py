@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -14,27 +15,25 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from timm.optim import list_optimizers
 from torch import nn
 
-from crosshead.data.splits import ImageSplits
 from crosshead.runs.callbacks import KeepModel, SeedEpochs, WatchLoss
 from crosshead.runs.checkpoints import AtomicCheckpointIO, Checkpoints, read_checkpoint, require_same_tensors
 from crosshead.runs.curves import draw_curves
+from crosshead.runs.facts import Facts
 from crosshead.runs.folder import RunError, RunFolder
+from crosshead.runs.job import Job, job_of
 from crosshead.runs.load import StartReport, start_from
 from crosshead.runs.metrics import KeepMetrics, read_metrics
-from crosshead.runs.model import build_model
-from crosshead.runs.recipe import ClassifyRecipe
-from crosshead.runs.record import ImageFacts, RunRecord
-from crosshead.runs.sources import load_splits
+from crosshead.runs.recipe import Recipe
+from crosshead.runs.record import RunRecord
 from crosshead.runs.stamp import stamp
-from crosshead.tasks.augment import eval_transform, train_transform
-from crosshead.tasks.classify import Classifier
-from crosshead.tasks.loading import ImageLoaders
+from crosshead.tasks.loading import EpochLoaders
 from crosshead.tasks.seeding import seed_everything
+from crosshead.tasks.task import Task
 
 
 def train(
     name: str,
-    recipe: ClassifyRecipe,
+    recipe: Recipe,
     run: RunFolder,
     *,
     start: Path | None = None,
@@ -64,17 +63,18 @@ def train(
         recipe = dataclasses.replace(recipe, data_dir=recipe.data_dir.expanduser().resolve())
     if rank_zero_only.rank == 0:
         run.require_free()
-    splits = load_splits(recipe)
-    images = image_facts(recipe, splits)
-    module = _module(recipe, images)
+    job = job_of(recipe)
+    splits = job.load(recipe)
+    facts = job.facts(recipe, splits)
+    task = _fresh_task(job, recipe, facts)
     if start is not None:
-        report(start_from(module.model, start))
-    loaders = _loaders(recipe, images, splits)
-    trainer = _training(recipe, run, images, loaders, callbacks)
+        report(start_from(task.model, start))
+    loaders = _full_loaders(job, recipe, facts, splits)
+    trainer = _training(job, recipe, run, facts, task, loaders, callbacks)
     if rank_zero_only.rank == 0:
         source = None if start is None else str(start.resolve())
-        RunRecord(name=name, recipe=recipe, images=images, start=source, stamp=stamp()).write(run)
-    return _fit(trainer, run, module, loaders, checkpoint=None)
+        RunRecord(name=name, recipe=recipe, facts=facts, start=source, stamp=stamp()).write(run)
+    return _fit(trainer, run, task, loaders, checkpoint=None)
 
 
 def resume(run: RunFolder, record: RunRecord, *, callbacks: Sequence[Callback] = ()) -> nn.Module:
@@ -92,40 +92,55 @@ def resume(run: RunFolder, record: RunRecord, *, callbacks: Sequence[Callback] =
         RunError: If the data have changed, or the checkpoint is damaged or of another architecture.
         DataError: If the data are not as they should be.
     """
-    splits = load_splits(record.recipe)
-    images = image_facts(record.recipe, splits)
-    if images != record.images:
+    job = job_of(record.recipe)
+    splits = job.load(record.recipe)
+    facts = job.facts(record.recipe, splits)
+    if facts != record.facts:
         raise RunError(
             f"the data are not those that {run.path} was trained on (classes, size or statistics differ): "
             "point --data-dir to those"
         )
     if run.last.exists():
-        module = _module(dataclasses.replace(record.recipe, pretrained=False), images)
+        task = _fresh_task(job, dataclasses.replace(record.recipe, pretrained=False), facts)
         state = read_checkpoint(run.last)["state_dict"]
-        require_same_tensors(state, module.state_dict(), path=run.last, model=record.recipe.model)
+        require_same_tensors(state, task.state_dict(), path=run.last, model=record.recipe.model)
         checkpoint = run.last
     else:
-        module = _module(record.recipe, images)
+        task = _fresh_task(job, record.recipe, facts)
         if record.start is not None:
-            start_from(module.model, Path(record.start))
+            start_from(task.model, Path(record.start))
         checkpoint = None
-    loaders = _loaders(record.recipe, images, splits)
-    trainer = _training(record.recipe, run, images, loaders, callbacks)
-    return _fit(trainer, run, module, loaders, checkpoint=checkpoint)
+    loaders = _full_loaders(job, record.recipe, facts, splits)
+    trainer = _training(job, record.recipe, run, facts, task, loaders, callbacks)
+    return _fit(trainer, run, task, loaders, checkpoint=checkpoint)
 
 
-def image_facts(recipe: ClassifyRecipe, splits: ImageSplits) -> ImageFacts:
-    """What the model has to know about the images, with the recipe's size where it names one."""
-    return ImageFacts(
-        classes=tuple(splits.classes),
-        in_chans=splits.in_chans,
-        image_size=recipe.image_size or splits.image_size,
-        mean=tuple(splits.mean),
-        std=tuple(splits.std),
+def make_task(job: Job, recipe: Recipe, facts: Facts, model: nn.Module) -> Task:
+    """A net with its loss, its metrics and the way its weights are updated.
+
+    Raises:
+        RunError: If timm does not know the optimiser.
+    """
+    known = [str(name) for name in list_optimizers()]
+    if recipe.optimizer.lower().removeprefix("lookahead_") not in known:
+        similar = difflib.get_close_matches(recipe.optimizer, known, n=3) or ["adamw"]
+        raise RunError(f"optimizer {recipe.optimizer} is unknown: did you mean {' or '.join(similar)}?")
+    return job.task(
+        recipe,
+        facts,
+        model,
+        {
+            "optimizer": recipe.optimizer,
+            "learning_rate": recipe.lr,
+            "weight_decay": recipe.weight_decay,
+            "warmup_epochs": min(recipe.warmup_epochs, recipe.epochs // 2),
+            "min_learning_rate": recipe.min_lr,
+            "channels_last": recipe.channels_last,
+        },
     )
 
 
-def make_trainer(recipe: ClassifyRecipe, **options: object) -> pl.Trainer:
+def make_trainer(recipe: Recipe, **options: object) -> pl.Trainer:
     """Lightning's Trainer on the devices that a recipe names.
 
     Raises:
@@ -154,68 +169,31 @@ def make_trainer(recipe: ClassifyRecipe, **options: object) -> pl.Trainer:
         ) from error
 
 
-def _module(recipe: ClassifyRecipe, images: ImageFacts) -> Classifier:
-    known = [str(name) for name in list_optimizers()]
-    if recipe.optimizer.lower().removeprefix("lookahead_") not in known:
-        similar = difflib.get_close_matches(recipe.optimizer, known, n=3) or ["adamw"]
-        raise RunError(f"optimizer {recipe.optimizer} is unknown: did you mean {' or '.join(similar)}?")
+def _fresh_task(job: Job, recipe: Recipe, facts: Facts) -> Task:
     seed_everything(recipe.seed)
-    model = build_model(recipe, images)
-    module = Classifier(
-        model,
-        num_classes=len(images.classes),
-        optimizer=recipe.optimizer,
-        learning_rate=recipe.lr,
-        weight_decay=recipe.weight_decay,
-        warmup_epochs=min(recipe.warmup_epochs, recipe.epochs // 2),
-        min_learning_rate=recipe.min_lr,
-        smoothing=recipe.smoothing,
-        binary_loss=recipe.binary_loss,
-        mixup=recipe.mixup,
-        cutmix=recipe.cutmix,
-        channels_last=recipe.channels_last,
-    )
+    task = make_task(job, recipe, facts, job.build(recipe, facts))
     if recipe.compile:
-        module.model.compile()
-    return module
+        task.model.compile()
+    return task
 
 
-def _loaders(recipe: ClassifyRecipe, images: ImageFacts, splits: ImageSplits) -> ImageLoaders:
-    needed = recipe.batch_size * recipe.devices * recipe.nodes
-    # The type of map-style data sets does not promise a length.
-    available = len(splits.train)  # pyright: ignore[reportArgumentType]
-    if available < needed:
+def _full_loaders(job: Job, recipe: Recipe, facts: Facts, splits: Any) -> EpochLoaders:
+    loaders = job.loaders(recipe, facts, splits)
+    if not loaders.steps_per_epoch(recipe.devices * recipe.nodes):
+        # The type of map-style data sets does not promise a length.
+        available = len(loaders.training_items()(0))  # pyright: ignore[reportArgumentType]
+        needed = recipe.batch_size * recipe.devices * recipe.nodes
         raise RunError(f"{available} training images do not fill a step of {needed}: lower --batch-size")
-    return ImageLoaders(
-        train=splits.train,
-        test=splits.test,
-        train_transform=train_transform(
-            image_size=images.image_size,
-            mean=images.mean,
-            std=images.std,
-            crop=recipe.crop,
-            crop_scale=recipe.crop_scale,
-            crop_padding=recipe.crop_padding,
-            flip=recipe.flip,
-            rotation=recipe.rotation,
-            color_jitter=recipe.color_jitter,
-            rand_augment=recipe.rand_augment,
-            erasing=recipe.erasing,
-        ),
-        test_transform=eval_transform(
-            image_size=images.image_size, mean=images.mean, std=images.std, crop_share=recipe.crop_share
-        ),
-        batch_size=recipe.batch_size,
-        workers=recipe.workers,
-        seed=recipe.seed,
-    )
+    return loaders
 
 
 def _training(
-    recipe: ClassifyRecipe,
+    job: Job,
+    recipe: Recipe,
     run: RunFolder,
-    images: ImageFacts,
-    loaders: ImageLoaders,
+    facts: Facts,
+    task: Task,
+    loaders: EpochLoaders,
     callbacks: Sequence[Callback],
 ) -> pl.Trainer:
     averaging = [EMAWeightAveraging(decay=recipe.ema)] if recipe.ema else []
@@ -236,7 +214,7 @@ def _training(
                 f"{run.path} keeps what the epochs before it gave"
             ),
             # Before averaging, which takes the averaged weights out again when the test set is done.
-            KeepModel(run, recipe, images),
+            KeepModel(run, job.config(recipe, facts, task.model), averaged=recipe.ema > 0),
             *averaging,
             KeepMetrics(run, batch_size=recipe.batch_size),
             *callbacks,
@@ -246,10 +224,10 @@ def _training(
 
 
 def _fit(
-    trainer: pl.Trainer, run: RunFolder, module: Classifier, loaders: ImageLoaders, *, checkpoint: Path | None
+    trainer: pl.Trainer, run: RunFolder, task: Task, loaders: EpochLoaders, *, checkpoint: Path | None
 ) -> nn.Module:
     try:
-        trainer.fit(module, datamodule=loaders, ckpt_path=checkpoint, weights_only=True)
+        trainer.fit(task, datamodule=loaders, ckpt_path=checkpoint, weights_only=True)
     except SystemExit:
         # Lightning ends the process when it is stopped; what to say before is the command's affair.
         if trainer.received_sigterm:
@@ -258,10 +236,10 @@ def _fit(
     finally:
         if trainer.is_global_zero:
             draw_curves(run, read_metrics(run))
-    return module.model
+    return task.model
 
 
-def _loggers(recipe: ClassifyRecipe, run: RunFolder) -> list[Logger]:
+def _loggers(recipe: Recipe, run: RunFolder) -> list[Logger]:
     loggers: list[Logger] = [TensorBoardLogger(run.path, name="", version="tensorboard")]
     if recipe.logger == "wandb":
         try:

@@ -34,7 +34,7 @@ class RunFolder:
 
     @property
     def curves(self) -> Path:
-        """Loss, accuracy and learning rate, drawn."""
+        """Loss, scores and learning rate, drawn."""
         return self.path / "curves.png"
 
     @property
@@ -44,12 +44,13 @@ class RunFolder:
 
     @property
     def best(self) -> Path:
-        """The same, as of the epoch with the best test accuracy."""
+        """The same, as of the epoch with the best test score."""
         return self.path / "checkpoints" / "best.ckpt"
 
     @property
     def model(self) -> Path:
-        """What `timm.create_model("local-dir:...")` reads: the weights of the last finished epoch."""
+        """The weights of the last finished epoch; `timm.create_model("local-dir:...")` reads those of a
+        classifier."""
         return self.path / "model"
 
     @property
@@ -71,6 +72,16 @@ class RunFolder:
     def confusion(self) -> Path:
         """The confusion matrix of the last evaluation, drawn."""
         return self.path / "confusion.png"
+
+    @property
+    def examples(self) -> Path:
+        """Test images of the last evaluation beside what the net makes of them."""
+        return self.path / "examples.png"
+
+    @property
+    def predictions(self) -> Path:
+        """Where predictions go that are not sent elsewhere."""
+        return self.path / "predictions"
 
     def require_free(self) -> None:
         """Makes sure that a new run may be put here.

@@ -1,6 +1,7 @@
 """Weights of finished and unfinished runs: into the same model, or into another one as a start."""
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from crosshead.runs.checkpoints import read_checkpoint, require_same_tensors
 from crosshead.runs.folder import RunError, RunFolder
-from crosshead.runs.model import build_model
+from crosshead.runs.job import job_of
 from crosshead.runs.record import RunRecord, read_record
 
 
@@ -20,7 +21,7 @@ def load_run(run: RunFolder, *, best: bool = False) -> tuple[RunRecord, nn.Modul
 
     Args:
         run: The run.
-        best: Take the epoch with the best test accuracy in place of the last one.
+        best: Take the epoch with the best test score in place of the last one.
 
     Raises:
         RunError: If there is no run, it has no weights yet, or they are damaged or of another architecture.
@@ -34,10 +35,30 @@ def load_run(run: RunFolder, *, best: bool = False) -> tuple[RunRecord, nn.Modul
     else:
         path = run.weights
         state = read_weights(run.path)
-    model = build_model(dataclasses.replace(record.recipe, pretrained=False), record.images)
+    recipe = dataclasses.replace(record.recipe, pretrained=False)
+    model = job_of(recipe).build(recipe, record.facts)
     require_same_tensors(state, model.state_dict(), path=path, model=record.recipe.model)
     model.load_state_dict(state)
     return record, model.eval()
+
+
+def to_device(model: nn.Module, accelerator: str) -> nn.Module:
+    """The model on a device.
+
+    Args:
+        model: The model.
+        accelerator: cpu, cuda, mps, or auto for cuda where there is one.
+
+    Raises:
+        RunError: If this machine has no such device.
+    """
+    if accelerator == "auto":
+        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return model.to(torch.device(accelerator))
+    except (RuntimeError, AssertionError) as error:
+        reason = " ".join(str(error).split())
+        raise RunError(f"accelerator={accelerator} cannot be used: {reason}") from None
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -101,6 +122,9 @@ class StartReport:
 def start_from(model: nn.Module, path: Path) -> StartReport:
     """Takes over whatever fits by name and shape, and says what did not.
 
+    Backbones are found wherever they stand: a classifier's weights fit into the backbone of a detector, and
+    those of a detector into the backbone of a segmentation.
+
     Args:
         model: The model, whose weights are changed.
         path: A run folder, its model folder or a safetensors file.
@@ -108,20 +132,40 @@ def start_from(model: nn.Module, path: Path) -> StartReport:
     Raises:
         RunError: If nothing fits.
     """
-    source, target = read_weights(path), model.state_dict()
+    source = {backbone_name(name): tensor for name, tensor in read_weights(path).items()}
+    target = {backbone_name(name): (name, tensor) for name, tensor in model.state_dict().items()}
     common = source.keys() & target.keys()
-    matched = {name for name in common if source[name].shape == target[name].shape}
+    matched = {name for name in common if source[name].shape == target[name][1].shape}
     if not matched:
         raise RunError(f"{path} shares no tensor with the model: choose the --model that it holds")
     with torch.no_grad():
-        model.load_state_dict({name: source[name] for name in matched}, strict=False)
+        model.load_state_dict({target[name][0]: source[name] for name in matched}, strict=False)
     return StartReport(
         path=str(path),
         matched=tuple(sorted(matched)),
         missing=tuple(sorted(target.keys() - source.keys())),
         unexpected=tuple(sorted(source.keys() - target.keys())),
         reshaped=tuple(
-            f"{name}: {tuple(source[name].shape)} there, {tuple(target[name].shape)} here"
+            f"{name}: {tuple(source[name].shape)} there, {tuple(target[name][1].shape)} here"
             for name in sorted(common - matched)
         ),
     )
+
+
+# Where nets of other tasks keep a timm model.
+_BACKBONES = ("encoder.model.", "backbone.body.", "backbone.")
+
+
+def backbone_name(name: str) -> str:
+    """The name that a tensor has in a classifier, where it is one of a backbone; otherwise its own.
+
+    timm writes `stages_0` for `stages.0` where a model gives its features.
+
+    Example:
+        >>> backbone_name("backbone.body.stages_0.blocks.1.norm.weight"), backbone_name("decoder.weight")
+        ('stages.0.blocks.1.norm.weight', 'decoder.weight')
+    """
+    prefix = next((prefix for prefix in _BACKBONES if name.startswith(prefix)), None)
+    if prefix is None:
+        return name
+    return re.sub(r"^(\w+?)_(\d+)\.", r"\1.\2.", name.removeprefix(prefix))

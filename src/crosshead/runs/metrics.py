@@ -9,18 +9,10 @@ from lightning.pytorch.callbacks import Callback
 
 from crosshead.runs.curves import draw_curves
 from crosshead.runs.folder import RunError, RunFolder, write_atomically
+from crosshead.tasks.task import Task
 
-COLUMNS = (
-    "epoch",
-    "step",
-    "learning_rate",
-    "train_loss",
-    "train_accuracy",
-    "test_loss",
-    "test_accuracy",
-    "images_per_second",
-    "seconds",
-)
+BEFORE = ("epoch", "step", "learning_rate")
+AFTER = ("images_per_second", "seconds")
 
 
 class KeepMetrics(Callback):
@@ -43,7 +35,14 @@ class KeepMetrics(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Takes up the rows of the epochs that are done."""
-        self.rows = [row for row in read_metrics(self.run) if int(row["epoch"]) <= trainer.current_epoch]
+        assert isinstance(pl_module, Task)
+        columns = [*BEFORE, *pl_module.columns, *AFTER]
+        rows = read_metrics(self.run)
+        if rows and list(rows[0]) != columns:
+            raise RunError(
+                f"{self.run.metrics} has not the columns {', '.join(columns)}: restore it or move it away"
+            )
+        self.rows = [row for row in rows if int(row["epoch"]) <= trainer.current_epoch]
         self.drawn = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -56,13 +55,14 @@ class KeepMetrics(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Adds the row of this epoch."""
+        assert isinstance(pl_module, Task)
         metrics = trainer.callback_metrics
         images = trainer.num_training_batches * self.batch_size * trainer.world_size
         row = {
             "epoch": trainer.current_epoch + 1,
             "step": trainer.global_step,
             "learning_rate": f"{trainer.optimizers[0].param_groups[0]['lr']:.6g}",
-            **{name: f"{float(metrics[name]):.6g}" for name in COLUMNS[3:7]},
+            **{name: f"{float(metrics[name]):.6g}" for name in pl_module.columns},
             "images_per_second": f"{images / self.trained:.1f}",
             "seconds": f"{time.perf_counter() - self.epoch_started:.2f}",
         }
@@ -71,8 +71,9 @@ class KeepMetrics(Callback):
             return
         text = io.StringIO(newline="")
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows([row[name] for name in COLUMNS] for row in self.rows)
+        columns = (*BEFORE, *pl_module.columns, *AFTER)
+        writer.writerow(columns)
+        writer.writerows([row[name] for name in columns] for row in self.rows)
         write_atomically(self.run.metrics, text.getvalue().encode())
         if time.perf_counter() - self.drawn > self.seconds_between_pictures:
             draw_curves(self.run, self.rows)
@@ -89,8 +90,11 @@ def read_metrics(run: RunFolder) -> list[dict[str, str]]:
         return []
     with run.metrics.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise RunError(
-                f"{run.metrics} has not the columns {', '.join(COLUMNS)}: restore it or move it away"
-            )
-        return list(reader)
+        columns = tuple(reader.fieldnames or ())
+        rows = list(reader)
+    if columns[: len(BEFORE)] != BEFORE or columns[-len(AFTER) :] != AFTER:
+        raise RunError(
+            f"{run.metrics} has not the columns {', '.join(BEFORE)}, ..., {', '.join(AFTER)}: "
+            "restore it or move it away"
+        )
+    return rows

@@ -1,111 +1,93 @@
-"""The net of a run: built by timm from a recipe, and kept in a folder that timm reads."""
+"""The weights of a run, in a folder of their own; and what is known of models by name."""
 
+import dataclasses
 import difflib
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import timm
 from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 import crosshead.vision  # noqa: F401  registers the iViT models with timm
+from crosshead.runs.facts import Facts
 from crosshead.runs.folder import RunError, RunFolder, write_atomically, write_json
-from crosshead.runs.recipe import ClassifyRecipe
-from crosshead.runs.record import ImageFacts
+from crosshead.runs.recipe import Recipe
+
+N = TypeVar("N", bound=nn.Module)
 
 
-def build_model(recipe: ClassifyRecipe, images: ImageFacts) -> nn.Module:
-    """The net that a recipe describes, freshly initialised unless the recipe asks for timm's weights.
-
-    Args:
-        recipe: Names the model, its arguments, its dropout rates and whether its attention is exchanged.
-        images: Classes, channels and size.
-
-    Raises:
-        RunError: If timm does not know the model, or the model refuses the arguments.
-    """
-    arguments = model_arguments(recipe, images)
-    # timm drops what is None, and not every model knows every rate.
-    rates: dict[str, Any] = {
-        "drop_path_rate": recipe.drop_path or None,
-        "drop_rate": recipe.dropout or None,
-    }
-    try:
-        model = timm.create_model(
-            recipe.model,
-            pretrained=recipe.pretrained,
-            num_classes=len(images.classes),
-            in_chans=images.in_chans,
-            **arguments,
-            **rates,
-        )
-        if recipe.swap_landmarks is not None:
-            from crosshead.vision.swap import swap_attention
-
-            model = swap_attention(model, landmarks=recipe.swap_landmarks)
-    except Exception as error:
-        # Constructors of a thousand models signal unfit arguments with every kind of exception.
-        reason = " ".join(str(error).split())
-        raise RunError(f"model {recipe.model} with {arguments} cannot be built: {reason}") from error
-    return model
-
-
-def model_arguments(recipe: ClassifyRecipe, images: ImageFacts) -> dict[str, Any]:
-    """The constructor arguments of a recipe's model, the image size among them where it fixes parameters.
+def require_known(model: str) -> str:
+    """The name of a timm model without the tag of its weights.
 
     Raises:
         RunError: If timm does not know the model.
+
+    Example:
+        >>> require_known("resnet18.a1_in1k")
+        'resnet18'
     """
-    name = recipe.model.split(".")[0]
+    name = model.split(".")[0]
     if not timm.is_model(name):
         similar = difflib.get_close_matches(name, [*timm.list_models("ivit*"), *timm.list_models()], n=3)
         hint = f"did you mean {' or '.join(similar)}?" if similar else "see `crosshead models`"
-        raise RunError(f"model {recipe.model} is unknown: {hint}")
-    config = timm.get_pretrained_cfg(name)
-    if config is not None and config.fixed_input_size:
-        return {"img_size": images.image_size, **recipe.model_args}
-    return dict(recipe.model_args)
+        raise RunError(f"model {model} is unknown: {hint}")
+    return name
+
+
+def build_dense(recipe: Recipe, build: Callable[[dict[str, Any]], N]) -> N:
+    """A net around a backbone of timm.
+
+    Args:
+        recipe: Names the backbone and its arguments.
+        build: Makes the net, given the backbone's options.
+
+    Raises:
+        RunError: If timm does not know the backbone, or it refuses the arguments.
+    """
+    require_known(recipe.model)
+    options = dict(recipe.model_args)
+    # timm drops what is None, but not every model knows the rate.
+    if recipe.drop_path:
+        options["drop_path_rate"] = recipe.drop_path
+    try:
+        net = build(options)
+    except Exception as error:
+        # Constructors of a thousand models signal unfit arguments with every kind of exception.
+        reason = " ".join(str(error).split())
+        raise RunError(f"model {recipe.model} with {options} cannot be built: {reason}") from error
+    return net
+
+
+def dense_config(recipe: Recipe, facts: Facts, **head: Any) -> dict[str, Any]:
+    """What model/config.json says about a net around a backbone.
+
+    Args:
+        recipe: The recipe.
+        facts: What the net knows about the data.
+        **head: The choices of what stands around the backbone.
+    """
+    return {
+        "architecture": recipe.model.split(".")[0],
+        "model_args": dict(recipe.model_args),
+        "label_names": list(facts.classes),
+        "crosshead": {"task": recipe.task, **head, **dataclasses.asdict(facts)},
+    }
 
 
 def save_model(
-    run: RunFolder,
-    recipe: ClassifyRecipe,
-    images: ImageFacts,
-    model: nn.Module,
-    state: dict[str, Tensor],
-    *,
-    note: dict[str, Any],
+    run: RunFolder, config: dict[str, Any], state: dict[str, Tensor], *, note: dict[str, Any]
 ) -> None:
-    """Writes `model/`, readable by `timm.create_model("local-dir:RUN/model", pretrained=True)`.
+    """Writes `model/`.
 
     Args:
         run: The run.
-        recipe: Its recipe.
-        images: Its classes, sizes and normalisation.
-        model: The net, for what its configuration says.
+        config: What config.json says about the net.
         state: Its weights.
         note: What else to remember: the epoch, and whether the weights are an average.
     """
-    own: dict[str, Any] = dict(getattr(model, "pretrained_cfg", {}) or {})
-    kept = ("first_conv", "classifier", "pool_size", "fixed_input_size")
-    config = {
-        "architecture": recipe.model.split(".")[0],
-        "num_classes": len(images.classes),
-        "num_features": getattr(model, "num_features", None),
-        "label_names": list(images.classes),
-        "model_args": model_arguments(recipe, images),
-        "pretrained_cfg": {
-            **{key: own[key] for key in kept if own.get(key) is not None},
-            "input_size": [images.in_chans, images.image_size, images.image_size],
-            "num_classes": len(images.classes),
-            "mean": list(images.mean),
-            "std": list(images.std),
-            "crop_pct": recipe.crop_share,
-            "interpolation": "bilinear",
-        },
-        "crosshead": {"swap_landmarks": recipe.swap_landmarks, **note},
-    }
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    write_json(run.config, config)
+    write_json(run.config, {**config, "crosshead": {**config.get("crosshead", {}), **note}})
     write_atomically(run.weights, serialize(weights, metadata={"format": "pt"}))
 
 

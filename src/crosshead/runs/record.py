@@ -5,19 +5,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from crosshead.runs.change.recipe import ChangeRecipe
+from crosshead.runs.classify.recipe import ClassifyRecipe
+from crosshead.runs.detect.recipe import DetectRecipe
+from crosshead.runs.facts import Facts, ImageFacts, ObjectFacts, PairFacts, PixelFacts
 from crosshead.runs.folder import RunError, RunFolder, read_json, write_json
-from crosshead.runs.recipe import ClassifyRecipe
+from crosshead.runs.recipe import Recipe
+from crosshead.runs.segment.recipe import SegmentRecipe
 
-
-@dataclass(frozen=True, kw_only=True)
-class ImageFacts:
-    """What a model has to know about the images it is trained on."""
-
-    classes: tuple[str, ...]
-    in_chans: int
-    image_size: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+_TYPES: dict[str, tuple[type[Recipe], type[Facts]]] = {
+    "classify": (ClassifyRecipe, ImageFacts),
+    "segment": (SegmentRecipe, PixelFacts),
+    "detect": (DetectRecipe, ObjectFacts),
+    "change": (ChangeRecipe, PairFacts),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,20 +28,20 @@ class RunRecord:
     Attributes:
         name: Name of the recipe.
         recipe: Every choice.
-        images: Classes, size, normalisation.
+        facts: What the net has to know about the data.
         start: Where the first weights came from, if from another run.
         stamp: Versions and hardware.
     """
 
     name: str
-    recipe: ClassifyRecipe
-    images: ImageFacts
+    recipe: Recipe
+    facts: Facts
     start: str | None
     stamp: dict[str, Any]
 
     def write(self, run: RunFolder) -> None:
         """Writes recipe.json atomically."""
-        write_json(run.recipe, dataclasses.asdict(self))
+        write_json(run.recipe, {"task": self.recipe.task, **dataclasses.asdict(self)})
 
 
 def read_record(run: RunFolder) -> RunRecord:
@@ -53,13 +54,14 @@ def read_record(run: RunFolder) -> RunRecord:
         raise RunError(f"{run.path} is no folder: name a run folder, such as runs/digits-1")
     content = read_json(run.recipe, remedy="name the folder of a run that `crosshead train` made")
     try:
+        recipe_type, facts_type = _TYPES[content["task"]]
         recipe = dict(content["recipe"])
         if recipe["data_dir"] is not None:
             recipe["data_dir"] = Path(recipe["data_dir"])
         return RunRecord(
             name=content["name"],
-            recipe=ClassifyRecipe(**{name: as_tuples(value) for name, value in recipe.items()}),
-            images=ImageFacts(**{name: as_tuples(value) for name, value in content["images"].items()}),
+            recipe=recipe_type(**{name: as_tuples(value) for name, value in recipe.items()}),
+            facts=facts_type(**{name: as_tuples(value) for name, value in content["facts"].items()}),
             start=content["start"],
             stamp=content["stamp"],
         )

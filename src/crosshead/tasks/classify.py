@@ -56,8 +56,6 @@ class Classifier(Task):
     """
 
     columns = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
-    score = "test_accuracy"
-    title = "accuracy"
 
     def __init__(
         self,

@@ -40,15 +40,11 @@ class Task(pl.LightningModule):
         **updates: How its weights are updated: see `Updates`.
 
     Attributes:
-        columns: What is logged for each epoch, in the order of metrics.csv: training first.
-        score: The one of them that says how good the net is on the test set; higher is better.
-        title: What to call the score.
+        columns: What is logged for each epoch, in the order of metrics.csv: training first, the score last.
         items: What the data consist of.
     """
 
-    columns: ClassVar[tuple[str, ...]]
-    score: ClassVar[str]
-    title: ClassVar[str]
+    columns: tuple[str, ...]
     items: ClassVar[str] = "images"
 
     def __init__(self, model: nn.Module, **updates: Unpack[Updates]) -> None:
@@ -62,6 +58,11 @@ class Task(pl.LightningModule):
         self.min_learning_rate = updates.get("min_learning_rate", 0.0)
         self.weight_decay = updates.get("weight_decay", 0.05)
         self.warmup_epochs = updates.get("warmup_epochs", 0)
+
+    @property
+    def score(self) -> str:
+        """The column that says how good the net is on the test set; higher is better."""
+        return self.columns[-1]
 
     def configure_optimizers(self) -> Any:
         """timm's optimiser, and timm's cosine with warm-up, stepped after every update."""

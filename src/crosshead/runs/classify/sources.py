@@ -2,8 +2,8 @@
 
 from crosshead import data
 from crosshead.data.splits import ImageSplits
+from crosshead.runs.classify.recipe import ClassifyRecipe
 from crosshead.runs.folder import RunError
-from crosshead.runs.recipe import ClassifyRecipe
 
 
 def load_splits(recipe: ClassifyRecipe) -> ImageSplits:

@@ -1,0 +1,34 @@
+from crosshead.runs.change.recipe import ChangeRecipe
+
+
+def landsat() -> ChangeRecipe:
+    """A Siamese iViT on the Taizhou scene: Landsat ETM+ at two dates, six bands, sparse labels of change.
+
+    Blocks of 50 x 50 pixels are held out, a quarter of them in each of four folds (--fold 0 to 3).
+
+    Expect: not measured. Time: not measured.
+
+    Command: crosshead train landsat --data-dir DIR --fold 0
+    """
+    return ChangeRecipe(
+        data="landsat",
+        model="ivit_nano",
+        model_args={
+            "stem_stride": 2,
+            "dims": (16, 32, 64, 96),
+            "depths": (1, 1, 2, 1),
+            "head_dim": 8,
+            "mlp_ratio": 3,
+        },
+        dim=32,
+        crop=48,
+        crops=512,
+        tile=128,
+        epochs=15,
+        batch_size=16,
+        lr=2e-3,
+        warmup_epochs=1,
+        clip_grad=1.0,
+        dropout=0.1,
+        drop_path=0.1,
+    )

@@ -1,0 +1,138 @@
+"""Semantic segmentation, as the engine sees it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+from torch import nn
+
+from crosshead.data import SegmentationSplits
+from crosshead.runs.confusion import draw_confusion
+from crosshead.runs.dense_sources import check_dense, load_labels
+from crosshead.runs.facts import PixelFacts
+from crosshead.runs.folder import RunFolder
+from crosshead.runs.job import Job, Prediction
+from crosshead.runs.model import build_dense, dense_config
+from crosshead.runs.segment.figures import SegmentEvaluation
+from crosshead.runs.segment.predict import predict_labels, show_labels
+from crosshead.runs.segment.recipe import SegmentRecipe
+from crosshead.tasks.loading import AugmentedItems, EpochLoaders
+from crosshead.tasks.segment.net import Segmenter
+from crosshead.tasks.segment.task import SegmentationTask
+from crosshead.tasks.segment.transforms import test_transform, train_transform
+from crosshead.tasks.task import Updates
+
+
+class Segmentation(Job[SegmentRecipe, PixelFacts]):
+    """A class for each pixel."""
+
+    options: ClassVar[frozenset[str]] = frozenset({"tile"})
+    single_images: ClassVar[bool] = True
+
+    def load(self, recipe: SegmentRecipe) -> SegmentationSplits:
+        """Images with labels."""
+        return load_labels(recipe)
+
+    def check_data(self, recipe: SegmentRecipe) -> Iterator[str]:
+        """Everything that is wrong with images and labels."""
+        return check_dense(recipe, masks=True)
+
+    def facts(self, recipe: SegmentRecipe, splits: SegmentationSplits) -> PixelFacts:
+        """Classes, normalisation and the ignored label."""
+        return PixelFacts(
+            classes=splits.classes,
+            in_chans=splits.in_chans,
+            mean=splits.mean,
+            std=splits.std,
+            ignore_index=splits.ignore_index,
+        )
+
+    def build(self, recipe: SegmentRecipe, facts: PixelFacts) -> nn.Module:
+        """A decoder over a backbone."""
+        net = build_dense(
+            recipe,
+            lambda options: Segmenter(
+                recipe.decoder,
+                recipe.model,
+                num_classes=len(facts.classes),
+                in_chans=facts.in_chans,
+                decoder_dim=recipe.decoder_dim,
+                pretrained=recipe.pretrained,
+                backbone_options=options,
+            ),
+        )
+        if recipe.grad_checkpointing:
+            net.set_grad_checkpointing()
+        return net
+
+    def task(
+        self, recipe: SegmentRecipe, facts: PixelFacts, model: nn.Module, updates: Updates
+    ) -> SegmentationTask:
+        """The net with its loss and its metrics."""
+        return SegmentationTask(
+            model,
+            classes=facts.classes,
+            ignore_index=facts.ignore_index,
+            dice=recipe.dice,
+            window=recipe.crop,
+            **updates,
+        )
+
+    def loaders(self, recipe: SegmentRecipe, facts: PixelFacts, splits: SegmentationSplits) -> EpochLoaders:
+        """Crops to learn from; whole images, one by one, to measure on."""
+        look = {"mean": facts.mean, "std": facts.std}
+        transform = train_transform(
+            crop=recipe.crop,
+            scale=recipe.scale,
+            flip=recipe.flip,
+            vertical_flip=recipe.vertical_flip,
+            color_jitter=recipe.color_jitter,
+            ignore_index=facts.ignore_index,
+            **look,
+        )
+        return EpochLoaders(
+            train=lambda epoch: AugmentedItems(splits.train, transform, seed=recipe.seed, epoch=epoch),
+            test=AugmentedItems(splits.test, test_transform(**look)),
+            batch_size=recipe.batch_size,
+            test_batch_size=1,
+            workers=recipe.workers,
+            seed=recipe.seed,
+        )
+
+    def config(self, recipe: SegmentRecipe, facts: PixelFacts, model: nn.Module) -> dict[str, Any]:
+        """The backbone and the decoder."""
+        return dense_config(recipe, facts, decoder=recipe.decoder, decoder_dim=recipe.decoder_dim)
+
+    def evaluation(
+        self, task: SegmentationTask, facts: PixelFacts, *, images: int, weights: str
+    ) -> SegmentEvaluation:
+        """Intersection over union and accuracy."""
+        assert task.test_figures is not None
+        return SegmentEvaluation(images=images, weights=weights, **vars(task.test_figures))
+
+    def draw(
+        self,
+        run: RunFolder,
+        recipe: SegmentRecipe,
+        facts: PixelFacts,
+        splits: SegmentationSplits,
+        task: SegmentationTask,
+        figures: SegmentEvaluation,
+    ) -> list[tuple[str, Path]]:
+        """Draws a few test images with truth and prediction, and which classes are taken for which."""
+        draw_confusion(run, figures.confusion, facts.classes)
+        show_labels(run, facts, splits, task)
+        return [("confusion", run.confusion), ("examples", run.examples)]
+
+    def predict(
+        self,
+        recipe: SegmentRecipe,
+        facts: PixelFacts,
+        model: nn.Module,
+        paths: tuple[Path, ...],
+        *,
+        tile: int | None = None,
+    ) -> Prediction:
+        """The class of each pixel of an image."""
+        (path,) = paths
+        return predict_labels(facts, model, path, tile=recipe.crop if tile is None else tile)

@@ -1,0 +1,266 @@
+"""Detectors of torchvision on a feature pyramid over any backbone of timm."""
+
+import math
+from collections import OrderedDict
+from typing import Any, Literal, get_args
+
+import timm
+import torch
+from timm.layers import freeze_batch_norm_2d
+from torch import Tensor, nn
+from torchvision.models.detection import FasterRCNN, MaskRCNN, RetinaNet
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.models.detection.retinanet import RetinaNetHead
+from torchvision.models.detection.roi_heads import paste_masks_in_image
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
+from torchvision.ops.poolers import initLevelMapper
+
+from crosshead import vision as vision  # registers iViT with timm
+
+DetectorKind = Literal["faster-rcnn", "mask-rcnn", "retinanet"]
+
+LEVELS = 5
+ASPECT_RATIOS = (0.5, 1.0, 2.0)
+# Channels that are normalised together: 32 groups of the usual 256.
+GROUP = 8
+
+
+class Pyramid(nn.Module):
+    """A backbone and the feature pyramid on its last maps.
+
+    Args:
+        body: A net of timm made with `features_only`.
+        dim: Channels of each map of the pyramid, a multiple of 8.
+        extra: What adds coarser maps to those of the backbone.
+
+    Attributes:
+        reductions: Pixels between neighbouring places of each map of the backbone.
+        out_channels: Channels of each map of the pyramid.
+
+    Example:
+        >>> body = timm.create_model("resnet18", features_only=True, out_indices=(-2, -1))
+        >>> maps = Pyramid(body, dim=32, extra=LastLevelMaxPool())(torch.zeros(1, 3, 64, 96))
+        >>> {name: tuple(features.shape) for name, features in maps.items()}
+        {'0': (1, 32, 4, 6), '1': (1, 32, 2, 3), 'pool': (1, 32, 1, 2)}
+    """
+
+    def __init__(self, body: nn.Module, *, dim: int, extra: LastLevelMaxPool | LastLevelP6P7) -> None:
+        super().__init__()
+        # timm's feature extractors describe themselves, which the type of a module does not say.
+        info: Any = body.feature_info
+        self.body = body
+        self.fpn = FeaturePyramidNetwork(info.channels(), dim, extra, norm_layer=_norm)
+        self.reductions: list[int] = info.reduction()
+        self.out_channels = dim
+
+    def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
+        """(B, C, H, W) images to maps (B, dim, X_i, Y_i), finest first."""
+        maps = OrderedDict((str(level), features) for level, features in enumerate(self.body(images)))
+        # Anchors take the type of the maps: bfloat16 would round places beyond 256 pixels.
+        return OrderedDict((name, features.float()) for name, features in self.fpn(maps).items())
+
+
+class Rescale(GeneralizedRCNNTransform):
+    """torchvision's normalisation and scaling of images, which gives masks back as bool.
+
+    Masks are pasted into the image one at a time: as float, those of a few hundred objects in a large image
+    would need gigabytes.
+    """
+
+    def postprocess(
+        self,
+        result: list[dict[str, Tensor]],
+        image_shapes: list[tuple[int, int]],
+        original_image_sizes: list[tuple[int, int]],
+    ) -> list[dict[str, Tensor]]:
+        """Brings detections to the size of the original images, masks to bool (n, 1, height, width)."""
+        if self.training:
+            return result
+        masks = [detections.pop("masks", None) for detections in result]
+        result = super().postprocess(result, image_shapes, original_image_sizes)
+        for detections, small, size in zip(result, masks, original_image_sizes, strict=True):
+            if small is not None:
+                whole = small.new_zeros((len(small), 1, *size), dtype=torch.bool)
+                for number in range(len(small)):
+                    one = slice(number, number + 1)
+                    whole[one] = paste_masks_in_image(small[one], detections["boxes"][one], size) > 0.5
+                detections["masks"] = whole
+        return result
+
+
+def build_detector(
+    kind: DetectorKind,
+    backbone: str,
+    *,
+    num_classes: int,
+    in_chans: int,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    short_side: int,
+    long_side: int,
+    anchor_sizes: tuple[int, ...],
+    max_detections: int = 100,
+    pyramid_dim: int = 256,
+    pretrained: bool = False,
+    grad_checkpointing: bool = False,
+    backbone_options: dict[str, Any] | None = None,
+) -> nn.Module:
+    """Makes a detector of torchvision over a backbone of timm; the backbone is its `backbone.body`.
+
+    In training it takes images and targets and gives a dictionary of losses; in evaluation it takes images
+    and gives, for each, `boxes` (n, 4), `labels` (n) from 1 to `num_classes`, `scores` (n), best first, and
+    for Mask R-CNN `masks`, bool (n, 1, height, width). Images are a list of (in_chans, height, width),
+    values in 0 to 1, of any sizes. Each is scaled, up or down, before the net sees it.
+
+    Sources: Faster R-CNN (arXiv 1506.01497), Mask R-CNN (arXiv 1703.06870) and RetinaNet (arXiv 1708.02002)
+    on a feature pyramid (arXiv 1612.03144), normalised by groups as arXiv 1811.08883 advises.
+
+    Args:
+        kind: Which detector.
+        backbone: Name of a backbone of timm; the pyramid stands on its last four maps, RetinaNet's on three.
+        num_classes: Classes of objects, background not counted.
+        in_chans: Bands of an image.
+        mean: For each band, the mean of values in 0 to 1.
+        std: For each band, the standard deviation.
+        short_side: What the short side of an image is scaled to, in pixels.
+        long_side: What its long side must not exceed then, in pixels.
+        anchor_sizes: Sides of the anchors on the five levels of the pyramid, finest first, in pixels of the
+            scaled image. RetinaNet's anchors come in three sizes a level, up to 1.6 times these.
+        max_detections: Most detections in an image.
+        pyramid_dim: Channels of the pyramid, a multiple of 8.
+        pretrained: Whether the backbone starts from timm's weights; its batch norms are frozen then.
+        grad_checkpointing: Whether the backbone computes its activations again in the backward pass.
+        backbone_options: Further options of the backbone.
+
+    Raises:
+        ValueError: With another kind, no class, another number of anchor sizes, means or deviations than
+            needed, or a `pyramid_dim` that is no multiple of 8.
+
+    Example:
+        >>> options = {"depths": (1, 1, 1, 1), "dims": (16, 16, 16, 32)}
+        >>> net = build_detector("retinanet", "ivit_nano", num_classes=2, in_chans=1, mean=(0.5,), std=(0.2,),
+        ...                      short_side=64, long_side=96, anchor_sizes=(8, 16, 32, 64, 128),
+        ...                      pyramid_dim=32, backbone_options=options)
+        >>> sorted(net.eval()([torch.zeros(1, 50, 40)])[0])
+        ['boxes', 'labels', 'scores']
+    """
+    _check(kind, num_classes, in_chans, mean, std, anchor_sizes, pyramid_dim)
+    body = timm.create_model(
+        backbone,
+        pretrained=pretrained,
+        features_only=True,
+        in_chans=in_chans,
+        out_indices=(-3, -2, -1) if kind == "retinanet" else (-4, -3, -2, -1),
+        **backbone_options or {},
+    )
+    if pretrained:
+        # Statistics of the few images of a batch would replace those that the weights were learned with.
+        body = freeze_batch_norm_2d(body)
+    if grad_checkpointing:
+        # Where timm wraps the whole net, the wrapper itself has no such switch.
+        whole: Any = getattr(body, "model", body)
+        whole.set_grad_checkpointing(True)
+    retina = kind == "retinanet"
+    extra = LastLevelP6P7(pyramid_dim, pyramid_dim) if retina else LastLevelMaxPool()
+    pyramid = Pyramid(body, dim=pyramid_dim, extra=extra)
+    build = {"faster-rcnn": _faster_rcnn, "mask-rcnn": _mask_rcnn, "retinanet": _retinanet}[kind]
+    # Background is torchvision's class 0.
+    net = build(pyramid, num_classes + 1, anchor_sizes, max_detections)
+    net.transform = Rescale(
+        short_side, long_side, list(mean), list(std), size_divisible=max(32, *pyramid.reductions)
+    )
+    return net
+
+
+def _faster_rcnn(pyramid: Pyramid, outputs: int, sizes: tuple[int, ...], most: int) -> FasterRCNN:
+    options = _two_stages(pyramid, sizes, most)
+    return FasterRCNN(pyramid, outputs, **options)
+
+
+def _mask_rcnn(pyramid: Pyramid, outputs: int, sizes: tuple[int, ...], most: int) -> MaskRCNN:
+    options = _two_stages(pyramid, sizes, most)
+    dim = pyramid.out_channels
+    head = MaskRCNNHeads(dim, (dim,) * 4, 1, norm_layer=_norm)
+    net = MaskRCNN(pyramid, outputs, mask_roi_pool=_roi_align(pyramid, 14), mask_head=head, **options)
+    predictor: Any = MaskRCNNPredictor(dim, dim, outputs)
+    # torchvision draws these the larger the fewer classes there are: with few, every pixel starts out sure.
+    nn.init.normal_(predictor.mask_fcn_logits.weight, std=0.001)
+    net.roi_heads.mask_predictor = predictor
+    return net
+
+
+def _two_stages(pyramid: Pyramid, sizes: tuple[int, ...], most: int) -> dict[str, Any]:
+    proposals = _candidates(most)
+    return {
+        "rpn_anchor_generator": _anchors(tuple((size,) for size in sizes)),
+        "rpn_pre_nms_top_n_test": proposals,
+        "rpn_post_nms_top_n_test": proposals,
+        "box_roi_pool": _roi_align(pyramid, 7),
+        "box_detections_per_img": most,
+    }
+
+
+def _retinanet(pyramid: Pyramid, outputs: int, sizes: tuple[int, ...], most: int) -> RetinaNet:
+    octaves = tuple(tuple(round(size * 2 ** (third / 3)) for third in range(3)) for size in sizes)
+    anchors = _anchors(octaves)
+    head = RetinaNetHead(
+        pyramid.out_channels, anchors.num_anchors_per_location()[0], outputs, norm_layer=_norm
+    )
+    return RetinaNet(
+        pyramid,
+        outputs,
+        anchor_generator=anchors,
+        head=head,
+        detections_per_img=most,
+        topk_candidates=_candidates(most),
+    )
+
+
+def _norm(channels: int) -> nn.GroupNorm:
+    # Batches of detection are too small for batch norm; without any norm, training from scratch stalls.
+    return nn.GroupNorm(channels // GROUP, channels)
+
+
+def _anchors(sizes: tuple[tuple[int, ...], ...]) -> AnchorGenerator:
+    return AnchorGenerator(sizes, (ASPECT_RATIOS,) * len(sizes))
+
+
+def _candidates(most: int) -> int:
+    """Boxes that are looked at to find the best: torchvision's number, and more where more are wanted."""
+    return 1000
+
+
+def _roi_align(pyramid: Pyramid, size: int) -> MultiScaleRoIAlign:
+    align = MultiScaleRoIAlign([str(level) for level in range(len(pyramid.reductions))], size, 2)
+    # Left to itself it guesses the scales from the first batch, wrongly where a small image was padded.
+    align.scales = [1 / reduction for reduction in pyramid.reductions]
+    align.map_levels = initLevelMapper(*(int(math.log2(pyramid.reductions[end])) for end in (0, -1)))
+    return align
+
+
+def _check(
+    kind: str,
+    num_classes: int,
+    in_chans: int,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    anchor_sizes: tuple[int, ...],
+    pyramid_dim: int,
+) -> None:
+    if kind not in get_args(DetectorKind):
+        raise ValueError(f"kind is {kind!r}; give one of {', '.join(get_args(DetectorKind))}")
+    if num_classes < 1:
+        raise ValueError(f"num_classes is {num_classes}; give 1 or more, background not counted")
+    if not len(mean) == len(std) == in_chans:
+        raise ValueError(
+            f"mean has {len(mean)} values and std {len(std)}; give one for each of the {in_chans} bands"
+        )
+    if len(anchor_sizes) != LEVELS:
+        raise ValueError(
+            f"anchor_sizes has {len(anchor_sizes)} values; give {LEVELS}, one for each level of the pyramid"
+        )
+    if pyramid_dim % GROUP:
+        raise ValueError(f"pyramid_dim is {pyramid_dim}; give a multiple of {GROUP}")
