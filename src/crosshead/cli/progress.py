@@ -87,7 +87,7 @@ class ShowProgress(Callback):
         width = len(str(self.recipe.epochs))
         self.console.print(
             f"epoch {int(row['epoch']):{width}}/{self.recipe.epochs}"
-            f"  training{_figures(row, 'train_')}  test{_figures(row, 'test_')}"
+            f"{_figures(row, 'train_')}{_figures(row, 'test_')}"
             f"  {float(row['images_per_second']):,.0f} images/s  {self._left(trainer, done)} left",
             highlight=False,
         )
@@ -117,8 +117,10 @@ class ShowProgress(Callback):
 
 
 def _figures(row: dict[str, str], part: str) -> str:
-    figures = {title_of(name): float(value) for name, value in row.items() if name.startswith(part)}
-    return "".join(
+    found = [name for name in row if name.startswith(part) and row[name]]
+    figures = {title_of(name): float(row[name]) for name in found}
+    start = "  training" if part == "train_" else "  test"
+    return (start if found else "") + "".join(
         f" {title} {value:.3f}" if title == "loss" else f" {title} {value:6.2%}"
         for title, value in figures.items()
     )

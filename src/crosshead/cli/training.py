@@ -35,8 +35,9 @@ def show_training(run: RunFolder, recipe: Recipe, fit: Callable[[Sequence[Callba
     if rank_zero_only.rank != 0:
         return
     rows = read_metrics(run)
+    # The last epoch is always tested, others need not be.
     score = list(rows[0])[-len(AFTER) - 1]
-    best = max(rows, key=lambda row: comparable(float(row[score])))
+    best = max((row for row in rows if row[score]), key=lambda row: comparable(float(row[score])))
     say(
         f"test {title_of(score)} {float(rows[-1][score]):.2%} after epoch {rows[-1]['epoch']}, "
         f"best {float(best[score]):.2%} after epoch {best['epoch']}; "

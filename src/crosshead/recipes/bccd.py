@@ -21,6 +21,7 @@ def bccd() -> DetectRecipe:
             "mlp_ratio": 3,
         },
         pyramid_dim=96,
+        rois=128,
         anchor_sizes=(12, 24, 48, 96, 192),
         epochs=20,
         batch_size=4,

@@ -23,6 +23,7 @@ def nuclei() -> DetectRecipe:
             "mlp_ratio": 3,
         },
         pyramid_dim=96,
+        rois=128,
         anchor_sizes=(8, 16, 32, 64, 128),
         max_detections=500,
         epochs=12,

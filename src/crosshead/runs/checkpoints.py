@@ -42,7 +42,8 @@ class AtomicCheckpointIO(CheckpointIO):
 
 
 class Checkpoints(Checkpoint):
-    """Writes checkpoints/best.ckpt and checkpoints/last.ckpt after each epoch, in this order.
+    """Writes checkpoints/best.ckpt and checkpoints/last.ckpt after each epoch, in this order; `best` only
+    where the epoch was tested.
 
     Killed in between, the run resumes from the older `last`, repeats the epoch and writes the same `best`.
     """
@@ -54,10 +55,11 @@ class Checkpoints(Checkpoint):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Saves."""
         assert isinstance(pl_module, Task)
-        score = comparable(float(trainer.callback_metrics[pl_module.score]))
-        if score > self.best_score:
-            self.best_score = score
-            trainer.save_checkpoint(self.run.best, weights_only=False)
+        if was_tested(trainer):
+            score = comparable(float(trainer.callback_metrics[pl_module.score]))
+            if score > self.best_score:
+                self.best_score = score
+                trainer.save_checkpoint(self.run.best, weights_only=False)
         trainer.save_checkpoint(self.run.last, weights_only=False)
 
     def state_dict(self) -> dict[str, Any]:
@@ -67,6 +69,11 @@ class Checkpoints(Checkpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes up where another run stopped."""
         self.best_score = state_dict["best_score"]
+
+
+def was_tested(trainer: pl.Trainer) -> bool:
+    """Whether the epoch that ends was tested: Lightning keeps older figures until the next test."""
+    return (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
 
 
 def comparable(score: float) -> float:

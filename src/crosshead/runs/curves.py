@@ -36,11 +36,11 @@ def draw_curves(run: RunFolder, rows: list[dict[str, str]]) -> None:
         return
     figure = Figure(figsize=(12, 3.6), dpi=120, layout="constrained")
     loss, score, rate = figure.subplots(1, 3)
-    epochs = [int(row["epoch"]) for row in rows]
     marker = "o" if len(rows) < 30 else None
 
     def plot(axes: Axes, column: str, label: str, color: str) -> None:
-        values = [float(row[column]) for row in rows]
+        known = [row for row in rows if row[column]]
+        epochs, values = [int(row["epoch"]) for row in known], [float(row[column]) for row in known]
         axes.plot(epochs, values, color=color, label=label, marker=marker, markersize=3)
 
     measured = [name for name in rows[0] if name.startswith(("train_", "test_"))]
@@ -53,9 +53,10 @@ def draw_curves(run: RunFolder, rows: list[dict[str, str]]) -> None:
     for name, color in zip(scores, COLORS, strict=False):
         part = "training" if name.startswith("train_") else "test"
         plot(score, name, f"{part} {title_of(name)}" if several else part, color)
-    values = [float(row[scores[-1]]) for row in rows]
+    values = [float(row[scores[-1]]) for row in rows if row[scores[-1]]]
     title = title_of(scores[-1])
-    score.set_title(f"{title[0].upper() + title[1:]} (test: last {values[-1]:.2%}, best {max(values):.2%})")
+    reached = f" (test: last {values[-1]:.2%}, best {max(values):.2%})" if values else ""
+    score.set_title(title[0].upper() + title[1:] + reached)
     score.yaxis.set_major_formatter(PercentFormatter(1.0))
     plot(rate, "learning_rate", "", "#555555")
     rate.set_title("Learning rate at the end of the epoch")

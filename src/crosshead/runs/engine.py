@@ -200,6 +200,7 @@ def _training(
     return make_trainer(
         recipe,
         max_epochs=recipe.epochs,
+        check_val_every_n_epoch=recipe.test_every,
         accumulate_grad_batches=recipe.accumulate,
         gradient_clip_val=recipe.clip_grad,
         reload_dataloaders_every_n_epochs=1,

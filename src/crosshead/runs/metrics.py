@@ -7,6 +7,7 @@ import time
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
+from crosshead.runs.checkpoints import was_tested
 from crosshead.runs.curves import draw_curves
 from crosshead.runs.folder import RunError, RunFolder, write_atomically
 from crosshead.tasks.task import Task
@@ -18,7 +19,8 @@ AFTER = ("images_per_second", "seconds")
 class KeepMetrics(Callback):
     """Writes metrics.csv after each epoch, and curves.png now and then.
 
-    A resumed run keeps the rows of the epochs that its checkpoint has seen, and writes the later ones again.
+    Epochs that were not tested have no figures of the test set. A resumed run keeps the rows of the epochs
+    that its checkpoint has seen, and writes the later ones again.
 
     Args:
         run: The run.
@@ -56,13 +58,18 @@ class KeepMetrics(Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Adds the row of this epoch."""
         assert isinstance(pl_module, Task)
-        metrics = trainer.callback_metrics
+        metrics, tested = trainer.callback_metrics, was_tested(trainer)
+        if not tested:
+            self.trained = time.perf_counter() - self.epoch_started
         images = trainer.num_training_batches * self.batch_size * trainer.world_size
         row = {
             "epoch": trainer.current_epoch + 1,
             "step": trainer.global_step,
             "learning_rate": f"{trainer.optimizers[0].param_groups[0]['lr']:.6g}",
-            **{name: f"{float(metrics[name]):.6g}" for name in pl_module.columns},
+            **{
+                name: f"{float(metrics[name]):.6g}" if tested or not name.startswith("test_") else ""
+                for name in pl_module.columns
+            },
             "images_per_second": f"{images / self.trained:.1f}",
             "seconds": f"{time.perf_counter() - self.epoch_started:.2f}",
         }

@@ -154,6 +154,15 @@ def test_where_there_is_nothing_to_find_there_is_no_figure(images):
     assert result.recall == {1: None, 10: None, LIMIT: None}
 
 
+def test_a_class_without_objects_does_not_lower_the_mean():
+    box = torch.tensor([[0.0, 0.0, 5.0, 8.0]])
+    found = {"boxes": box.repeat(2, 1), "labels": torch.tensor([1, 2]), "scores": torch.ones(2)}
+    result = measured([(found, {"boxes": box, "labels": torch.tensor([1])})], masks=False)["box"]
+    assert result.ap == pytest.approx(1)
+    assert result.per_class == {"cat": pytest.approx(1), "dog": None, "unicorn": None}
+    assert (result.small, result.large) == (pytest.approx(1), None)
+
+
 def test_too_few_detections_to_tell_recall_are_refused():
     with pytest.raises(ValueError, match="max_detections is 10; give more than 10"):
         precision_metric(masks=False, max_detections=10)

@@ -94,6 +94,18 @@ def test_objects_stay_with_their_pixels_and_vanish_with_them(options, masks):
     assert (min(counts) < 2) == (options.get("crop") != 64)
 
 
+@pytest.mark.parametrize("masks", [True, False])
+def test_a_scaled_object_keeps_its_shape(masks):
+    torch.manual_seed(0)
+    places = set()
+    for _ in range(10):
+        boxes = train_transform(scale=(0.5, 0.5))(*item(masks=masks))[1]["boxes"]
+        sizes = boxes[:, 2:] - boxes[:, :2]
+        torch.testing.assert_close(sizes, torch.tensor([[3.0, 3.0], [9.0, 9.0]]), atol=1, rtol=0)
+        places.add(tuple(boxes[0].tolist()))
+    assert len(places) > 5
+
+
 def test_a_cropped_object_has_the_box_of_what_is_left_of_its_mask():
     corner = np.zeros((1, 30, 40), np.uint8)
     corner[0, 0, :] = corner[0, :, 0] = 1
@@ -138,3 +150,12 @@ def test_a_batch_is_two_lists():
     images, targets = collate(items)
     assert [image.shape for image in images] == [(1, 30, 40)] * 2
     assert [target["image_id"] for target in targets] == [7, 7]
+
+
+def test_the_objects_of_the_data_set_stay_as_they_are():
+    image, objects = item()
+    assert objects.masks is not None
+    objects.masks[0, 3] = 0
+    train_transform(crop=64, flip=0.0)(image, objects)
+    train_transform(scale=(1.0, 1.0 + 1e-9), flip=0.0)(image, objects)
+    assert objects.boxes.tolist() == [list(box) for box in BOXES]

@@ -64,6 +64,7 @@ class Detection(Job[DetectRecipe, ObjectFacts]):
                 long_side=facts.long_side,
                 anchor_sizes=recipe.anchor_sizes,
                 max_detections=recipe.max_detections,
+                rois=recipe.rois,
                 pyramid_dim=recipe.pyramid_dim,
                 pretrained=recipe.pretrained,
                 grad_checkpointing=recipe.grad_checkpointing,

@@ -46,6 +46,8 @@ class DetectRecipe(Recipe):
     """What its long side must not exceed then, in pixels; by default that of the largest image."""
     anchor_sizes: tuple[int, ...] = (32, 64, 128, 256, 512)
     """Sides of the anchors on the five levels of the pyramid, in pixels of the scaled image."""
+    rois: int = 512
+    """Proposals of an image that the heads of a two-stage detector learn from."""
     max_detections: int = 100
     """Most detections in an image, in training's tests, evaluation and prediction."""
 
@@ -72,7 +74,9 @@ class DetectRecipe(Recipe):
             ValueError: If a value is out of its range or two values exclude each other.
         """
         super().check()
-        self.require_counts("pyramid_dim", "short_side", "long_side", "max_detections", "crop", "scene_size")
+        self.require_counts(
+            "pyramid_dim", "short_side", "long_side", "rois", "max_detections", "crop", "scene_size"
+        )
         self.require_shares("flip", "vertical_flip")
         self.require_no_less_than_zero("color_jitter")
         self.require_range("scale")

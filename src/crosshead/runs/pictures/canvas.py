@@ -20,7 +20,7 @@ def enlargement(size: tuple[int, int]) -> int:
         >>> enlargement((320, 240)), enlargement((28, 28)), enlargement((4000, 50)), enlargement((800, 600))
         (2, 15, 1, 1)
     """
-    return max(1, min(math.ceil(SHORT_SIDE / min(size)), 10**9))
+    return max(1, min(math.ceil(SHORT_SIDE / min(size)), LONGEST_SIDE // max(size)))
 
 
 def enlarged(image: Image.Image, *, smooth: bool = True) -> Image.Image:

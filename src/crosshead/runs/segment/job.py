@@ -107,8 +107,8 @@ class Segmentation(Job[SegmentRecipe, PixelFacts]):
         self, task: SegmentationTask, facts: PixelFacts, *, images: int, weights: str
     ) -> SegmentEvaluation:
         """Intersection over union and accuracy."""
-        assert task.test_figures is not None
-        return SegmentEvaluation(images=images, weights=weights, **vars(task.test_figures))
+        assert task.figures is not None
+        return SegmentEvaluation(images=images, weights=weights, **vars(task.figures))
 
     def draw(
         self,

@@ -2,6 +2,7 @@
 
 import math
 from collections import OrderedDict
+from functools import partial
 from typing import Any, Literal, get_args
 
 import timm
@@ -103,6 +104,7 @@ def build_detector(
     long_side: int,
     anchor_sizes: tuple[int, ...],
     max_detections: int = 100,
+    rois: int = 512,
     pyramid_dim: int = 256,
     pretrained: bool = False,
     grad_checkpointing: bool = False,
@@ -130,6 +132,7 @@ def build_detector(
         anchor_sizes: Sides of the anchors on the five levels of the pyramid, finest first, in pixels of the
             scaled image. RetinaNet's anchors come in three sizes a level, up to 1.6 times these.
         max_detections: Most detections in an image.
+        rois: Proposals of an image that the heads of a two-stage detector learn from.
         pyramid_dim: Channels of the pyramid, a multiple of 8.
         pretrained: Whether the backbone starts from timm's weights; its batch norms are frozen then.
         grad_checkpointing: Whether the backbone computes its activations again in the backward pass.
@@ -166,7 +169,11 @@ def build_detector(
     retina = kind == "retinanet"
     extra = LastLevelP6P7(pyramid_dim, pyramid_dim) if retina else LastLevelMaxPool()
     pyramid = Pyramid(body, dim=pyramid_dim, extra=extra)
-    build = {"faster-rcnn": _faster_rcnn, "mask-rcnn": _mask_rcnn, "retinanet": _retinanet}[kind]
+    build = {
+        "faster-rcnn": partial(_faster_rcnn, rois=rois),
+        "mask-rcnn": partial(_mask_rcnn, rois=rois),
+        "retinanet": _retinanet,
+    }[kind]
     # Background is torchvision's class 0.
     net = build(pyramid, num_classes + 1, anchor_sizes, max_detections)
     net.transform = Rescale(
@@ -175,13 +182,15 @@ def build_detector(
     return net
 
 
-def _faster_rcnn(pyramid: Pyramid, outputs: int, sizes: tuple[int, ...], most: int) -> FasterRCNN:
-    options = _two_stages(pyramid, sizes, most)
+def _faster_rcnn(
+    pyramid: Pyramid, outputs: int, sizes: tuple[int, ...], most: int, *, rois: int
+) -> FasterRCNN:
+    options = _two_stages(pyramid, sizes, most, rois)
     return FasterRCNN(pyramid, outputs, **options)
 
 
-def _mask_rcnn(pyramid: Pyramid, outputs: int, sizes: tuple[int, ...], most: int) -> MaskRCNN:
-    options = _two_stages(pyramid, sizes, most)
+def _mask_rcnn(pyramid: Pyramid, outputs: int, sizes: tuple[int, ...], most: int, *, rois: int) -> MaskRCNN:
+    options = _two_stages(pyramid, sizes, most, rois)
     dim = pyramid.out_channels
     head = MaskRCNNHeads(dim, (dim,) * 4, 1, norm_layer=_norm)
     net = MaskRCNN(pyramid, outputs, mask_roi_pool=_roi_align(pyramid, 14), mask_head=head, **options)
@@ -192,7 +201,7 @@ def _mask_rcnn(pyramid: Pyramid, outputs: int, sizes: tuple[int, ...], most: int
     return net
 
 
-def _two_stages(pyramid: Pyramid, sizes: tuple[int, ...], most: int) -> dict[str, Any]:
+def _two_stages(pyramid: Pyramid, sizes: tuple[int, ...], most: int, rois: int) -> dict[str, Any]:
     proposals = _candidates(most)
     return {
         "rpn_anchor_generator": _anchors(tuple((size,) for size in sizes)),
@@ -200,6 +209,7 @@ def _two_stages(pyramid: Pyramid, sizes: tuple[int, ...], most: int) -> dict[str
         "rpn_post_nms_top_n_test": proposals,
         "box_roi_pool": _roi_align(pyramid, 7),
         "box_detections_per_img": most,
+        "box_batch_size_per_image": rois,
     }
 
 
@@ -230,7 +240,7 @@ def _anchors(sizes: tuple[tuple[int, ...], ...]) -> AnchorGenerator:
 
 def _candidates(most: int) -> int:
     """Boxes that are looked at to find the best: torchvision's number, and more where more are wanted."""
-    return 1000
+    return max(1000, 4 * most)
 
 
 def _roi_align(pyramid: Pyramid, size: int) -> MultiScaleRoIAlign:

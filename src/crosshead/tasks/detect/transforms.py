@@ -95,7 +95,7 @@ class _Transform:
         # Tensors that know what they are; their types do not tell how they are made.
         as_boxes: Any = tv_tensors.BoundingBoxes
         target: dict[str, Any] = {
-            "boxes": as_boxes(torch.from_numpy(objects.boxes), format="XYXY", canvas_size=canvas),
+            "boxes": as_boxes(torch.tensor(objects.boxes), format="XYXY", canvas_size=canvas),
             "labels": torch.from_numpy(objects.labels),
             "crowd": torch.from_numpy(objects.crowd),
             "area": torch.from_numpy(objects.area),

@@ -83,7 +83,7 @@ class SegmentationTask(Task):
         labelled = (labels != self.ignore_index).sum()
         # PyTorch's own mean over no pixel is 0 / 0.
         loss = F.cross_entropy(scores, labels, ignore_index=self.ignore_index, reduction="sum")
-        loss = loss / labels.numel()
+        loss = loss / labelled.clamp(min=1)
         return loss + self.dice * self.dice_loss(scores, labels) if self.dice else loss
 
     def probabilities(self, images: Tensor) -> Tensor:
