@@ -37,14 +37,15 @@ class ShowProgress(Callback):
         """Says what is being trained."""
         if not trainer.is_global_zero:
             return
-        # Each loader reads the share of its process, a subset of all images.
+        # The training loader reads the share of its process, a subset of all images; one for the test set is
+        # made when that is due.
         train: Any = trainer.train_dataloader
-        test: Any = trainer.val_dataloaders
+        loaders: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         items = pl_module.items if isinstance(pl_module, Task) else "images"
         device = pl_module.device.type + (f" x {trainer.world_size}" if trainer.world_size > 1 else "")
         self.console.print(
             f"{self.recipe.model}, {count_parameters(pl_module):,} parameters; "
-            f"{len(train.dataset.dataset):,} training and {len(test.dataset.dataset):,} test {items}; "
+            f"{len(train.dataset.dataset):,} training and {len(loaders.test):,} test {items}; "
             f"{device}, {self.recipe.precision}; "
             f"run folder {self.run.path}",
             highlight=False,
