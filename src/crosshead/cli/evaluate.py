@@ -43,7 +43,9 @@ def evaluate(
             workers=workers,
         )
     console = Console()
-    table = Table(title=f"{run}: {figures.images:,} test images, weights of the {figures.weights} epoch")
+    table = Table(
+        title=f"{run}: {figures.images:,} test {figures.counted}, weights of the {figures.weights} epoch"
+    )
     table.add_column("measure")
     table.add_column("value", justify="right")
     for measure, value in figures.measures():

@@ -33,7 +33,10 @@ class Evaluation:
     Attributes:
         images: Number of test images.
         weights: Which weights: `last` or `best`.
+        counted: What `images` counts.
     """
+
+    counted: ClassVar[str] = "images"
 
     images: int
     weights: str

@@ -9,7 +9,17 @@ from typing import Any
 
 from crosshead._version import __version__
 
-PACKAGES = ("torch", "torchvision", "timm", "lightning", "torchmetrics", "triton", "numpy")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "segmentation-models-pytorch",
+    "lightning",
+    "torchmetrics",
+    "faster-coco-eval",
+    "triton",
+    "numpy",
+)
 
 
 def versions() -> dict[str, str | None]:

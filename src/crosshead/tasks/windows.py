@@ -44,7 +44,7 @@ def sliding_windows(
     weight = _weight(min(size, height), min(size, width)).to(images.device)
     total: Tensor | None = None
     weights = weight.new_zeros(height, width)
-    for top, left in product(_starts(height, size, overlap), _starts(width, size, overlap)):
+    for top, left in product(window_starts(height, size, overlap), window_starts(width, size, overlap)):
         window = (..., slice(top, top + size), slice(left, left + size))
         probabilities = predict(images[window]).float().softmax(1)
         if total is None:
@@ -55,8 +55,18 @@ def sliding_windows(
     return total.div_(weights)
 
 
-def _starts(length: int, size: int, overlap: float) -> list[int]:
-    """Where windows begin along one axis: as few as overlap enough, evenly spread."""
+def window_starts(length: int, size: int, overlap: float) -> list[int]:
+    """Where windows begin along one axis: as few as overlap enough, evenly spread.
+
+    Args:
+        length: Of the axis, in pixels.
+        size: Of a window.
+        overlap: Smallest share of a window that its neighbour sees as well, from 0 to below 1.
+
+    Example:
+        >>> window_starts(100, 40, 0.25)
+        [0, 30, 60]
+    """
     room = max(length - size, 0)
     steps = math.ceil(room / max(int(size * (1 - overlap)), 1))
     return [room * step // max(steps, 1) for step in range(steps + 1)]

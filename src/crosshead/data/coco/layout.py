@@ -109,6 +109,11 @@ def _find_split(root: Path, given: str | None, names: tuple[str, ...], role: str
             raise DataError(f"{root}: several files for the {role} split ({listed}); give {role} one of them")
         if files:
             return _place(root, files[0], name)
+    packed = sorted(path.name for path in root.iterdir() if ".tar" in path.suffixes or path.suffix == ".zip")
+    if packed:
+        raise DataError(
+            f"{root}: holds {packed[0]}, which is packed; unpack it, and give the folder it makes"
+        )
     wanted = given or f"{names[0]} or {names[1]}"
     raise DataError(
         f"{root}: no annotations of the {role} split ({wanted}); put them there as "

@@ -1,6 +1,7 @@
 """The figures of a change detection."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from crosshead.runs.job import Evaluation
 from crosshead.tasks.change import ChangeFigures
@@ -8,7 +9,9 @@ from crosshead.tasks.change import ChangeFigures
 
 @dataclass(frozen=True, kw_only=True)
 class ChangeEvaluation(ChangeFigures, Evaluation):
-    """The figures of a change detection on the held-out labels; `images` counts tiles."""
+    """The figures of a change detection on the held-out labels."""
+
+    counted: ClassVar[str] = "tiles"
 
     def measures(self) -> list[tuple[str, str]]:
         """Agreement with the labels."""

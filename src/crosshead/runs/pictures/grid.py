@@ -50,7 +50,7 @@ def draw_grid(
     pictures = [picture for row in rows for _, picture in row]
     cell = min(max(NARROWEST, *(picture.width for picture in pictures)), WIDEST)
     tallest = [max((picture.height / picture.width for _, picture in row), default=0) for row in rows]
-    heights = [cell * ratio + LINE + 10 for ratio in tallest]
+    heights = [cell * min(ratio, TALLEST) + LINE + 10 for ratio in tallest]
     width = columns * (cell + 10)
     entries = _entries(legend or {})
     longest = max((len(name) for name, _ in entries), default=1)

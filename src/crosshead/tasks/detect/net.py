@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 
 import timm
 import torch
+from lightning_utilities.core.apply_func import apply_to_collection
 from timm.layers import freeze_batch_norm_2d
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN, MaskRCNN, RetinaNet
@@ -175,10 +176,12 @@ def build_detector(
         "retinanet": _retinanet,
     }[kind]
     # Background is torchvision's class 0.
-    net = build(pyramid, num_classes + 1, anchor_sizes, max_detections)
+    net: Any = build(pyramid, num_classes + 1, anchor_sizes, max_detections)
     net.transform = Rescale(
         short_side, long_side, list(mean), list(std), size_divisible=max(32, *pyramid.reductions)
     )
+    for head in (net.head,) if retina else (net.rpn.head, net.roi_heads.box_predictor):
+        head.register_forward_hook(_to_float32)
     return net
 
 
@@ -232,6 +235,11 @@ def _retinanet(pyramid: Pyramid, outputs: int, sizes: tuple[int, ...], most: int
 def _norm(channels: int) -> nn.GroupNorm:
     # Batches of detection are too small for batch norm; without any norm, training from scratch stalls.
     return nn.GroupNorm(channels // GROUP, channels)
+
+
+def _to_float32(module: nn.Module, inputs: Any, outputs: Any) -> Any:
+    # Boxes take the type of what a head says: bfloat16 would round them, beyond 256 pixels to even numbers.
+    return apply_to_collection(outputs, Tensor, Tensor.float)
 
 
 def _anchors(sizes: tuple[tuple[int, ...], ...]) -> AnchorGenerator:

@@ -1,11 +1,12 @@
 """Detection in images too large to be seen at once: in tiles, whose detections are merged."""
 
-import math
 from itertools import product
 
 import torch
 from torch import Tensor, nn
 from torchvision.ops import batched_nms
+
+from crosshead.tasks.windows import window_starts
 
 # Boxes that end this close to the border of a tile, in pixels, are taken to go on behind it.
 MARGIN = 1.0
@@ -59,7 +60,9 @@ def detect(
     tiles = torch.tensor(
         [
             (left, top, min(left + tile, width), min(top + tile, height))
-            for top, left in product(_starts(height, tile, overlap), _starts(width, tile, overlap))
+            for top, left in product(
+                window_starts(height, tile, overlap), window_starts(width, tile, overlap)
+            )
         ],
         device=image.device,
     )
@@ -104,10 +107,3 @@ def _paste(found: list[dict[str, Tensor]], tiles: Tensor, best: Tensor, size: tu
         left, top, right, bottom = places[chosen]
         whole[number, top:bottom, left:right] = masks[chosen]
     return whole
-
-
-def _starts(length: int, tile: int, overlap: float) -> list[int]:
-    """Where tiles begin along one axis: as few as overlap enough, evenly spread."""
-    room = max(length - tile, 0)
-    steps = math.ceil(room / max(int(tile * (1 - overlap)), 1))
-    return [room * step // max(steps, 1) for step in range(steps + 1)]
