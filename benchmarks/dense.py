@@ -24,11 +24,11 @@ from crosshead.data import block_folds, load_landsat, spectral_difference
 RESULTS, RUNS = Path(__file__).parent / "results", Path("runs/dense")
 # Recipe, argument that names its folder, flags of the training.
 TRAININGS: dict[str, tuple[str, list[list[str]]]] = {
-    "bccd": ("cells", [["--epochs", "16", "--test-every", "4"]]),
-    "nuclei": ("nuclei", [["--epochs", "5", "--test-every", "5"]]),
-    "nuclei-semantic": ("nuclei", [["--epochs", "8", "--test-every", "2"]]),
+    "bccd": ("cells", [["--epochs", "16"]]),
+    "nuclei": ("nuclei", [["--epochs", "4"]]),
+    "nuclei-semantic": ("nuclei", [["--epochs", "8"]]),
     "fashion-scenes": ("clothes", [["--epochs", "3"]]),
-    "landsat": ("landsat", [["--fold", str(fold)] for fold in range(4)]),
+    "landsat": ("landsat", [["--epochs", "10", "--fold", str(fold)] for fold in range(4)]),
 }
 MODELS = {"ivit": [], "resnet18": ["--model", "resnet18"]}
 TASK_OF = {"bccd": "detect", "nuclei": "detect", "landsat": "change"}
@@ -48,12 +48,12 @@ def main() -> None:
             continue
         for flags in variants:
             for model, choice in MODELS.items():
-                run = RUNS / "-".join([recipe, model, *flags[1::2]][: 3 if recipe == "landsat" else 2])
+                run = RUNS / "-".join([recipe, model, *flags[3::2]])
                 train(run, ["train", recipe, *flags, *choice, *options.flags], data_dir)
                 rows.setdefault(TASK_OF.get(recipe, "segment"), []).append(row_of(run, recipe, model, flags))
                 show(run)
             if recipe == "landsat":
-                rows["change"].append(baseline(data_dir, fold=int(flags[1])))
+                rows["change"].append(baseline(data_dir, fold=int(flags[3])))
     for task, found in rows.items():
         write(RESULTS / f"dense_{task}.csv", found)
 

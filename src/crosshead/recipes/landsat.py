@@ -24,7 +24,7 @@ def landsat() -> ChangeRecipe:
         crop=48,
         crops=512,
         tile=128,
-        epochs=15,
+        epochs=10,
         batch_size=16,
         lr=2e-3,
         warmup_epochs=1,

@@ -1,6 +1,7 @@
 """The run folder: where everything lies, and writes that are either complete or did not happen."""
 
 import json
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,8 +123,9 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes indented JSON atomically."""
-    write_atomically(path, (json.dumps(content, indent=2, default=str) + "\n").encode())
+    """Writes indented JSON atomically; numbers that are not finite, which JSON has no words for, as null."""
+    text = json.dumps(_finite(content), indent=2, default=str, allow_nan=False)
+    write_atomically(path, (text + "\n").encode())
 
 
 def read_json(path: Path, *, remedy: str) -> dict[str, Any]:
@@ -141,3 +143,11 @@ def read_json(path: Path, *, remedy: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise RunError(f"{path} holds no JSON object: {remedy}")
     return content
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,6 +1,7 @@
 import pytest
 
 from crosshead.data.coco.layout import choose_folder, find_coco
+from crosshead.data.splits import DataError
 
 
 @pytest.fixture
@@ -67,3 +68,9 @@ def test_what_is_missing_or_ambiguous_is_refused(files, refused):
 def test_images_that_are_nowhere_are_looked_for_by_name(files, refused):
     place = find_coco(files("train.json", "val.json"))[0]
     refused(lambda: choose_folder(place, ["1.jpg"]), place.path, "its image 1.jpg is not in", "images")
+
+
+def test_an_archive_is_to_be_unpacked_first(files):
+    root = files("cells.tar.xz")
+    with pytest.raises(DataError, match=r"of the train split .*; if they are in cells\.tar\.xz, unpack it$"):
+        find_coco(root)

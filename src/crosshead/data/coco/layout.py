@@ -110,14 +110,11 @@ def _find_split(root: Path, given: str | None, names: tuple[str, ...], role: str
         if files:
             return _place(root, files[0], name)
     packed = sorted(path.name for path in root.iterdir() if ".tar" in path.suffixes or path.suffix == ".zip")
-    if packed:
-        raise DataError(
-            f"{root}: holds {packed[0]}, which is packed; unpack it, and give the folder it makes"
-        )
     wanted = given or f"{names[0]} or {names[1]}"
     raise DataError(
         f"{root}: no annotations of the {role} split ({wanted}); put them there as "
         f"{given or names[0]}.json or annotations/instances_{given or names[0]}.json, or give {role}"
+        + (f"; if they are in {packed[0]}, unpack it" if packed else "")
     )
 
 

@@ -1,5 +1,6 @@
 """The figures of a segmentation."""
 
+import math
 from dataclasses import dataclass
 
 from crosshead.runs.job import Evaluation
@@ -13,11 +14,15 @@ class SegmentEvaluation(SegmentationFigures, Evaluation):
     def measures(self) -> list[tuple[str, str]]:
         """Agreement with the labels."""
         return [
-            ("mean IoU", f"{self.mean_iou:.2%}"),
-            ("pixel accuracy", f"{self.pixel_accuracy:.2%}"),
-            ("mean accuracy of the classes", f"{self.mean_accuracy:.2%}"),
+            ("mean IoU", _share(self.mean_iou)),
+            ("pixel accuracy", _share(self.pixel_accuracy)),
+            ("mean accuracy of the classes", _share(self.mean_accuracy)),
         ]
 
     def by_class(self) -> tuple[str, dict[str, float | None]]:
         """Intersection over union of each class."""
         return "IoU", self.per_class_iou
+
+
+def _share(value: float) -> str:
+    return "nothing to measure" if math.isnan(value) else f"{value:.2%}"
