@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 
@@ -21,6 +23,12 @@ def test_bands_are_red_green_and_blue_in_the_order_asked_for():
     bands = np.concatenate([RAMP, RAMP[..., ::-1], 0 * RAMP])
     assert np.asarray(stretched(bands, bands=(2, 0, 1)))[0, -1].tolist() == [0, 255, 0]
     assert np.asarray(stretched(bands, bands=(1,)))[0, 0].tolist() == [255, 255, 255]
+
+
+def test_a_constant_band_is_black():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not np.asarray(stretched(0 * RAMP + 7, bands=[0])).any()
 
 
 @pytest.mark.parametrize("bands", [(0, 1), (0, 1, 3), (-1,), ()])

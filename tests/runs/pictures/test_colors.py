@@ -1,4 +1,4 @@
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import pytest
 
@@ -19,6 +19,11 @@ def test_the_first_colours_are_the_same_however_many_there_are():
 
 def test_a_dozen_colours_are_far_apart():
     assert min(max(map(abs, map(int.__sub__, *pair))) for pair in combinations(palette(12), 2)) >= 40
+
+
+def test_neighbouring_hues_differ_in_lightness():
+    lightness = [max(color) + min(color) for color in palette(37)[7:]]
+    assert all(abs(one - other) > 60 for one, other in pairwise(lightness))
 
 
 def test_background_has_no_colour_and_takes_none_from_the_others():

@@ -68,7 +68,7 @@ def test_a_long_legend_is_cut_and_leaves_room_for_the_pictures():
 
 
 def test_odd_names_and_shapes_are_no_obstacle():
-    odd = "$\\frac{_ " + "w" * 400
+    odd = "$\\frac{_$ " + "w" * 400
     rows = [[(odd, Image.new("L", (1, 900))), ("", Image.new("RGBA", (900, 1)))], [], [(odd, RED)] * 3]
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -42,6 +42,16 @@ def test_boxes_follow_an_image_that_is_enlarged():
     )
 
 
+def test_masks_follow_an_image_that_is_enlarged():
+    mask = np.zeros((1, 100, 100), bool)
+    mask[0, 50:60, 25:45] = True
+    small = Image.new("L", (100, 100), 40)
+    picture = draw_objects(small, **objects((25, 50, 45, 60, 1)), classes=["a"], masks=mask)
+    expected = mask[0].repeat(4, axis=0).repeat(4, axis=1)
+    # Corners are rounded.
+    assert (differing(picture) != expected).sum() <= 4 * 3
+
+
 def test_a_mask_is_filled_lightly_and_outlined_in_full():
     masks = np.zeros((1, 400, 400), bool)
     masks[0, 100:160, 0:50] = True
@@ -96,6 +106,7 @@ def test_a_name_finds_room_above_a_small_box_and_stays_in_the_picture():
     rows, columns = differing(named, silent).nonzero()
     assert {*rows[columns > 300]} <= set(range(280, 306))
     assert columns.max() == 399
+    assert columns[columns > 300].min() < 345
     assert rows.min() == 0
 
 
