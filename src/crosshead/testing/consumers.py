@@ -59,6 +59,60 @@ class ConsumerContract:
             found = detector.eval()(images)
         assert found[0]["masks"].shape[1:] == (1, 64, 96)
 
+    @pytest.mark.parametrize("decoder", ["upernet", "fpn"])
+    def test_labels_pixels_of_images_of_odd_sizes(self, decoder):
+        """Under both decoders, through the padding of `Segmenter`."""
+        pytest.importorskip("segmentation_models_pytorch")
+        from crosshead.tasks.segment.net import Segmenter
+
+        if decoder == "fpn":
+            self._skip_other_reductions()
+        options = {"num_classes": 3, "in_chans": 3, "decoder_dim": 64, "backbone_options": self.options}
+        net = Segmenter(decoder, self.model_name, **options).train()
+        for height, width in ((33, 65), (17, 23)):
+            scores = net(self.images(height, width))
+            assert scores.shape == (2, 3, height, width)
+            scores.square().mean().backward()
+            assert_trained(net.net.encoder)
+            net.zero_grad()
+
+    @pytest.mark.parametrize("kind", ["mask-rcnn", "retinanet"])
+    def test_detects_in_images_of_mixed_odd_sizes(self, kind):
+        """torchvision's detectors learn from a batch of several sizes, and give boxes in each image's own."""
+        pytest.importorskip("torchvision.models.detection")
+        from crosshead.tasks.detect.net import build_detector
+
+        self._skip_other_reductions()
+        net = build_detector(
+            kind,
+            self.model_name,
+            num_classes=1,
+            in_chans=3,
+            mean=(0.5,) * 3,
+            std=(0.25,) * 3,
+            short_side=64,
+            long_side=96,
+            anchor_sizes=(8, 16, 32, 64, 128),
+            pyramid_dim=32,
+            backbone_options=self.options,
+        )
+        images, targets = [], []
+        for height, width in ((33, 65), (50, 41)):
+            images.append(self.images(height, width, batch=1)[0].sigmoid())
+            mask = torch.zeros(1, height, width, dtype=torch.uint8)
+            mask[:, 5:21, 7:30] = 1
+            box = torch.tensor([[7.0, 5.0, 30.0, 21.0]])
+            targets.append({"boxes": box, "labels": torch.ones(1, dtype=torch.int64), "masks": mask})
+        losses: Any = net.train()(images, targets)
+        torch.stack(list(losses.values())).sum().backward()
+        for name, parameter in net.named_parameters():
+            assert parameter.grad is None or parameter.grad.isfinite().all(), name
+        with torch.no_grad():
+            found: Any = net.eval()(images)
+        for image, detections in zip(images, found, strict=True):
+            right_bottom = detections["boxes"].reshape(-1, 2, 2).amax(1)
+            assert (right_bottom <= torch.tensor([image.shape[2], image.shape[1]]) + 1e-3).all()
+
     def test_is_a_backbone_of_transformers(self):
         """Hugging Face's `TimmBackbone` returns the same maps."""
         transformers = pytest.importorskip("transformers")
