@@ -1,12 +1,44 @@
+import dataclasses
 import inspect
+import resource
+import subprocess
+import sys
+from typing import Any
 
 import pytest
-import timm
+import torch
 
-import crosshead.vision  # noqa: F401  registers the models
 from crosshead.recipes import RECIPES
-from crosshead.runs.classify.model import build_model
-from crosshead.runs.facts import ImageFacts
+from crosshead.runs.facts import Facts, ImageFacts, ObjectFacts, PairFacts, PixelFacts
+from crosshead.runs.job import job_of
+
+TASKS = {
+    "classify": ("digits", "fashion-mnist", "cifar10", "folder", "imagenet1k"),
+    "detect": ("bccd", "nuclei", "coco", "coco-3x"),
+    "segment": ("masks", "nuclei-semantic", "fashion-scenes", "ade20k"),
+    "change": ("landsat", "pairs"),
+}
+GREY = ("digits", "fashion-mnist", "fashion-scenes")
+
+
+def facts_of(recipe: Any) -> Facts:
+    """What data for a recipe might be like."""
+    bands = 1 if recipe.data in GREY else 6 if recipe.task == "change" else 3
+    look: dict[str, Any] = {
+        "classes": ("a", "b", "c"),
+        "in_chans": bands,
+        "mean": (0.5,) * bands,
+        "std": (0.25,) * bands,
+    }
+    if recipe.task == "classify":
+        return ImageFacts(**look, image_size=32)
+    if recipe.task == "segment":
+        return PixelFacts(**look, ignore_index=255)
+    if recipe.task == "change":
+        names = tuple(map(str, range(bands)))
+        return PairFacts(**look, bands=names, after_mean=look["mean"], after_std=look["std"])
+    sides: dict[str, Any] = {"short_side": recipe.short_side or 128, "long_side": recipe.long_side or 128}
+    return ObjectFacts(**look, category_ids=(1, 2, 3), masks=recipe.masks, **sides)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -15,26 +47,101 @@ def test_a_recipe_says_what_to_expect_in_what_time_by_which_command(name):
     assert "Expect: " in document
     assert "Time: " in document
     assert f"Command: crosshead train {name}" in document
+    # What a command needs besides its name is in the command.
+    assert ("--data-dir DIR" in document) == (name != "digits")
+
+
+def test_the_help_of_dense_recipes_answers_at_once_and_without_torch():
+    code = """
+import sys
+from crosshead.cli.main import main
+for name in ("nuclei", "ade20k", "pairs"):
+    sys.argv = ["crosshead", "train", name, "--help"]
+    try:
+        main()
+    except SystemExit as stop:
+        assert stop.code == 0, name
+loaded = {"torch", "lightning", "timm", "torchvision", "matplotlib", "numpy"} & sys.modules.keys()
+assert not loaded, loaded
+"""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert finished.returncode == 0, finished.stderr
+    flags = (
+        "--anchor-sizes",
+        "--rois",
+        "--decoder",
+        "--reduce-zero-label",
+        "--fold",
+        "--test-every",
+        "--check-data",
+    )
+    for flag in flags:
+        assert flag in finished.stdout
+    # Processor time of three helps together, since other processes may keep this one waiting.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 3
+
+
+def test_each_recipe_is_of_the_task_that_its_name_promises():
+    assert {name: recipe().task for name, recipe in RECIPES.items()} == {
+        name: task for task, names in TASKS.items() for name in names
+    }
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_is_sound_and_names_a_model_that_can_be_built(name):
-    recipe = RECIPES[name]()
+def test_a_recipe_is_sound_and_builds_its_net(name):
+    recipe: Any = RECIPES[name]()
     recipe.check()
-    assert recipe.data == name
-    assert timm.is_model(recipe.model)
-    grey = recipe.data in ("digits", "fashion-mnist")
-    facts = ImageFacts(
-        classes=tuple("abc"), in_chans=1 if grey else 3, image_size=32, mean=(0.5,), std=(0.5,)
-    )
-    assert build_model(recipe, facts).num_classes == 3
+    assert recipe.data_dir is None
+    assert not recipe.download
+    facts = facts_of(recipe)
+    job = job_of(recipe)
+    small = dataclasses.replace(recipe, drop_path=0.0)
+    with torch.device("meta"):
+        net = job.build(small, facts)
+    config = job.config(small, facts, net)
+    assert config["architecture"] == recipe.model
+    assert config["label_names"] == ["a", "b", "c"]
+    names = {name for name, _ in net.named_parameters()}
+    heads = {
+        "classify": "head.fc.weight",
+        "segment": "net.segmentation_head.0.weight",
+        "detect": "roi_heads.box_predictor.cls_score.weight",
+        "change": "decoder.scores.weight",
+    }
+    assert heads[recipe.task] in names
+    assert any("mask_head" in name for name in names) == (recipe.task == "detect" and recipe.masks)
 
 
 def test_the_recipe_of_imagenet_is_at_the_scale_of_published_results():
-    recipe = RECIPES["imagenet1k"]()
+    recipe: Any = RECIPES["imagenet1k"]()
     assert recipe.epochs == 300
     assert recipe.batch_size * recipe.devices * recipe.nodes * recipe.accumulate == 1024
     assert recipe.precision == "bf16-mixed"
     used = (recipe.mixup, recipe.cutmix, recipe.erasing, recipe.smoothing, recipe.drop_path, recipe.ema)
     assert all(value > 0 for value in used)
     assert recipe.rand_augment
+
+
+def test_the_recipes_of_coco_are_the_published_schedules():
+    once: Any = RECIPES["coco"]()
+    thrice: Any = RECIPES["coco-3x"]()
+    assert (once.epochs, thrice.epochs) == (12, 36)
+    for recipe in (once, thrice):
+        assert recipe.batch_size * recipe.devices * recipe.nodes * recipe.accumulate == 16
+        assert (recipe.short_side, recipe.long_side) == (800, 1333)
+        assert recipe.detector == "mask-rcnn"
+        assert recipe.skip_faulty
+    assert once.scale == (1.0, 1.0)
+    assert thrice.scale[0] < 1 < thrice.scale[1]
+
+
+def test_the_recipe_of_ade20k_makes_the_updates_that_it_says():
+    recipe: Any = RECIPES["ade20k"]()
+    batch = recipe.batch_size * recipe.devices * recipe.nodes * recipe.accumulate
+    assert batch == 16
+    # ADE20K has 20,210 training images.
+    assert recipe.epochs * (20_210 // batch) == pytest.approx(160_000, rel=0.01)
+    assert recipe.reduce_zero_label
+    assert recipe.crop == 512

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from crosshead.runs.folder import RunError, RunFolder, next_run, read_json, write_atomically, write_json
@@ -30,6 +32,16 @@ def test_a_write_replaces_and_makes_folders(tmp_path):
     write_json(path, {"x": 1})
     write_json(path, {"x": 2})
     assert read_json(path, remedy="") == {"x": 2}
+
+
+def test_numbers_that_json_has_no_words_for_are_written_as_null(tmp_path):
+    figures = {"ap": float("nan"), "recall": {100: float("inf"), 10: 0.5}, "all": [1, (float("-inf"), None)]}
+    write_json(tmp_path / "figures.json", figures)
+    assert json.loads((tmp_path / "figures.json").read_text()) == {
+        "ap": None,
+        "recall": {"100": None, "10": 0.5},
+        "all": [1, [None, None]],
+    }
 
 
 def test_a_folder_with_something_in_it_is_refused_with_the_way_out(tmp_path):

@@ -1,7 +1,12 @@
+import dataclasses
+import shutil
+
 import pytest
 
+from crosshead.runs import engine
 from crosshead.runs.folder import RunError, RunFolder
 from crosshead.runs.metrics import AFTER, BEFORE, read_metrics
+from crosshead.runs.record import read_record
 from crosshead.tasks.classify import Classifier
 
 
@@ -25,5 +30,16 @@ def test_a_run_without_metrics_has_no_rows(tmp_path):
 
 def test_metrics_with_other_columns_are_refused(tmp_path):
     (tmp_path / "metrics.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(RunError, match="has not the columns epoch, step, learning_rate, ..., images_per_second, seconds"):
+    with pytest.raises(
+        RunError, match=r"has not the columns epoch, step, learning_rate, ..., images_per_second, seconds"
+    ):
         read_metrics(RunFolder(tmp_path))
+
+
+def test_columns_of_another_task_are_not_continued(trained, tmp_path, dense_run):
+    run = RunFolder(shutil.copytree(dense_run("change").path, tmp_path / "change"))
+    shutil.copy(trained.metrics, run.metrics)
+    record = read_record(run)
+    longer = dataclasses.replace(record, recipe=dataclasses.replace(record.recipe, epochs=2))
+    with pytest.raises(RunError, match=r"metrics.csv has not the columns epoch, .*, test_f1, .*: restore it"):
+        engine.resume(run, longer)

@@ -4,10 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from crosshead.runs.folder import RunError, RunFolder
+from crosshead.runs.change.recipe import ChangeRecipe
 from crosshead.runs.classify.recipe import ClassifyRecipe
-from crosshead.runs.facts import ImageFacts
+from crosshead.runs.detect.recipe import DetectRecipe
+from crosshead.runs.facts import ImageFacts, ObjectFacts, PairFacts, PixelFacts
+from crosshead.runs.folder import RunError, RunFolder
 from crosshead.runs.record import RunRecord, read_record
+from crosshead.runs.segment.recipe import SegmentRecipe
 
 RECORD = RunRecord(
     name="folder",
@@ -23,12 +26,56 @@ RECORD = RunRecord(
     start=None,
     stamp={"versions": {}},
 )
+LOOK = {"classes": ("crow", "owl"), "in_chans": 1, "mean": (0.1,), "std": (1 / 3,)}
+SHARED = {"data_dir": Path("/data/birds"), "model": "ivit_nano", "epochs": 4, "test_every": 2}
+# A recipe and facts of each task, with a choice made wherever JSON has no word for it: tuples, paths, None.
+DENSE = {
+    "segment": (
+        SegmentRecipe(data="masks", crop=32, scale=(0.5, 1.5), class_names=("crow", "owl"), **SHARED),
+        PixelFacts(**LOOK, ignore_index=255),
+    ),
+    "detect": (
+        DetectRecipe(data="coco", anchor_sizes=(4, 8, 16, 32, 64), scenes=(8, 4), in_chans=1, **SHARED),
+        ObjectFacts(**LOOK, category_ids=(3, 7), masks=True, short_side=32, long_side=40),
+    ),
+    "change": (
+        ChangeRecipe(data="pairs", class_names=("same", "gone", "new"), **SHARED),
+        PairFacts(**LOOK, bands=("red",), after_mean=(0.2,), after_std=(0.3,)),
+    ),
+}
 
 
 def test_what_is_written_is_read_again(tmp_path):
     run = RunFolder(tmp_path)
     RECORD.write(run)
     assert read_record(run) == RECORD
+
+
+@pytest.mark.parametrize("task", DENSE)
+def test_what_is_written_of_another_task_is_read_again(tmp_path, task):
+    recipe, facts = DENSE[task]
+    record = RunRecord(name="birds", recipe=recipe, facts=facts, start="/runs/digits-1", stamp={})
+    record.write(RunFolder(tmp_path))
+    assert json.loads((tmp_path / "recipe.json").read_text())["task"] == task
+    read = read_record(RunFolder(tmp_path))
+    assert read == record
+    assert (type(read.recipe), type(read.facts)) == (type(recipe), type(facts))
+
+
+def test_a_task_that_is_unknown_and_the_facts_of_another_are_refused(tmp_path):
+    recipe, facts = DENSE["change"]
+    content = {
+        "task": "change",
+        **dataclasses.asdict(RunRecord(name="", recipe=recipe, facts=facts, start=None, stamp={})),
+    }
+    for changes in (
+        {"task": "divine"},
+        {"task": "detect"},
+        {"facts": dataclasses.asdict(DENSE["segment"][1])},
+    ):
+        (tmp_path / "recipe.json").write_text(json.dumps({**content, **changes}, default=str))
+        with pytest.raises(RunError, match="no recipe of this version"):
+            read_record(RunFolder(tmp_path))
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):

@@ -153,7 +153,7 @@ def start_from(model: nn.Module, path: Path) -> StartReport:
 
 
 # Where nets of other tasks keep a timm model.
-_BACKBONES = ("encoder.model.", "backbone.body.", "backbone.")
+_BACKBONES = ("net.encoder.model.", "encoder.model.", "backbone.body.", "backbone.")
 
 
 def backbone_name(name: str) -> str:
