@@ -1,5 +1,6 @@
 """What a training says while it runs."""
 
+import math
 import time
 from typing import Any
 
@@ -122,9 +123,19 @@ def _figures(row: dict[str, str], part: str) -> str:
     figures = {title_of(name): float(row[name]) for name in found}
     start = "  training" if part == "train_" else "  test"
     return (start if found else "") + "".join(
-        f" {title} {value:.3f}" if title == "loss" else f" {title} {value:6.2%}"
+        f" {title} {value:.3f}" if title == "loss" else f" {title} {share(value):>6}"
         for title, value in figures.items()
     )
+
+
+def share(value: float) -> str:
+    """A share of 1 in per cent, where there was something to measure.
+
+    Example:
+        >>> share(0.5), share(float("nan"))
+        ('50.00%', 'none')
+    """
+    return "none" if math.isnan(value) else f"{value:.2%}"
 
 
 def clock(seconds: float) -> str:

@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from crosshead.cli.console import quiet, say
-from crosshead.cli.progress import ShowProgress, clock
+from crosshead.cli.progress import ShowProgress, clock, share
 from crosshead.runs.checkpoints import comparable
 from crosshead.runs.curves import title_of
 from crosshead.runs.folder import RunFolder
@@ -39,8 +39,8 @@ def show_training(run: RunFolder, recipe: Recipe, fit: Callable[[Sequence[Callba
     score = list(rows[0])[-len(AFTER) - 1]
     best = max((row for row in rows if row[score]), key=lambda row: comparable(float(row[score])))
     say(
-        f"test {title_of(score)} {float(rows[-1][score]):.2%} after epoch {rows[-1]['epoch']}, "
-        f"best {float(best[score]):.2%} after epoch {best['epoch']}; "
+        f"test {title_of(score)} {share(float(rows[-1][score]))} after epoch {rows[-1]['epoch']}, "
+        f"best {share(float(best[score]))} after epoch {best['epoch']}; "
         f"{clock(time.perf_counter() - started)} in all",
         f"model: {run.model} ({'moving average of the ' if recipe.ema else ''}weights of the last epoch)",
         f"curves: {run.curves}",

@@ -24,6 +24,15 @@ class SeedEpochs(Callback):
         seed_everything(self.seed, trainer.current_epoch, trainer.global_rank)
 
 
+class LastIsTested(Callback):
+    """Sees to it that the last epoch is tested, however many epochs lie between two tests."""
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Asks for a test after this epoch, where it is the last."""
+        if trainer.current_epoch + 1 == trainer.max_epochs:
+            trainer.check_val_every_n_epoch = 1
+
+
 class NonFiniteLoss(RunError):
     """The loss is no number any more."""
 

@@ -1,6 +1,7 @@
 """curves.png: the course of a training in one picture."""
 
 import io
+import math
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -55,6 +56,7 @@ def draw_curves(run: RunFolder, rows: list[dict[str, str]]) -> None:
         plot(score, name, f"{part} {title_of(name)}" if several else part, color)
     values = [float(row[scores[-1]]) for row in rows if row[scores[-1]]]
     title = title_of(scores[-1])
+    values = [value for value in values if not math.isnan(value)]
     reached = f" (test: last {values[-1]:.2%}, best {max(values):.2%})" if values else ""
     score.set_title(title[0].upper() + title[1:] + reached)
     score.yaxis.set_major_formatter(PercentFormatter(1.0))

@@ -15,7 +15,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from timm.optim import list_optimizers
 from torch import nn
 
-from crosshead.runs.callbacks import KeepModel, SeedEpochs, WatchLoss
+from crosshead.runs.callbacks import KeepModel, LastIsTested, SeedEpochs, WatchLoss
 from crosshead.runs.checkpoints import AtomicCheckpointIO, Checkpoints, read_checkpoint, require_same_tensors
 from crosshead.runs.curves import draw_curves
 from crosshead.runs.facts import Facts
@@ -210,6 +210,7 @@ def _training(
         plugins=[AtomicCheckpointIO()],
         callbacks=[
             SeedEpochs(recipe.seed),
+            LastIsTested(),
             WatchLoss(
                 remedy="train again with a lower --lr, more --warmup-epochs or --clip-grad 1; "
                 f"{run.path} keeps what the epochs before it gave"

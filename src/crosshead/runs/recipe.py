@@ -52,7 +52,7 @@ class Recipe:
     """Decay of the moving average of the weights, which is then tested and kept; 0 for none."""
 
     test_every: int = 1
-    """Epochs from one test to the next; the number of epochs has to be a multiple of it."""
+    """Epochs from one test to the next; the last epoch is always tested."""
     seed: int = 0
     """Everything random follows from it."""
     accelerator: str = "auto"
@@ -85,11 +85,6 @@ class Recipe:
         self.require_counts("epochs", "batch_size", "accumulate", "devices", "nodes", "threads", "test_every")
         self.require_shares("drop_path", "ema")
         self.require_no_less_than_zero("lr", "min_lr", "weight_decay", "warmup_epochs", "workers")
-        if self.epochs % self.test_every:
-            raise ValueError(
-                f"test_every is {self.test_every} and epochs {self.epochs}: the last epoch has to be tested, "
-                "give a number that divides the epochs"
-            )
         if self.ema and "fsdp" in self.strategy:
             raise ValueError(
                 f"ema={self.ema} with strategy={self.strategy}: weights that are sharded over devices cannot "
