@@ -26,9 +26,9 @@ RESULTS, RUNS = Path(__file__).parent / "results", Path("runs/dense")
 TRAININGS: dict[str, tuple[str, list[list[str]]]] = {
     "bccd": ("cells", [["--epochs", "16"]]),
     "nuclei": ("nuclei", [["--epochs", "4"]]),
-    "nuclei-semantic": ("nuclei", [["--epochs", "8"]]),
-    "fashion-scenes": ("clothes", [["--epochs", "3"]]),
-    "landsat": ("landsat", [["--epochs", "10", "--fold", str(fold)] for fold in range(4)]),
+    "nuclei-semantic": ("nuclei", [["--epochs", "6"]]),
+    "fashion-scenes": ("clothes", [["--epochs", "2"]]),
+    "landsat": ("landsat", [["--epochs", "6", "--fold", str(fold)] for fold in range(4)]),
 }
 MODELS = {"ivit": [], "resnet18": ["--model", "resnet18"]}
 TASK_OF = {"bccd": "detect", "nuclei": "detect", "landsat": "change"}

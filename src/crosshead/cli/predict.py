@@ -80,7 +80,7 @@ def _show(prediction: Any, written: list[Path]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    if "classes" not in prediction.content or written:
+    if written:
         print(f"{prediction.content['image']}: {prediction.summary}")
         for path in written:
             print(f"  {path}")
