@@ -6,7 +6,7 @@ def bccd() -> DetectRecipe:
 
     Any data set in COCO format does, with other --anchor-sizes where its objects are much larger or smaller.
 
-    Expect: box AP50 88.8 %, AP 56.1 % on the val split (seed 0). Time: 19 minutes on one shared core of an
+    Expect: box AP50 88.8 %, AP 56.1 % on the val split (seed 0). Time: 20 minutes on one shared core of an
     AMD EPYC server.
 
     Command: crosshead train bccd --data-dir DIR

@@ -7,7 +7,8 @@ def fashion_scenes() -> SegmentRecipe:
     Needs the folder of Fashion-MNIST; the 4,000 training and 500 test scenes of 128 x 128 pixels are made as
     they are read.
 
-    Expect: not measured. Time: not measured.
+    Expect: mean IoU 35.0 % after --epochs 2 (seed 0), far from converged; 10 were not tried. Time: 13 minutes
+    for two epochs on one shared core of an AMD EPYC server.
 
     Command: crosshead train fashion-scenes --data-dir DIR
     """
