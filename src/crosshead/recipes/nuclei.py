@@ -8,8 +8,8 @@ def nuclei() -> DetectRecipe:
     Anchors are small, and 500 detections an image are kept and measured: with COCO's usual 100 a quarter of
     the nuclei of crowded images could not be found.
 
-    Expect: mask AP50 73.5 %, AP 37.1 % after --epochs 4 (seed 0); 12 were not tried. Time: 25 minutes for four
-    epochs on one shared core of an AMD EPYC server.
+    Expect: mask AP50 73.5 %, AP 37.1 % after --epochs 4 (seed 0); 12 were not tried. Time: 25 minutes for
+    four epochs on one shared core of an AMD EPYC server.
 
     Command: crosshead train nuclei --data-dir DIR
     """

@@ -7,8 +7,8 @@ def nuclei_semantic() -> SegmentRecipe:
     The masks of all nuclei of an image are painted into one map. The stem has stride 2: the border of
     a nucleus ten pixels wide is a third of it.
 
-    Expect: mean IoU 89.4 % after --epochs 6 (seed 0); 20 were not tried. Time: 21 minutes for six epochs on one
-    shared core of an AMD EPYC server.
+    Expect: mean IoU 89.4 % after --epochs 6 (seed 0); 20 were not tried. Time: 21 minutes for six epochs on
+    one shared core of an AMD EPYC server.
 
     Command: crosshead train nuclei-semantic --data-dir DIR
     """
