@@ -40,6 +40,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.callback_metrics = {}
+        self.current_epoch, self.check_val_every_n_epoch = 0, 1
         self.saved = []
 
     def save_checkpoint(self, path, **_):
