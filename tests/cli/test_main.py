@@ -1,3 +1,4 @@
+import os
 import resource
 import subprocess
 import sys
@@ -98,3 +99,12 @@ def test_a_full_disk_is_told_with_the_way_out(crosshead, tiny_flags, monkeypatch
     answer = crosshead("train", "digits", *tiny_flags)
     assert answer.code == 1
     assert answer.err.startswith("error: the disk is full for runs/digits-1/recipe.json: free some space")
+
+
+def test_a_reader_who_has_gone_is_no_error_worth_words():
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "crosshead.cli.main", "train", "digits", "--check-data"]
+    finished = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (finished.returncode, finished.stderr) == (141, "")

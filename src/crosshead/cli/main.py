@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -57,8 +58,13 @@ def main() -> None:
             registry=REGISTRY,
             config=(tyro.conf.AvoidSubcommands, tyro.conf.OmitArgPrefixes),
         )
+        sys.stdout.flush()
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:
+        # Who reads the output has seen enough; what is still buffered must not be written at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except EXPECTED as error:
         if debug:
             traceback.print_exc()
