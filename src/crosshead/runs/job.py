@@ -27,7 +27,7 @@ _HOME = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluation:
+class Evaluation(ABC):
     """The figures of one evaluation, written to evaluation.json; shares are between 0 and 1.
 
     Attributes:
@@ -41,13 +41,13 @@ class Evaluation:
     images: int
     weights: str
 
+    @abstractmethod
     def measures(self) -> list[tuple[str, str]]:
         """The figures in words: what, and how much."""
-        raise NotImplementedError
 
+    @abstractmethod
     def by_class(self) -> tuple[str, dict[str, float | None]]:
         """A share for each class, after its name; None where there is nothing to measure."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
