@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
-from torch.utils.flop_counter import FlopCounterMode
 
 from crosshead import InteractiveAttention, interactive_attention, pool_landmarks
 from crosshead.cost import Cost, cells_along, layer_cost, operator_cost, pooling_cost, softmax_attention_cost
+from crosshead.measure.flops import flop_counter
 from crosshead.testing.inputs import MIXING_MODES, make_inputs
 
 every_implementation = pytest.mark.parametrize("impl", ["reference", "streamed"])
@@ -28,7 +28,7 @@ SIZES: dict[str, Any] = {
 
 
 def multiply_adds(computation: Callable[[], object]) -> float:
-    with FlopCounterMode(display=False) as counter:
+    with flop_counter() as counter:
         computation()
     return counter.get_total_flops() / 2
 

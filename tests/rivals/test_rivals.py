@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
 
+from crosshead.measure.flops import flop_counter
 from crosshead.rivals import MECHANISMS
 from crosshead.rivals.layer import Rival
 from crosshead.vision.isotropic import IsotropicViT
@@ -189,7 +189,7 @@ def work(name: str, rows: int) -> tuple[int, int]:
     layer, x = build(name, (rows, 4)), tokens((rows, 4))
     # Softmax attention in small operations, each of which both see.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
-        with FlopCounterMode(display=False) as flops:
+        with flop_counter() as flops:
             layer(x, grid=(rows, 4))
         with ElementsWritten() as elements:
             layer(x, grid=(rows, 4))

@@ -8,9 +8,9 @@ import pytest
 import timm
 import torch
 from torch.nn.functional import scaled_dot_product_attention
-from torch.utils.flop_counter import FlopCounterMode
 
 from crosshead import HeadMixing, InteractiveAttention, interactive_attention, pool_landmarks
+from crosshead.measure.flops import flop_counter
 from crosshead.testing.contract import BackboneContract
 from crosshead.vision import footprint
 from crosshead.vision.variants import VARIANTS
@@ -79,7 +79,7 @@ def test_factoring_never_costs_more_than_softmax_attention(name):
 def factored(q: torch.Tensor, layer: InteractiveAttention, grid: tuple[int, int]) -> int:
     matrix = torch.zeros(layer.num_heads, layer.num_heads)
     mixing = HeadMixing(logits=matrix, weights=matrix)
-    with FlopCounterMode(display=False) as flops:
+    with flop_counter() as flops:
         ql, kl = (pool_landmarks(x, grid=grid, landmarks=layer.landmarks) for x in (q, q))
         operands = {"query_landmarks": ql, "key_landmarks": kl, "query_mixing": mixing, "key_mixing": mixing}
         interactive_attention(q, q, q, impl="reference", **operands)
@@ -87,6 +87,6 @@ def factored(q: torch.Tensor, layer: InteractiveAttention, grid: tuple[int, int]
 
 
 def softmax(q: torch.Tensor) -> int:
-    with FlopCounterMode(display=False) as flops:
+    with flop_counter() as flops:
         scaled_dot_product_attention(q, q, q)
     return flops.get_total_flops()

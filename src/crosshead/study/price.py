@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.utils.flop_counter import FlopCounterMode
 
 from crosshead.bench.memory import MeasurementError, MemoryProcesses, measure_on_cuda, supported
 from crosshead.bench.operands import WEIGHT_SEED
 from crosshead.bench.timing import plan_samples, quartiles, time_calls, time_in_turns
 from crosshead.bench.trial import Result, Trial
+from crosshead.measure.flops import flop_counter
 from crosshead.runs.model import count_parameters
 from crosshead.study.backbone import build_model, random_input
 from crosshead.study.trial import BANDS, Data, Shape
@@ -142,7 +142,7 @@ def count_multiply_adds(model: nn.Module, sample: Tensor) -> int:
         >>> count_multiply_adds(nn.Conv2d(1, 8, 2, stride=2), torch.zeros(1, 1, 4, 4))
         128
     """
-    with torch.no_grad(), FlopCounterMode(display=False) as flops:
+    with torch.no_grad(), flop_counter() as flops:
         model.eval()(sample)
     return flops.get_total_flops() // 2
 

@@ -1,12 +1,14 @@
 """What a vision model costs at one image size: parameters, multiply-adds, activations."""
 
+from collections.abc import Container
 from typing import Any, NamedTuple
 
 import timm
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode, flop_registry
+
+from crosshead.measure.flops import flop_counter
 
 
 class Footprint(NamedTuple):
@@ -48,20 +50,21 @@ def footprint(model_name: str, *, image_size: int = 224, **options) -> Footprint
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
         model.to_empty(device="cpu")
         image = torch.empty(1, channels, image_size, image_size)
-        with FlopCounterMode(display=False) as flops, _WrittenByProducts() as written:
+        with flop_counter() as flops, _WrittenByProducts(flops.flop_registry) as written:
             model(image)
         parameters = sum(parameter.numel() for parameter in model.parameters())
     return Footprint(parameters, flops.get_total_flops() // 2, written.elements)
 
 
 class _WrittenByProducts(TorchDispatchMode):
-    def __init__(self) -> None:
+    def __init__(self, products: Container[object]) -> None:
         super().__init__()
+        self.products = products
         self.elements = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
-        if func._overloadpacket in flop_registry:
+        if func._overloadpacket in self.products:
             # Fused softmax attention returns its statistics beside the output.
             self.elements += (out[0] if isinstance(out, tuple) else out).numel()
         return out
