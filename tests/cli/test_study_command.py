@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from crosshead.cli.study import place_of
+from crosshead.study.options import StudyOptions
+
 TINY = [
     *("--data", "digits", "--patch-size", "2", "--dim", "16", "--depth", "1", "--heads", "4"),
     *("--landmarks", "2", "--jobs", "1", "--device", "cpu"),
@@ -25,6 +28,47 @@ def wide_terminal_and_own_threads(monkeypatch):
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize(
+    ("cores", "flags", "jobs", "threads"),
+    [
+        (8, {}, 8, 1),
+        (8, {"jobs": 1}, 1, 1),
+        (8, {"threads": 3}, 2, 3),
+        (8, {"jobs": 2, "threads": 4}, 2, 4),
+        (1, {}, 1, 1),
+    ],
+)
+def test_trainings_have_one_thread_unless_told_otherwise(monkeypatch, cores, flags, jobs, threads):
+    monkeypatch.setattr("joblib.cpu_count", lambda: cores)
+    place, _ = place_of(StudyOptions(device="cpu", **flags))
+    assert (place.jobs, place.threads) == (jobs, threads)
+
+
+@pytest.mark.parametrize("flags", [{"jobs": 3}, {"threads": 3}, {"jobs": 2, "threads": 2}])
+def test_more_threads_than_cores_are_refused(monkeypatch, flags):
+    monkeypatch.setattr("joblib.cpu_count", lambda: 2)
+    with pytest.raises(ValueError, match=r"at most 2, the cores .* got \d x \d"):
+        place_of(StudyOptions(device="cpu", **flags))
+
+
+def test_prices_are_measured_on_the_cores_that_there_are(monkeypatch):
+    monkeypatch.setattr("joblib.cpu_count", lambda: 1)
+    torch.set_num_threads(2)
+    place_of(StudyOptions(device="cpu"))
+    assert torch.get_num_threads() == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="affinity is Linux's")
+def test_affinity_is_counted():
+    code = (
+        "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))});"
+        "from crosshead.cli.study import place_of; from crosshead.study.options import StudyOptions;"
+        "print(place_of(StudyOptions(device='cpu'))[0].jobs)"
+    )
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert finished.stdout.strip() == "1"
 
 
 def test_help_teaches_and_waits_for_no_library():

@@ -181,11 +181,10 @@ def place_of(options: StudyOptions) -> "tuple[Place, str]":
     """Where a study runs, and in which precision.
 
     Raises:
-        ValueError: there is no such device.
+        ValueError: if there is no such device, or fewer cores than threads.
     """
-    import os
-
     import torch
+    from joblib import cpu_count
 
     from crosshead.study.execution import Place
 
@@ -193,13 +192,20 @@ def place_of(options: StudyOptions) -> "tuple[Place, str]":
     device = ("cuda" if there_is_one else "cpu") if options.device == "auto" else options.device
     if device == "cuda" and not there_is_one:
         raise ValueError("device is cuda, and torch finds none: use --device cpu")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    jobs = options.jobs or (4 if device == "cuda" else cores)
+    cores = cpu_count()  # affinity and limits of a container counted
+    torch.set_num_threads(min(torch.get_num_threads(), cores))
+    most = max(1, cores // options.threads)
+    jobs = options.jobs or (min(4, most) if device == "cuda" else most)
+    if jobs * options.threads > cores:
+        raise ValueError(
+            f"jobs x threads must be at most {cores}, the cores that this process may use; got {jobs} x "
+            f"{options.threads}: threads that wait for a core spin and slow all of them down"
+        )
     place = Place(
         device=device,
         jobs=jobs,
-        threads=max(1, cores // jobs),
-        workers=max(1, cores // jobs - 1) if device == "cuda" else 0,
+        threads=options.threads,
+        workers=cores // jobs - options.threads if device == "cuda" else 0,
         data_dir=None if options.data_dir is None else options.data_dir.expanduser().resolve(),
     )
     return place, options.precision or ("bf16-mixed" if device == "cuda" else "32-true")

@@ -100,7 +100,9 @@ class StudyOptions:
     precision: Precision | None = None
     """By default bf16-mixed on cuda and 32-true on the CPU."""
     jobs: int | None = None
-    """Trainings at a time; by default one for each core on the CPU, each with one thread, and 4 on cuda."""
+    """Trainings at a time; by default as many as the free cores allow, and at most 4 on cuda."""
+    threads: int = 1
+    """Threads of each training; all together may not exceed the cores that this process may use."""
     plan: bool = False
     """Print what would be trained, and about how long it takes, and stop."""
 
