@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 DATA := ../shared/data
 WORKERS ?= 2
 
-.PHONY: demo test check kernel clean help
+.PHONY: demo test test-floor check kernel clean help
 help:
 	@echo "make demo   install, train on the digits data set, evaluate, predict one image (about two minutes after the installation)"
 	@echo "make test   install, then run the tests"
+	@echo "make test-floor  install the lowest versions that pyproject.toml promises beside it, then run the tests with them"
 	@echo "make check  install, then ruff and pyright"
 	@echo "make clean  remove .venv and the demo's run folder"
 
@@ -32,10 +33,19 @@ demo: $(VENV)/.installed-train kernel
 test: $(VENV)/.installed-dev kernel
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
 
+# uv resolves to the lowest versions; the environment is made with the lowest Python that is promised.
+FLOOR := .venv-floor
+test-floor:
+	python3.11 -m venv $(FLOOR)
+	$(FLOOR)/bin/python -m pip install --quiet --disable-pip-version-check uv
+	$(FLOOR)/bin/uv pip install --quiet --python $(FLOOR)/bin/python --resolution lowest-direct --editable '.[dev]'
+	-@$(FLOOR)/bin/crosshead build
+	$(FLOOR)/bin/python -m pytest -n $(WORKERS) -m "not slow"
+
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
 clean:
-	rm -rf $(VENV) runs/demo
+	rm -rf $(VENV) $(FLOOR) runs/demo
