@@ -2,7 +2,7 @@
 
 import pytest
 
-from crosshead.attention.fused.cpu import build
+from crosshead.attention.fused.cpu import build, trust
 
 
 def test_help_tells_what_is_built_and_where_it_is_kept(crosshead):
@@ -49,14 +49,25 @@ def test_an_unsupported_machine_is_one_line_too(crosshead, not_built, monkeypatc
     assert "AVX2" in answer.err
 
 
+def test_a_cache_that_others_may_write_to_is_one_line_with_the_remedy(crosshead, not_built, tmp_path):
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache").chmod(0o777)
+    answer = crosshead("build")
+    assert answer.code == 1
+    assert answer.err.count("\n") == 1
+    for word in (f"error: others than its owner may write to {tmp_path}", "chmod go-w", "CROSSHEAD_CACHE"):
+        assert word in answer.err
+
+
 @pytest.mark.parametrize("deviation", [0.1, float("nan")])
 def test_a_kernel_that_computes_wrongly_is_removed(crosshead, monkeypatch, tmp_path, deviation):
     library = tmp_path / "attention.so"
     library.write_bytes(b"wrong")
+    trust.checksum_file(library).write_text("its checksum")
     monkeypatch.setattr(build, "build", lambda *, force: library)
     monkeypatch.setattr("crosshead.cli.build._deviation_in_a_new_process", lambda: deviation)
     answer = crosshead("build")
     assert answer.code == 1
     assert answer.err.count("\n") == 1
     assert f"{deviation:.1e}" in answer.err
-    assert not library.exists()
+    assert list(tmp_path.iterdir()) == []

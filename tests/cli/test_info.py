@@ -26,6 +26,7 @@ def test_versions_and_machine_are_told(crosshead):
     [
         (None, "yes", "C++, float32 and bfloat16"),
         ("run `crosshead build`", "no", "run `crosshead build`"),
+        ("run `chmod go-w '/my [red]cache'`", "no", "run `chmod go-w '/my [red]cache'`"),
     ],
 )
 def test_which_implementations_are_ready_and_what_would_make_them_so(

@@ -5,9 +5,9 @@ def build(force: bool = False) -> None:
     """Compiles the CPU's attention kernel for this machine: once, in about ten seconds.
 
     From then on impl="auto" uses it for float32 and bfloat16 on the CPU. It needs an x86-64 Linux machine
-    with AVX-512 and a C++ compiler. The library is kept in the user's cache folder (or $CROSSHEAD_CACHE) and
-    is made again after a new version of Crosshead or torch. GPUs need no building: Triton compiles there when
-    first used.
+    with AVX-512 and a C++ compiler. The library is kept in the user's cache folder (or $CROSSHEAD_CACHE),
+    to which nobody else may write, and is made again after a new version of Crosshead or torch. GPUs need no
+    building: Triton compiles there when first used.
 
     Args:
         force: compile even if a library for this machine exists.
@@ -15,6 +15,7 @@ def build(force: bool = False) -> None:
     from rich.console import Console
 
     from crosshead.attention.fused.cpu import build as kernel
+    from crosshead.attention.fused.cpu.trust import checksum_file
 
     console = Console()
     built = not force and kernel.missing() is None
@@ -23,13 +24,14 @@ def build(force: bool = False) -> None:
         error = _deviation_in_a_new_process()
     if not error < 1e-5:
         path.unlink()
+        checksum_file(path).unlink(missing_ok=True)
         raise NotImplementedError(
             f"the kernel's results are off by {error:.1e} and it was removed: please report this with the "
             "output of `crosshead info` and of `c++ --version`. impl='streamed' works without it"
         )
     state = "was built already" if built else "is built"
     console.print(f"The CPU kernel {state} and agrees with the equations (largest deviation {error:.0e}).")
-    console.print(str(path), soft_wrap=True)
+    console.print(str(path), soft_wrap=True, markup=False)
 
 
 def _deviation_in_a_new_process() -> float:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from crosshead.attention.fused.cpu import build
+from crosshead.attention.fused.cpu import build, trust
 
 
 @pytest.fixture(autouse=True)
@@ -89,7 +89,7 @@ def test_a_failing_compiler_leaves_no_half_written_library(folder, compiler):
 
 
 def test_a_failing_compiler_leaves_an_older_library_as_it_was(folder, compiler):
-    folder.mkdir()
+    folder.mkdir(mode=0o700)
     build.library_path().write_bytes(b"older")
     compiler('echo "half a library" > $target; exit 1')
     with pytest.raises(NotImplementedError):
@@ -104,18 +104,25 @@ def test_a_library_appears_under_its_name_only_when_it_is_whole(folder, compiler
     path = build.build()
     assert path == build.library_path()
     assert path.read_bytes() == b"whole"
-    assert list(folder.iterdir()) == [path]
+    assert sorted(folder.iterdir()) == [path, trust.checksum_file(path)]
     arguments = noted.read_text().split()
     assert f"-o {path} " not in noted.read_text()
     assert str(build.SOURCE) in arguments
     assert set(build.FLAGS) < set(arguments)
 
 
+def keep(content: bytes) -> None:
+    path = build.library_path()
+    trust.make_folder(path.parent)
+    compiled = path.with_name("compiled")
+    compiled.write_bytes(content)
+    trust.keep(compiled, path)
+
+
 def test_what_exists_is_compiled_again_only_by_force(folder, compiler, monkeypatch):
     monkeypatch.setattr(build, "load_if_built", lambda: monkeypatch.setattr(build, "_missing", None))
     noted = compiler("printf newer > $target")
-    folder.mkdir()
-    build.library_path().write_bytes(b"older")
+    keep(b"older")
     assert build.build().read_bytes() == b"older"
     assert not noted.exists()
     assert build.build(force=True).read_bytes() == b"newer"
@@ -147,8 +154,7 @@ def test_looking_for_a_library_never_compiles_and_never_raises(folder, compiler)
     noted = compiler("printf whole > $target")
     build.load_if_built()
     assert "crosshead build" in str(build.missing())
-    folder.mkdir()
-    build.library_path().write_bytes(b"garbage")
+    keep(b"garbage")
     build.load_if_built()
     assert "crosshead build --force" in str(build.missing())
     assert not noted.exists()
@@ -247,4 +253,4 @@ def test_it_compiles_in_an_empty_cache_and_is_there_the_next_time(tmp_path):
     assert [answer.returncode for answer in answers] == [0, 0], answers
     assert "is built" in answers[0].stdout
     assert "was built already" in answers[1].stdout
-    assert [path.suffix for path in tmp_path.iterdir()] == [".so"]
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".sha256", ".so"]

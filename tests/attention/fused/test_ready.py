@@ -11,7 +11,7 @@ import torch
 from crosshead import interactive_attention
 from crosshead.attention import functional, fused, reference, streamed
 from crosshead.attention.fused import ready
-from crosshead.attention.fused.cpu import build
+from crosshead.attention.fused.cpu import build, trust
 from crosshead.testing.inputs import make_inputs
 
 NOT_BUILT = "it is not built: run `crosshead build`"
@@ -106,7 +106,7 @@ USE = """
 import torch
 from crosshead import InteractiveAttention
 from crosshead.attention.fused import device_refusal
-from crosshead.attention.fused.cpu import build
+from crosshead.attention.fused.cpu import build, trust
 torch.set_num_threads(1)
 torch.manual_seed(0)
 x = torch.randn(1, 20, 8)
@@ -132,7 +132,8 @@ def test_without_triton_and_without_the_kernel_everything_else_works(tmp_path):
 
 @pytest.mark.skipif(build.unsupported() is not None, reason=f"no CPU kernel here: {build.unsupported()}")
 def test_a_library_that_does_not_load_is_reported_and_not_fatal(tmp_path):
-    (tmp_path / build.library_path().name).write_bytes(b"half a library")
+    (tmp_path / "compiled").write_bytes(b"no library")
+    trust.keep(tmp_path / "compiled", tmp_path / build.library_path().name)
     automatic, plain, cpu = run(USE, tmp_path)
     assert automatic == plain
     assert "does not load" in cpu

@@ -1,7 +1,8 @@
 """Compiles the CPU's kernel, keeps the library, and loads it.
 
 The library is kept under a name made of everything that it depends on: the sources, torch, the compiler's
-flags and the processor. So it is never stale, and machines that share a home folder keep one each.
+flags and the processor. So it is never stale, and machines that share a home folder keep one each. `trust`
+decides what of the cache may be loaded.
 """
 
 import hashlib
@@ -14,6 +15,8 @@ from functools import cache
 from pathlib import Path
 
 import torch
+
+from crosshead.attention.fused.cpu import trust
 
 FOLDER = Path(__file__).parent
 SOURCE = FOLDER / "attention.cpp"
@@ -64,44 +67,51 @@ def load_if_built() -> None:
     if _missing is not None:
         return
     try:
-        path = library_path()
-        if not path.is_file():
-            _missing = "it is not built: run `crosshead build` (about ten seconds)"
-            return
-        torch.ops.load_library(path)
+        torch.ops.load_library(trust.checked(library_path()))
         _missing = None
+    except trust.Refused as error:
+        _missing = str(error)
     except (OSError, RuntimeError) as error:
         _missing = f"its library does not load ({error}): run `crosshead build --force`"
 
 
 def build(*, force: bool = False) -> Path:
-    """Compiles the library, unless it exists, and loads it.
+    """Compiles the library, unless there is a good one, and loads it.
 
     Args:
-        force: compile even if it exists.
+        force: compile even if there is a good one.
 
     Returns:
         Where it is kept.
 
     Raises:
         NotImplementedError: the machine is not supported, there is no compiler, or it fails.
-        OSError: the cache folder cannot be written.
+        OSError: the cache folder cannot be written, or others may write to it (`trust.Refused`).
     """
     if reason := unsupported():
         raise NotImplementedError(
             f"the CPU kernel cannot be built here: {reason}. impl='streamed' works anywhere"
         )
     path = library_path()
-    if force or not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
+    trust.make_folder(path.parent)
+    if force or not _is_good(path):
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             compiled = Path(folder) / path.name
+            compiled.parent.chmod(0o700)  # whatever the umask took away
             _compile(compiled)
-            compiled.replace(path)
+            trust.keep(compiled, path)
     load_if_built()
     if _missing is not None:
         raise NotImplementedError(f"the CPU kernel was built, but {_missing}")
     return path
+
+
+def _is_good(path: Path) -> bool:
+    try:
+        trust.checked(path)
+    except trust.Refused:
+        return False
+    return True
 
 
 def _compile(target: Path) -> None:
@@ -122,7 +132,7 @@ def _compile(target: Path) -> None:
         *("-o", str(target), f"-L{root / 'lib'}", "-ltorch_cpu", "-ltorch", "-lc10"),
     ]
     try:
-        run = subprocess.run(command, capture_output=True, text=True)
+        run = subprocess.run(command, capture_output=True, text=True, umask=0o077)
     except OSError as error:
         raise NotImplementedError(f"the C++ compiler {compiler!r} does not start: {error}") from error
     if run.returncode:
