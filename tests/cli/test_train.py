@@ -35,6 +35,20 @@ def test_a_run_folder_in_use_is_refused(crosshead, tiny_flags, trained):
     assert {path: path.stat().st_mtime_ns for path in trained.rglob("*")} == before
 
 
+def test_where_a_training_was_killed_as_it_began_another_may_be_put(crosshead, tiny_flags, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".recipe.json.partial").write_text('{"task": "cla')
+    answer = crosshead("resume", "run")
+    assert answer.code == 1
+    assert answer.err == (
+        "error: run holds no run, or one that was stopped before its recipe.json was written: "
+        "train again with --out run\n"
+    )
+    assert crosshead("train", "digits", *tiny_flags, "--epochs", "1", "--out", "run").code == 0
+    assert crosshead("resume", "run").code == 0
+    assert list((tmp_path / "run").rglob("*.partial")) == []
+
+
 def test_a_training_from_another_run_says_what_it_took(crosshead, tiny_flags, trained):
     answer = crosshead("train", "digits", *tiny_flags, "--epochs", "1", "--lr", "0", "--from", trained)
     assert answer.code == 0

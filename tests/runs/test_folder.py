@@ -1,8 +1,12 @@
 import json
+import signal
+import subprocess
+import sys
 
 import pytest
 
 from crosshead.runs.folder import RunError, RunFolder, next_run, read_json, write_atomically, write_json
+from crosshead.runs.record import read_record
 
 
 def test_a_write_that_fails_leaves_the_old_content_and_nothing_else(tmp_path):
@@ -52,6 +56,50 @@ def test_a_folder_with_something_in_it_is_refused_with_the_way_out(tmp_path):
     (run.path / "anything").touch()
     with pytest.raises(RunError, match=r"exists already: continue it by `crosshead resume .*--out"):
         run.require_free()
+
+
+KILLED_BEFORE = """
+import os, signal, sys
+from pathlib import Path
+from crosshead.runs.folder import RunFolder, write_json
+_, folder, place, step = sys.argv
+setattr(os if place == "os" else Path, step, lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
+write_json(RunFolder(Path(folder)).recipe, {"recipe": "long " * 10_000})
+"""
+
+
+@pytest.mark.parametrize(
+    ("place", "step", "left"),
+    [
+        ("Path", "mkdir", None),
+        ("Path", "open", []),
+        ("os", "fsync", [".recipe.json.partial"]),
+        ("Path", "replace", [".recipe.json.partial"]),
+        ("Path", "unlink", ["recipe.json"]),
+    ],
+)
+def test_killed_while_the_recipe_is_written_there_is_a_whole_run_or_room_for_one(tmp_path, place, step, left):
+    run = RunFolder(tmp_path / "run")
+    killed = subprocess.run([sys.executable, "-c", KILLED_BEFORE, run.path, place, step], capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert (sorted(path.name for path in run.path.iterdir()) if run.path.exists() else None) == left
+    if left == ["recipe.json"]:
+        assert read_json(run.recipe, remedy="")["recipe"] == "long " * 10_000
+        return
+    run.require_free()
+    with pytest.raises(
+        RunError, match=r"is no folder" if left is None else rf"train again with --out {run.path}"
+    ):
+        read_record(run)
+    write_json(run.recipe, {"recipe": "of the next training"})
+    assert [path.name for path in run.path.iterdir()] == ["recipe.json"]
+
+
+def test_what_a_killed_start_left_beside_anything_else_is_refused(tmp_path):
+    for name in (".recipe.json.partial", "notes.txt"):
+        (tmp_path / name).touch()
+    with pytest.raises(RunError, match="exists already"):
+        RunFolder(tmp_path).require_free()
 
 
 def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):

@@ -81,6 +81,9 @@ def test_a_task_that_is_unknown_and_the_facts_of_another_are_refused(tmp_path):
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(RunError, match="is no folder: name a run folder"):
         read_record(RunFolder(tmp_path / "nowhere"))
+    with pytest.raises(RunError, match=f"stopped before .* was written: train again with --out {tmp_path}"):
+        read_record(RunFolder(tmp_path))
+    (tmp_path / "notes.txt").touch()
     with pytest.raises(RunError, match=r"recipe.json does not exist: name the folder of a run"):
         read_record(RunFolder(tmp_path))
 

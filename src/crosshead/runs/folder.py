@@ -84,13 +84,20 @@ class RunFolder:
         """Where predictions go that are not sent elsewhere."""
         return self.path / "predictions"
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether the folder holds nothing, or only what a training left that was killed as it began."""
+        return self.path.is_dir() and {path.name for path in self.path.iterdir()} <= {
+            partial(self.recipe).name
+        }
+
     def require_free(self) -> None:
         """Makes sure that a new run may be put here.
 
         Raises:
             RunError: If there is something already.
         """
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        if self.path.exists() and not self.is_empty:
             raise RunError(
                 f"{self.path} exists already: continue it by `crosshead resume {self.path}`, "
                 "or name another folder with --out"
@@ -105,21 +112,26 @@ def next_run(parent: Path, name: str) -> RunFolder:
     return RunFolder(parent / f"{name}-{number}")
 
 
+def partial(path: Path) -> Path:
+    """Where `write_atomically` writes the content of `path` first; a later write takes the same place."""
+    return path.with_name(f".{path.name}.partial")
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Writes a neighbouring file, then puts it in the place of `path` in one step.
 
     Killed at any moment, `path` holds the old content or the new, never a part.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
+    beside = partial(path)
     try:
-        with partial.open("wb") as file:
+        with beside.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        partial.replace(path)
+        beside.replace(path)
     finally:
-        partial.unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -52,6 +52,11 @@ def read_record(run: RunFolder) -> RunRecord:
     """
     if not run.path.is_dir():
         raise RunError(f"{run.path} is no folder: name a run folder, such as runs/digits-1")
+    if run.is_empty:
+        raise RunError(
+            f"{run.path} holds no run, or one that was stopped before its recipe.json was written: "
+            f"train again with --out {run.path}"
+        )
     content = read_json(run.recipe, remedy="name the folder of a run that `crosshead train` made")
     try:
         recipe_type, facts_type = _TYPES[content["task"]]
