@@ -26,7 +26,7 @@ def test_everything_that_is_wrong_is_listed_a_line_each(write_images):
         "val/readme.txt": "ignored: no image by its extension",
         "train/cat/1.png": "not readable as an image",
         "val/dog/2.png": "not readable as an image",
-        "val/dog/copy.png": f"byte for byte the same as {root}/train/dog/0.png; delete one",
+        "val/dog/copy.png": f"byte for byte the same as {root}/train/dog/0.png; leave one of them out",
     }
     assert len(lines) == len(expected)
     for line, (place, reason) in zip(lines, expected.items(), strict=True):

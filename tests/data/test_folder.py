@@ -98,9 +98,9 @@ def all_broken(root):
             "val/dog",
             ("no such class folder",),
         ),
-        (empty_class, "val/dog", ("no image in this class folder", "add images or delete it")),
+        (empty_class, "val/dog", ("no image in this class folder", "add images or leave it out")),
         (other_files_only, "train/cat", ("no image in this class folder",)),
-        (all_broken, "val", ("6 of 6 images are unreadable", "replace or delete the file")),
+        (all_broken, "val", ("6 of 6 images are unreadable", "repair or replace the file, or leave it out")),
     ],
 )
 def test_a_folder_that_cannot_be_used_is_refused(write_images, refused, spoil, place, words):
@@ -116,7 +116,7 @@ def test_images_without_class_folders_are_refused(write_images, refused):
 
 def test_a_class_of_one_image_cannot_be_split(write_images, refused):
     root = write_images("cat/1.jpg", "cat/2.jpg", "dog/1.jpg")
-    refused(lambda: load_folder(root), root / "dog", "1 image", "add images or delete it")
+    refused(lambda: load_folder(root), root / "dog", "1 image", "add images or leave it out")
 
 
 def test_one_broken_image_among_many_is_a_warning(write_images, caplog):

@@ -1,7 +1,9 @@
 import io
 import logging
 import pickle
+import struct
 import warnings
+import zlib
 from itertools import islice
 from pathlib import Path
 
@@ -18,6 +20,45 @@ def encoded(kind: str = "PNG", side: int = 16) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, kind)
     return buffer.getvalue()
+
+
+def tiff(pixels: bytes, *, width: int, bits: list[int]) -> bytes:
+    """A TIFF of one row; Pillow writes none of 12 bits, nor colours of 16."""
+    at = 8 + 2 + 9 * 12 + 4
+    stated = (3, len(bits), bits[0] if len(bits) == 1 else at)
+    colour = 2 if len(bits) == 3 else 1
+    short = {259: 1, 262: colour, 277: len(bits), 278: 1}
+    entries = {
+        256: (3, 1, width),
+        257: (3, 1, 1),
+        258: stated,
+        **{tag: (3, 1, value) for tag, value in short.items()},
+        273: (4, 1, at + 2 * len(bits)),
+        279: (4, 1, len(pixels)),
+    }
+    table = b"".join(struct.pack("<HHII", tag, *entries[tag]) for tag in sorted(entries))
+    head = b"II*\0" + struct.pack("<IH", 8, len(entries)) + table + bytes(4)
+    return head + struct.pack(f"<{len(bits)}H", *bits) + pixels
+
+
+def colour_tiff(*pixels: list[int]) -> bytes:
+    return tiff(np.array(pixels, "<u2").tobytes(), width=len(pixels), bits=[16, 16, 16])
+
+
+def colour_png(*pixels: list[int]) -> bytes:
+    """A PNG of one row with 16 bits a channel."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        )
+
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", len(pixels), 1, 16, 2, 0, 0, 0))
+        + chunk(b"IDAT", zlib.compress(b"\0" + np.array(pixels, ">u2").tobytes()))
+        + chunk(b"IEND", b"")
+    )
 
 
 @pytest.fixture
@@ -64,6 +105,38 @@ class TestReadImage:
         Image.fromarray(np.array([[0, 128 * 256, 65535]], np.uint16)).save(tmp_path / "deep.png")
         assert np.asarray(read_image(tmp_path / "deep.png", mode="L")).tolist() == [[0, 128, 255]]
 
+    @pytest.mark.parametrize("name", ["deep.png", "deep.tiff"])
+    @pytest.mark.parametrize("brightest", [1, 255, 256, 4095])
+    def test_sixteen_bits_that_hold_twelve_or_less_are_refused(self, tmp_path, refused, name, brightest):
+        path = tmp_path / name
+        Image.fromarray(np.array([[0, brightest]], np.uint16)).save(path)
+        refused(
+            lambda: read_image(path), path, "no value above 4095", "multiply the values by 16", "leave it out"
+        )
+
+    @pytest.mark.parametrize("name", ["deep.png", "deep.tiff"])
+    @pytest.mark.parametrize(("brightest", "seen"), [(0, 0), (4096, 16), (65535, 255)])
+    def test_sixteen_bits_that_hold_more_or_nothing_are_read(self, tmp_path, name, brightest, seen):
+        Image.fromarray(np.array([[0, brightest]], np.uint16)).save(tmp_path / name)
+        assert np.asarray(read_image(tmp_path / name, mode="L")).tolist() == [[0, seen]]
+
+    @pytest.mark.parametrize("make", [colour_png, colour_tiff])
+    @pytest.mark.parametrize("wanted", ["L", "RGB"])
+    def test_colours_of_sixteen_bits_are_read_by_the_same_rule(self, tmp_path, refused, make, wanted):
+        path = tmp_path / "deep"
+        path.write_bytes(make([0, 4095, 0], [4095, 4095, 4095]))
+        refused(lambda: read_image(path, mode=wanted), path, "no value above 4095", "by 16", "leave it out")
+        path.write_bytes(make([0, 0, 0], [65535, 65535, 65535]))
+        assert np.asarray(read_image(path, mode=wanted)).reshape(2, -1).tolist() == [
+            [0] * len(wanted),
+            [255] * len(wanted),
+        ]
+
+    def test_a_tiff_that_states_twelve_bits_has_its_white_at_4095(self, tmp_path):
+        packed = bytes([0x00, 0x08, 0x00, 0xFF, 0xFF, 0xFF])  # 0, 2048, 4095, 4095
+        (tmp_path / "deep.tiff").write_bytes(tiff(packed, width=4, bits=[12]))
+        assert np.asarray(read_image(tmp_path / "deep.tiff", mode="L")).tolist() == [[0, 128, 255, 255]]
+
     @pytest.mark.parametrize("kind", [np.float32, np.int32])
     def test_pixels_without_a_defined_white_are_refused(self, tmp_path, refused, kind):
         path = tmp_path / "image.tiff"
@@ -99,7 +172,12 @@ class TestReadImage:
         whole = encoded(kind, side=32)
         for part in range(1, 8):
             path.write_bytes(whole[: len(whole) * part // 8])
-            refused(lambda: read_image(path), path, "not readable as an image", "replace or delete the file")
+            refused(
+                lambda: read_image(path),
+                path,
+                "not readable as an image",
+                "repair or replace the file, or leave it out",
+            )
 
     @pytest.mark.parametrize(
         "content", [b"", b"text", b"<svg/>", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"]
@@ -108,7 +186,7 @@ class TestReadImage:
         path = tmp_path / "image.png"
         path.write_bytes(content)
         refused(
-            lambda: read_image(path), path, "not readable as an image (cannot identify", "replace or delete"
+            lambda: read_image(path), path, "not readable as an image (cannot identify", "repair or replace"
         )
 
     def test_a_missing_file_and_a_folder_are_refused(self, tmp_path, refused):
@@ -119,7 +197,7 @@ class TestReadImage:
         path = tmp_path / "image.png"
         path.write_bytes(encoded(side=16))
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-        refused(lambda: read_image(path), path, "decompression bomb", "replace or delete")
+        refused(lambda: read_image(path), path, "decompression bomb", "repair or replace")
 
     def test_an_image_of_another_size_than_demanded_is_refused(self, tmp_path, refused):
         path = tmp_path / "image.png"
@@ -175,7 +253,7 @@ class TestImageFiles:
                 lambda: values(dataset), dataset.root, "6 of 20 images are unreadable", "than the 5"
             )
         assert "0015.png" in message
-        assert "replace or delete the file" in message
+        assert "repair or replace the file, or leave it out" in message
 
     def test_a_set_without_any_readable_image_is_refused(self, files, refused):
         dataset = files(3, broken=range(3))

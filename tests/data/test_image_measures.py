@@ -37,4 +37,8 @@ def test_bands_are_three_as_soon_as_one_image_has_colour(tmp_path):
 
 def test_an_unreadable_image_is_named(tmp_path, refused):
     (tmp_path / "a.png").write_bytes(b"broken")
-    refused(lambda: find_bands([tmp_path / "a.png"]), tmp_path / "a.png", "replace or delete the file")
+    refused(
+        lambda: find_bands([tmp_path / "a.png"]),
+        tmp_path / "a.png",
+        "repair or replace the file, or leave it out",
+    )

@@ -16,7 +16,7 @@ def files(tmp_path):
 def test_files_of_the_same_content_are_found_whatever_their_name(files):
     first, second, third, fourth = files(a=b"1", b=b"2", c=b"1", d=b"3")
     assert list(shared_files([first, second], [third, fourth])) == [
-        f"{third}: byte for byte the same as {first} of the training split; delete one of them"
+        f"{third}: byte for byte the same as {first} of the training split; leave one of them out"
     ]
 
 

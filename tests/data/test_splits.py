@@ -17,7 +17,7 @@ class Failing(Dataset):
         try:
             raise OSError("disk on fire")
         except OSError as error:
-            raise DataError("cat.jpg: unreadable; delete it") from error
+            raise DataError("cat.jpg: unreadable; replace it") from error
 
 
 def splits(**changes):
@@ -32,13 +32,15 @@ def test_a_data_error_is_a_value_error_of_one_line():
 
 
 def test_a_data_error_survives_pickling():
-    assert str(pickle.loads(pickle.dumps(DataError("cat.jpg: bad; delete it")))) == "cat.jpg: bad; delete it"
+    assert (
+        str(pickle.loads(pickle.dumps(DataError("cat.jpg: bad; replace it")))) == "cat.jpg: bad; replace it"
+    )
 
 
 def test_a_data_error_of_a_worker_process_keeps_its_one_line():
     with pytest.raises(DataError) as caught:
         list(DataLoader(Failing(), num_workers=1))
-    assert str(caught.value) == "cat.jpg: unreadable; delete it"
+    assert str(caught.value) == "cat.jpg: unreadable; replace it"
     # Ends the worker now: the traceback would keep it until a garbage collection, which then waits for it.
     traceback.clear_frames(caught.tb)
 

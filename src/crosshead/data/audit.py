@@ -36,7 +36,10 @@ def audit_folder(data_dir: str | Path | None) -> Iterator[str]:
     if len(trees) == 2:
         yield from differences(*trees)
     for path in (path for tree in trees for path in tree.ignored):
-        yield f"{path}: ignored: no image by its extension, or outside the class folders; delete it"
+        yield (
+            f"{path}: ignored: no image by its extension, or outside the class folders; move it into one, or "
+            "leave it out"
+        )
 
     seen: dict[bytes, str] = {}
     for path in (path for tree in trees for path in tree.samples()[0]):
@@ -48,4 +51,4 @@ def audit_folder(data_dir: str | Path | None) -> Iterator[str]:
         digest = hashlib.blake2b(Path(path).read_bytes(), digest_size=16).digest()
         first = seen.setdefault(digest, path)
         if first != path:
-            yield f"{path}: byte for byte the same as {first}; delete one of them"
+            yield f"{path}: byte for byte the same as {first}; leave one of them out"

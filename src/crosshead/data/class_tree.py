@@ -27,7 +27,7 @@ class ClassTree:
         >>> tree.classes
         ('cat', 'dog')
         >>> list(tree.findings())
-        ['train/dog: no image in this class folder; add images or delete it']
+        ['train/dog: no image in this class folder; add images or leave it out']
     """
 
     root: Path
@@ -55,11 +55,11 @@ class ClassTree:
             yield f"{self.root}: only one class folder, {self.classes[0]}; {remedy}"
         for name, paths in self.files.items():
             if not paths:
-                yield f"{self.root / name}: no image in this class folder; add images or delete it"
+                yield f"{self.root / name}: no image in this class folder; add images or leave it out"
             elif len(paths) < minimum:
                 yield (
                     f"{self.root / name}: {len(paths)} image in this class folder, and {minimum} are needed "
-                    "to hold one out; add images or delete it"
+                    "to hold one out; add images or leave it out"
                 )
 
     def samples(self) -> tuple[list[str], np.ndarray]:
@@ -162,7 +162,7 @@ def _images(folder: Path, ignored: list[str]) -> Iterator[str]:
     for parent, subfolders, names in os.walk(folder, onerror=_raise, followlinks=True):
         place = Path(parent).resolve()
         if place in seen:
-            raise DataError(f"{parent}: links back to {place}, which is listed already; delete the link")
+            raise DataError(f"{parent}: links back to {place}, which is listed already; leave the link out")
         seen.add(place)
         subfolders[:] = sorted(name for name in subfolders if not _hidden(name))
         for name in sorted(names):

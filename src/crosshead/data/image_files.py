@@ -7,6 +7,8 @@ from typing import Literal
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import BITSPERSAMPLE, TiffImageFile
 from torch.utils.data import Dataset
 
 from crosshead.data.splits import DataError
@@ -16,11 +18,22 @@ logger = logging.getLogger(__name__)
 # Pillow recognises a file by its content, and some of its formats start other programs (EPS does).
 _FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
 
+_TOO_DARK = (
+    "16 bits a channel, with white at 65535, but no value above 4095: if white is 4095, multiply the values "
+    "by 16 and save it again"
+)
+
 
 def read_image(
     path: str | Path, *, mode: Literal["L", "RGB"] = "RGB", side: int | None = None
 ) -> Image.Image:
     """Read and decode one image file, upright.
+
+    White is the largest value of the bits that the file states: 65535 of a PNG or TIFF of 16 bits, 4095 of
+    a TIFF of 12. Where a camera's 12 bits are stored in 16, the file does not say so, and the image would
+    come out black: a file of 16 bits a channel is refused if no value is above 4095 (a grey one may be 0
+    throughout). So no image is brightened by a guess, and those of a set are all read alike, for training and
+    for prediction.
 
     Args:
         path: The file; its content decides the format, not its name.
@@ -32,7 +45,7 @@ def read_image(
 
     Raises:
         DataError: When the file is missing, truncated, no image, so large that Pillow suspects a
-            decompression bomb, or not of `side` x `side` pixels.
+            decompression bomb, of 16 bits that hold 12 or less, or not of `side` x `side` pixels.
 
     Example:
         >>> from tempfile import mkdtemp
@@ -44,15 +57,21 @@ def read_image(
     """
     try:
         with Image.open(path, formats=_FORMATS) as image:
+            bits = _stated_bits(image)
             image.load()
-            upright = _eight_bit(_upright(image)).convert(mode)
+            upright = _eight_bit(_upright(image), bits).convert(mode)
     # Pillow's decoders meet damaged files with almost any exception there is.
     except Exception as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise DataError(f"{path}: not readable as an image ({reason}); replace or delete the file") from error
+        raise DataError(
+            f"{path}: not readable as an image ({reason}); repair or replace the file, or leave it out"
+        ) from error
     if side is not None and upright.size != (side, side):
         width, height = upright.size
-        raise DataError(f"{path}: {width} x {height} pixels, not {side} x {side}; replace or delete the file")
+        raise DataError(
+            f"{path}: {width} x {height} pixels, not {side} x {side}; resize or replace the file, or leave "
+            "it out"
+        )
     return upright
 
 
@@ -161,10 +180,23 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
+def _stated_bits(image: Image.Image) -> int:
+    """Bits a channel of an image that is not decoded yet; Pillow keeps 16 of grey ones only."""
+    if isinstance(image, TiffImageFile):
+        return max(image.tag_v2.get(BITSPERSAMPLE, (1,)))
+    return 16 if isinstance(image, PngImageFile) and ";16" in str(image.tile[0][3]) else 8
+
+
+def _eight_bit(image: Image.Image, bits: int) -> Image.Image:
     if image.mode.startswith("I;16"):
+        values = np.asarray(image)
+        if bits == 16 and 0 < values.max() < 4096:
+            raise ValueError(_TOO_DARK)
         # Pillow's own conversion clips at 255, which turns the image white.
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        return Image.fromarray((values >> (bits - 8)).astype(np.uint8))
+    # Of colours, Pillow has kept the upper 8 bits.
+    if bits == 16 and np.asarray(image.convert("RGB")).max() < 16:
+        raise ValueError(_TOO_DARK)
     if image.mode in ("I", "F"):
         raise ValueError(f"mode {image.mode} does not say which value is white; save it with 8 or 16 bits")
     # Pillow warns when a palette with transparency goes straight to RGB.

@@ -85,4 +85,6 @@ def _mode(path: Path) -> str:
         with Image.open(path) as image:
             return image.mode
     except Exception as error:
-        raise DataError(f"{path}: not readable as an image; replace or delete the file") from error
+        raise DataError(
+            f"{path}: not readable as an image; repair or replace the file, or leave it out"
+        ) from error

@@ -27,7 +27,7 @@ def shared_files(train: Sequence[Path], test: Sequence[Path]) -> Iterator[str]:
         if first == path:
             yield f"{path}: in both the training and the test split; take it out of one"
         elif first is not None:
-            yield f"{path}: byte for byte the same as {first} of the training split; delete one of them"
+            yield f"{path}: byte for byte the same as {first} of the training split; leave one of them out"
 
 
 def _digest(path: Path) -> bytes:

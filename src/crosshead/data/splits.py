@@ -15,10 +15,10 @@ class DataError(ValueError):
     message; the line that says what is wrong is its last, and only that one is kept.
 
     Example:
-        >>> raise DataError("photos/cat.jpg: not an image; delete the file")
+        >>> raise DataError("photos/cat.jpg: not an image; replace the file")
         Traceback (most recent call last):
             ...
-        crosshead.data.splits.DataError: photos/cat.jpg: not an image; delete the file
+        crosshead.data.splits.DataError: photos/cat.jpg: not an image; replace the file
     """
 
     def __init__(self, message: str) -> None:

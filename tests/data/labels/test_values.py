@@ -41,7 +41,7 @@ def test_unreadable_files_are_refused(tmp_path, refused):
     path = tmp_path / "a.png"
     refused(lambda: read_label_image(path), path, "not readable as a label image (No such file")
     path.write_bytes(b"broken")
-    refused(lambda: read_label_image(path), path, "replace or delete the file")
+    refused(lambda: read_label_image(path), path, "repair or replace the file, or leave it out")
 
 
 def test_values_of_more_than_16_bits_are_refused(tmp_path, refused):

@@ -99,14 +99,14 @@ def test_a_missing_folder_is_named(folder, only_fault, part):
 @pytest.mark.parametrize("part", ["before", "after"])
 def test_a_missing_image_is_named(folder, only_fault, part):
     (folder / part / "lake.png").unlink()
-    words = "no file of the pair lake", f"add lake.* or delete {folder}/label/lake.png"
+    words = "no file of the pair lake", f"add lake.* or leave {folder}/label/lake.png out"
     only_fault(folder, folder / part, *words)
 
 
 def test_images_without_a_label_map_are_named(folder, refused):
     (folder / "label" / "lake.png").unlink()
     assert list(check_image_pairs(folder)) == [
-        f"{folder}/{part}/lake.png: no label map of this name; add one to label/, or delete the file"
+        f"{folder}/{part}/lake.png: no label map of this name; add one to label/, or leave the file out"
         for part in ("before", "after")
     ]
     (folder / "label" / "hill.png").unlink()
@@ -116,7 +116,7 @@ def test_images_without_a_label_map_are_named(folder, refused):
 def test_two_files_for_one_part_are_named(folder, only_fault):
     first, second = folder / "before" / "lake.png", folder / "before" / "lake.tif"
     save(second, pixels(0))
-    only_fault(folder, second, f"the same band as {first}", "delete one")
+    only_fault(folder, second, f"the same band as {first}", "leave one of them out")
     second.unlink()
     second = save(folder / "label" / "lake.tif", pixels(0) % 3)
     only_fault(folder, second, f"a second label map beside {folder}/label/lake.png")

@@ -144,4 +144,6 @@ def _sides(path: Path) -> tuple[int, int]:
         with Image.open(path) as image:
             return image.size
     except Exception as error:
-        raise DataError(f"{path}: not readable as an image; replace or delete the file") from error
+        raise DataError(
+            f"{path}: not readable as an image; repair or replace the file, or leave it out"
+        ) from error

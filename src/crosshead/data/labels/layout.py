@@ -90,10 +90,10 @@ def pair_labels(images: Path, labels: Path) -> LabelledPairs:
     label_files = _by_name(labels, LABEL_EXTENSIONS, findings)
     for name, path in image_files.items():
         if name not in label_files:
-            findings.append(f"{path}: no label image {labels / name}.png; add it or delete the image")
+            findings.append(f"{path}: no label image {labels / name}.png; add it or leave the image out")
     for name, path in label_files.items():
         if name not in image_files:
-            findings.append(f"{path}: no image of that name in {images}; add it or delete the label image")
+            findings.append(f"{path}: no image of that name in {images}; add it or leave the label image out")
     names = [name for name in image_files if name in label_files]
     if not names:
         findings.append(f"{images}: no image with a label image in {labels}; add images and PNG labels")
@@ -132,9 +132,9 @@ def _by_name(folder: Path, extensions: tuple[str, ...], findings: list[str]) -> 
     for path in _files(folder):
         name = str(path.relative_to(folder).with_suffix(""))
         if path.suffix.lower() not in extensions:
-            findings.append(f"{path}: not among {', '.join(extensions)}; convert or delete it")
+            findings.append(f"{path}: not among {', '.join(extensions)}; convert it or leave it out")
         elif name in files:
-            findings.append(f"{path}: of the same name as {files[name].name}; delete one of them")
+            findings.append(f"{path}: of the same name as {files[name].name}; leave one of them out")
         else:
             files[name] = path
     return files

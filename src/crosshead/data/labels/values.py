@@ -42,7 +42,7 @@ def read_label_image(path: str | Path) -> np.ndarray:
     except Exception as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise DataError(
-            f"{path}: not readable as a label image ({reason}); replace or delete the file"
+            f"{path}: not readable as a label image ({reason}); repair or replace the file, or leave it out"
         ) from error
     if form == "JPEG":
         raise DataError(f"{path}: a JPEG, which does not keep label values; save the labels as PNG")

@@ -66,7 +66,7 @@ def find_pair_files(data_dir: str | Path | None) -> tuple[list[PairFiles], list[
     labels: dict[str, Path] = {}
     for path in _images(root / "label"):
         if path.stem in labels:
-            faults.append(f"{path}: a second label map beside {labels[path.stem]}; delete one of them")
+            faults.append(f"{path}: a second label map beside {labels[path.stem]}; leave one of them out")
         labels.setdefault(path.stem, path)
     if not labels:
         raise DataError(f"{root / 'label'}: no label map; add one for each pair, named as the pair")
@@ -75,7 +75,7 @@ def find_pair_files(data_dir: str | Path | None) -> tuple[list[PairFiles], list[
     for name, label in labels.items():
         lacking = [part for part, found in (("before", before), ("after", after)) if not found[name]]
         for part in lacking:
-            faults.append(f"{root / part}: no file of the pair {name}; add {name}.* or delete {label}")
+            faults.append(f"{root / part}: no file of the pair {name}; add {name}.* or leave {label} out")
         if not lacking:
             pairs.append(PairFiles(name=name, before=before[name], after=after[name], label=label))
     return pairs, faults
@@ -132,12 +132,12 @@ def _sorted_in(folder: Path, labels: dict[str, Path], faults: list[str]) -> dict
     for path in _images(folder):
         owners = [name for name in labels if path.stem == name or path.stem.startswith(f"{name}_")]
         if not owners:
-            faults.append(f"{path}: no label map of this name; add one to label/, or delete the file")
+            faults.append(f"{path}: no label map of this name; add one to label/, or leave the file out")
             continue
         owner = max(owners, key=len)
         band = path.stem[len(owner) + 1 :]
         if band in found[owner]:
-            faults.append(f"{path}: the same band as {found[owner][band]}; delete one of them")
+            faults.append(f"{path}: the same band as {found[owner][band]}; leave one of them out")
         found[owner].setdefault(band, path)
     return {name: dict(sorted(bands.items())) for name, bands in found.items()}
 
