@@ -27,7 +27,7 @@ def test_the_distance_is_that_of_the_nearest_points(stroke, other):
 
     to_points = distance_to_stroke(others, *stroke, length=LENGTH)
     assert np.all(to_points <= np.abs(points[:, None] - others).min(0) + 1e-12)
-    assert np.all(to_points >= np.abs(points[:, None] - others).min(0) - LENGTH / 400)
+    assert np.all(to_points >= np.abs(points[:, None] - others).min(0) - LENGTH / 400 - 1e-12)
 
 
 def test_parallel_strokes():
