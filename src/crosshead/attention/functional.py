@@ -6,6 +6,7 @@ Legend: `B` batch, `H` heads, `N` query tokens, `M` key tokens, `L` landmarks, `
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import torch
@@ -15,8 +16,10 @@ from crosshead.attention import fused, reference, streamed
 from crosshead.attention.checks import check_operands, refuse_dense_maps
 from crosshead.attention.masks import zero_outside
 from crosshead.attention.mixing import HeadMixing
+from crosshead.attention.operator import beyond_one_derivative
 from crosshead.attention.precision import without_autocast
 from crosshead.attention.reference import AttentionFactors
+from crosshead.attention.transforms import carry_tangents, under_torch_func
 
 Implementation = Literal["auto", "reference", "streamed", "fused"]
 IMPLEMENTATIONS: tuple[str, ...] = ("auto", "reference", "streamed", "fused")
@@ -69,7 +72,10 @@ def interactive_attention(
         impl: "reference" (both factors in memory; differentiable twice), "streamed" (tiles of tokens; memory
             linear in tokens), "fused" (kernels for CPUs and NVIDIA GPUs: `crosshead info` tells whether they
             are ready), or "auto": fused on CPUs where it is ready, else streamed from a documented size, else
-            reference. An explicit choice never falls back.
+            reference. An explicit choice never falls back: "streamed" and "fused" are differentiable once, in
+            reverse mode, and raise on second derivatives, forward mode (`torch.func.jvp`) and what else
+            `torch.func` does (`grad`, `vmap`). "auto" does all of this as reference does, in its memory; with
+            `create_graph=True`, which only the backward pass sees, it computes the factors again there.
         attn_mask: always None: an N x M mask has no meaning for an attention that never forms an N x M map.
         is_causal: always False: a landmark averages tokens from the whole sequence, so the past would see the
             future.
@@ -106,20 +112,10 @@ def interactive_attention(
     key, value = zero_outside(key_mask, key), zero_outside(key_mask, value)
     query_landmarks = zero_outside(landmark_mask, query_landmarks)
     key_landmarks = zero_outside(landmark_mask, key_landmarks)
-    attend = _choose(impl, query, key, value, key_landmarks)
-    with without_autocast(query):
-        output = attend(
-            query,
-            key,
-            value,
-            query_landmarks,
-            key_landmarks,
-            query_mixing,
-            key_mixing,
-            key_mask,
-            landmark_mask,
-            _scale(scale, query),
-        )
+    operands = (query, key, value, query_landmarks, key_landmarks, query_mixing, key_mixing)
+    attend = _choose(impl, *operands)
+    with without_autocast(query), _beyond_one_derivative(impl):
+        output = attend(*operands, key_mask, landmark_mask, _scale(scale, query))
     return zero_outside(query_mask, output)
 
 
@@ -198,7 +194,16 @@ def check_implementation(impl: str) -> None:
         raise ValueError(f"impl must be one of {', '.join(IMPLEMENTATIONS)}; got {impl!r}")
 
 
-def _choose(impl: str, query: Tensor, key: Tensor, value: Tensor, landmarks: Tensor) -> Callable[..., Tensor]:
+def _choose(
+    impl: str,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    query_landmarks: Tensor,
+    key_landmarks: Tensor,
+    query_mixing: HeadMixing,
+    key_mixing: HeadMixing,
+) -> Callable[..., Tensor]:
     check_implementation(impl)
     if impl == "reference":
         return reference.attention
@@ -208,15 +213,21 @@ def _choose(impl: str, query: Tensor, key: Tensor, value: Tensor, landmarks: Ten
     # tie the exported program to one side of the threshold.
     if impl == "auto" and torch.compiler.is_exporting():
         return reference.attention
+    # What only the equations can follow.
+    if impl == "auto" and (
+        under_torch_func()
+        or carry_tangents((query, key, value, query_landmarks, key_landmarks, *query_mixing, *key_mixing))
+    ):
+        return reference.attention
     if impl == "fused" or query.device.type in fused.PROVEN:
-        reason = fused.refusal(query, value, landmarks)
+        reason = fused.refusal(query, value, key_landmarks)
         if reason is None:
             return fused.attention
         if impl == "fused":
             raise NotImplementedError(
                 f"impl='fused' cannot run this: {reason}. impl='auto', 'streamed' and 'reference' can"
             )
-    batch, heads, count, _ = landmarks.shape
+    batch, heads, count, _ = key_landmarks.shape
     elements = batch * heads * count * (query.shape[-2] + key.shape[-2])
     return streamed.attention if elements >= STREAMED_FROM else reference.attention
 
@@ -227,6 +238,14 @@ def _as_autocast(*operands: Tensor) -> tuple[Tensor, ...]:
         return operands
     dtype = torch.get_autocast_dtype(device)
     return tuple(x.to(dtype) if x.is_floating_point() and x.dtype != torch.float64 else x for x in operands)
+
+
+def _beyond_one_derivative(impl: str) -> AbstractContextManager:
+    """For `auto`, which promised no operator, the equations also where only the backward pass needs them."""
+    # What is compiled is differentiable once anyway, and a tracer need not follow this.
+    if impl != "auto" or torch.compiler.is_compiling():
+        return nullcontext()
+    return beyond_one_derivative(reference.attention)
 
 
 def _scale(scale: float | None, query: Tensor) -> float:

@@ -3,7 +3,7 @@
 Legend: `B` batch, `H` heads, `N` query tokens, `M` key tokens, `L` landmarks, `D` head dim,
 `E` value head dim.
 
-An implementation names an operator `crosshead::NAME` and another, `crosshead::NAME_backward`:
+An implementation gives kernels to an operator `crosshead::NAME` and to another, `crosshead::NAME_backward`:
 
     NAME(q, k, v, ql, kl, p_query, w_query, p_key, w_key, key_mask, landmark_mask, *options)
         -> output (B, H, N, E), aggregate (B, H, L, E), normaliser (B, H, L) or a few of these
@@ -12,19 +12,49 @@ An implementation names an operator `crosshead::NAME` and another, `crosshead::N
 
 The aggregate is `F_k V`; the normaliser is what the kernel needs to compute weights of the key factor again,
 such as the logarithm of each row's sum. Nothing else is kept for backward.
+
+Such an operator is differentiable once, in reverse mode, by torch.autograd. What goes beyond is refused with
+the reason, never computed wrong: second derivatives, forward mode, `torch.func.grad`, `vmap`. Callers who did
+not choose the operator get second derivatives all the same: see `beyond_one_derivative`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from crosshead.attention.precision import accumulation_dtype
+from crosshead.attention.mixing import HeadMixing
+from crosshead.attention.precision import accumulation_dtype, without_autocast
+from crosshead.attention.transforms import carry_tangents, is_batched_gradient, under_torch_func
 
 OPERANDS = 9
 MASKS = 2
+SCHEMA = (
+    "Tensor q, Tensor k, Tensor v, Tensor ql, Tensor kl, Tensor? p_query, Tensor? w_query, Tensor? p_key, "
+    "Tensor? w_key, Tensor? key_mask, Tensor? landmark_mask"
+)
+
+# From the operands, as every implementation takes them, to the output, in steps that torch can differentiate.
+Equations = Callable[..., Tensor]
+_equations: ContextVar[Equations | None] = ContextVar("equations", default=None)
+
+
+@contextmanager
+def beyond_one_derivative(equations: Equations) -> Iterator[None]:
+    """Operators that are called here follow the equations where their own backward pass cannot serve.
+
+    That is a backward pass that is itself to be differentiated (`create_graph=True`) or that is batched. It
+    takes the time and memory of the equations.
+    """
+    token = _equations.set(equations)
+    try:
+        yield
+    finally:
+        _equations.reset(token)
 
 
 def empty_outputs(q: Tensor, v: Tensor, ql: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -42,20 +72,31 @@ def empty_gradients(*operands: Tensor | None) -> list[Tensor]:
     return [like.new_empty(0) if x is None else x.new_empty(x.shape) for x in operands]
 
 
-def make_differentiable(
-    name: str, *, impl: str, outputs: Callable[..., tuple[Tensor, ...]] = empty_outputs
+def define_operator(
+    name: str,
+    *,
+    impl: str,
+    options: str,
+    outputs: Callable[..., tuple[Tensor, ...]] = empty_outputs,
 ) -> None:
-    """Gives the two operators of that name their fakes, gradient, FLOP formulas, and refusals.
+    """Defines the two operators of that name: schemas, fakes, gradient, FLOP formulas, and refusals.
 
     Args:
-        name: `crosshead::NAME` and `crosshead::NAME_backward` exist.
+        name: of the operators `crosshead::NAME` and `crosshead::NAME_backward`; their kernels come later.
         impl: what users call it, for the messages.
+        options: schema of what follows the masks; the scale comes first.
         outputs: from q, v and ql to tensors of the shapes that the operator returns.
     """
     forward, backward = f"crosshead::{name}", f"crosshead::{name}_backward"
+    torch.library.define(forward, f"({SCHEMA}, {options}) -> (Tensor, Tensor, Tensor)")
+    torch.library.define(
+        backward,
+        f"(Tensor grad_output, {SCHEMA}, {options}, Tensor aggregate, Tensor normaliser) -> Tensor[]",
+    )
     packets = [getattr(torch.ops.crosshead, each) for each in (name, f"{name}_backward")]
 
     def keep_for_backward(ctx: Any, inputs: tuple, output: tuple) -> None:
+        ctx.equations = _equations.get()
         ctx.options = inputs[OPERANDS + MASKS :]
         ctx.save_for_backward(*inputs[: OPERANDS + MASKS], *output[1:])
         ctx.set_materialize_grads(False)
@@ -65,32 +106,94 @@ def make_differentiable(
         if grad_output is None:
             return (None,) * OPERANDS + absent
         *tensors, aggregate, normaliser = ctx.saved_tensors
-        grads = packets[1](grad_output, *tensors, *ctx.options, aggregate, normaliser)
+        batched = under_torch_func() or is_batched_gradient(grad_output)
+        if ctx.equations is not None and (torch.is_grad_enabled() or batched):
+            needed = ctx.needs_input_grad[:OPERANDS]
+            return (*_by_equations(ctx.equations, grad_output, tensors, ctx.options[0], needed), *absent)
+        if is_batched_gradient(grad_output):
+            refuse_vmap()
+        with without_autocast(grad_output):
+            grads = packets[1](grad_output, *tensors, *ctx.options, aggregate, normaliser)
         present = [None if x is None else grad for x, grad in zip(tensors, grads, strict=False)]
         return (*present, *absent)
 
+    def refuse(what: str, why: str, remedy: str = "Use impl='reference'") -> NoReturn:
+        raise NotImplementedError(f"impl={impl!r}, given or chosen by 'auto', cannot {what}: {why}. {remedy}")
+
     def refuse_second_derivative(*_: object) -> NoReturn:
-        raise NotImplementedError(
-            f"impl={impl!r} cannot be differentiated twice: its backward pass is an operator of its own that "
-            "keeps no factors. Use impl='reference' for second derivatives"
-        )
+        refuse("be differentiated twice", "its backward pass is an operator of its own that keeps no factors")
 
     def refuse_vmap(*_: object) -> NoReturn:
-        raise NotImplementedError(
-            f"impl={impl!r} cannot run under vmap: its tiles are chosen for the batch that it sees. Put the "
-            "extra axis into the batch, or use impl='reference'"
+        refuse(
+            "run under vmap",
+            "its tiles are chosen for the batch that it sees",
+            "Put the extra axis into the batch, or use impl='reference'",
         )
 
+    def refuse_transforms(operands: Sequence[object]) -> None:
+        if carry_tangents(operands):
+            refuse(
+                "be differentiated in forward mode (jvp, jacfwd, dual numbers)", "it has no formula for that"
+            )
+        differentiated = any(isinstance(x, Tensor) and x.requires_grad for x in operands)
+        if under_torch_func() and torch.is_grad_enabled() and differentiated:
+            refuse(
+                "be differentiated by torch.func (grad, vjp, jacrev)",
+                "its gradient is known to torch.autograd only",
+                "Use torch.autograd.grad or backward, or impl='reference'",
+            )
+
+    library = _Guarded("crosshead", "FRAGMENT", guard=refuse_transforms)
     torch.library.register_fake(forward, lambda q, k, v, ql, *_: outputs(q, v, ql))
     torch.library.register_fake(backward, lambda _grad, *rest: empty_gradients(*rest[:OPERANDS]))
-    torch.library.register_autograd(forward, gradients, setup_context=keep_for_backward)
+    torch.library.register_autograd(forward, gradients, setup_context=keep_for_backward, lib=library)
     torch.library.register_autograd(
-        backward, refuse_second_derivative, setup_context=lambda ctx, inputs, output: None
+        backward, refuse_second_derivative, setup_context=lambda ctx, inputs, output: None, lib=library
     )
     torch.library.register_vmap(forward, refuse_vmap)
     torch.library.register_vmap(backward, refuse_vmap)
     register_flop_formula(packets[0])(needed_flops)
     register_flop_formula(packets[1])(_needed_flops_backward)
+
+
+class _Guarded(torch.library.Library):
+    """Puts a guard before the gradient of each operator that is registered with it.
+
+    Without it torch drops the tangents of operands that require no gradient, in silence.
+    """
+
+    def __init__(self, *args: str, guard: Callable[[Sequence[object]], None]) -> None:
+        super().__init__(*args)
+        self.guard = guard
+
+    def impl(self, op_name: Any, fn: Callable, *args: Any, **options: Any) -> None:
+        def guarded(keyset: Any, *operands: Any, **named: Any) -> Any:
+            self.guard((*operands, *named.values()))
+            return fn(keyset, *operands, **named)
+
+        super().impl(op_name, guarded, *args, **options)
+
+
+def _by_equations(
+    equations: Equations,
+    grad_output: Tensor,
+    tensors: Sequence[Tensor | None],
+    scale: float,
+    needed: Sequence[bool],
+) -> list[Tensor | None]:
+    """The gradients of the operands, in steps that torch can differentiate and batch."""
+    differentiate_again = torch.is_grad_enabled()
+    with torch.enable_grad(), without_autocast(grad_output):
+        # Views of their own: landmarks stem from queries and keys, whose gradients would else include theirs.
+        operands = [None if x is None else x.view_as(x) for x in tensors[:OPERANDS]]
+        q, k, v, ql, kl, *matrices = operands
+        mixings = HeadMixing(*matrices[:2]), HeadMixing(*matrices[2:])
+        output = equations(q, k, v, ql, kl, *mixings, *tensors[OPERANDS:], scale)
+    wanted = [x for x, is_needed in zip(operands, needed, strict=True) if is_needed and x is not None]
+    found = iter(
+        torch.autograd.grad(output, wanted, grad_output, create_graph=differentiate_again, allow_unused=True)
+    )
+    return [next(found) if is_needed else None for is_needed in needed]
 
 
 def needed_flops(

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from crosshead.attention.mixing import HeadMixing, mix_heads
-from crosshead.attention.operator import empty_gradients, empty_outputs, make_differentiable
+from crosshead.attention.operator import define_operator, empty_gradients, empty_outputs
 from crosshead.attention.precision import MASKED_LOGIT, accumulation_dtype, key_scale
 
 # Elements of a factor held at a time, B H L T. Measured: docs/decisions.md, "The tile of streamed".
@@ -44,10 +44,14 @@ def attention(
 ) -> Tensor:
     """`O = F_q (F_k V)`, `tile` tokens at a time (by default as many as fit `TILE_ELEMENTS`)."""
     mixing = (*query_mixing, *key_mixing)
-    return _forward(q, k, v, ql, kl, *mixing, key_mask, landmark_mask, scale, tile)[0]
+    operator = torch.ops.crosshead.streamed_attention
+    return operator(q, k, v, ql, kl, *mixing, key_mask, landmark_mask, scale, tile)[0]
 
 
-@torch.library.custom_op("crosshead::streamed_attention", mutates_args=())
+define_operator("streamed_attention", impl="streamed", options="float scale, int? tile")
+
+
+@torch.library.impl("crosshead::streamed_attention", "CompositeExplicitAutograd")
 def _forward(
     q: Tensor,
     k: Tensor,
@@ -89,7 +93,7 @@ def _forward(
     return output, aggregate, normaliser
 
 
-@torch.library.custom_op("crosshead::streamed_attention_backward", mutates_args=())
+@torch.library.impl("crosshead::streamed_attention_backward", "CompositeExplicitAutograd")
 def _backward(
     grad_output: Tensor,
     q: Tensor,
@@ -232,6 +236,3 @@ def _columns(mask: Tensor | None, b: slice, t: slice = slice(None)) -> Tensor | 
 
 def _rows(mask: Tensor | None, b: slice) -> Tensor | None:
     return None if mask is None else mask[b, None, :, None]
-
-
-make_differentiable("streamed_attention", impl="streamed")

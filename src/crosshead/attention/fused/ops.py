@@ -14,12 +14,8 @@ import torch
 from torch import Tensor
 
 from crosshead.attention.mixing import HeadMixing
-from crosshead.attention.operator import empty_outputs, make_differentiable
+from crosshead.attention.operator import define_operator, empty_outputs
 
-OPERANDS = (
-    "Tensor q, Tensor k, Tensor v, Tensor ql, Tensor kl, Tensor? p_query, Tensor? w_query, Tensor? p_key, "
-    "Tensor? w_key, Tensor? key_mask, Tensor? landmark_mask, float scale"
-)
 NAMES = {"cpu": "fused_attention_cpu", "cuda": "fused_attention_cuda"}
 
 
@@ -58,12 +54,7 @@ def _empty_outputs_of_cpu(q: Tensor, v: Tensor, ql: Tensor) -> tuple[Tensor, Ten
     return output, aggregate, normaliser.new_empty(2, *normaliser.shape)
 
 
-for _name, _outputs in ((NAMES["cpu"], _empty_outputs_of_cpu), (NAMES["cuda"], empty_outputs)):
-    torch.library.define(f"crosshead::{_name}", f"({OPERANDS}) -> (Tensor, Tensor, Tensor)")
-    torch.library.define(
-        f"crosshead::{_name}_backward",
-        f"(Tensor grad_output, {OPERANDS}, Tensor aggregate, Tensor normaliser) -> Tensor[]",
-    )
-    make_differentiable(_name, impl="fused", outputs=_outputs)
+define_operator(NAMES["cpu"], impl="fused", options="float scale", outputs=_empty_outputs_of_cpu)
+define_operator(NAMES["cuda"], impl="fused", options="float scale")
 torch.library.impl(f"crosshead::{NAMES['cuda']}", "CompositeExplicitAutograd", _forward_by_triton)
 torch.library.impl(f"crosshead::{NAMES['cuda']}_backward", "CompositeExplicitAutograd", _backward_by_triton)
