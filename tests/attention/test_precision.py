@@ -217,3 +217,15 @@ def test_mixing_matrices_given_in_float64_do_not_widen_the_output(impl):
     (q, k, v), kwargs = inputs.arguments()
     kwargs["query_mixing"] = HeadMixing(*(x.double() for x in kwargs["query_mixing"]))
     assert interactive_attention(q, k, v, **kwargs, impl=impl).dtype == torch.float32
+
+
+def test_a_backward_pass_under_autocast_computes_in_the_dtype_of_its_forward_pass():
+    inputs = make_inputs(dtype=torch.float32)
+    args, kwargs = inputs.arguments()
+    leaves = list(inputs.floating().values())
+    output = interactive_attention(*args, **kwargs, impl="streamed").sum()
+    expected = torch.autograd.grad(output, leaves, retain_graph=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        actual = torch.autograd.grad(output, leaves)
+    for x, y in zip(actual, expected, strict=True):
+        assert torch.equal(x, y)

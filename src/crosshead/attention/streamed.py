@@ -48,10 +48,6 @@ def attention(
     return operator(q, k, v, ql, kl, *mixing, key_mask, landmark_mask, scale, tile)[0]
 
 
-define_operator("streamed_attention", impl="streamed", options="float scale, int? tile")
-
-
-@torch.library.impl("crosshead::streamed_attention", "CompositeExplicitAutograd")
 def _forward(
     q: Tensor,
     k: Tensor,
@@ -93,7 +89,6 @@ def _forward(
     return output, aggregate, normaliser
 
 
-@torch.library.impl("crosshead::streamed_attention_backward", "CompositeExplicitAutograd")
 def _backward(
     grad_output: Tensor,
     q: Tensor,
@@ -236,3 +231,8 @@ def _columns(mask: Tensor | None, b: slice, t: slice = slice(None)) -> Tensor | 
 
 def _rows(mask: Tensor | None, b: slice) -> Tensor | None:
     return None if mask is None else mask[b, None, :, None]
+
+
+define_operator("streamed_attention", impl="streamed", options="float scale, int? tile")
+torch.library.impl("crosshead::streamed_attention", "CompositeExplicitAutograd", _forward)
+torch.library.impl("crosshead::streamed_attention_backward", "CompositeExplicitAutograd", _backward)

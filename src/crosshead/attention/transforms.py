@@ -22,7 +22,7 @@ def under_torch_func() -> bool:
 
 
 def carry_tangents(tensors: Iterable[object]) -> bool:
-    """Whether one of the tensors carries a tangent of forward-mode differentiation, as under `torch.func.jvp`."""
+    """Whether one of the tensors carries a tangent: forward-mode differentiation, `torch.func.jvp`."""
     # Nearly always no level is open, and then nothing can carry a tangent.
     return getattr(forward_ad, "_current_level", 0) >= 0 and any(
         isinstance(x, Tensor) and forward_ad.unpack_dual(x).tangent is not None for x in tensors
