@@ -289,7 +289,8 @@ def test_numerical_derivatives_agree(chosen, mixing, masks):
 
 def make_layer(dtype: torch.dtype, **options: Any) -> InteractiveAttention:
     torch.manual_seed(0)
-    layer = InteractiveAttention(4, 2, landmarks=(2,), dtype=dtype, **options)
+    # With norms the landmarks stem from the operator's own queries and keys.
+    layer = InteractiveAttention(4, 2, landmarks=(2,), qk_norm=True, dtype=dtype, **options)
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.3)

@@ -42,6 +42,9 @@ SCHEMA = (
 Equations = Callable[..., Tensor]
 _equations: ContextVar[Equations | None] = ContextVar("equations", default=None)
 
+# Kept, for what a library registered goes when it goes.
+_libraries: list[torch.library.Library] = []
+
 
 @contextmanager
 def beyond_one_derivative(equations: Equations) -> Iterator[None]:
@@ -144,6 +147,7 @@ def define_operator(
             )
 
     library = _Guarded("crosshead", "FRAGMENT", guard=refuse_transforms)
+    _libraries.append(library)
     torch.library.register_fake(forward, lambda q, k, v, ql, *_: outputs(q, v, ql))
     torch.library.register_fake(backward, lambda _grad, *rest: empty_gradients(*rest[:OPERANDS]))
     torch.library.register_autograd(forward, gradients, setup_context=keep_for_backward, lib=library)
