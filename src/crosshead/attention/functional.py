@@ -17,7 +17,7 @@ from crosshead.attention.checks import check_operands, refuse_dense_maps
 from crosshead.attention.masks import zero_outside
 from crosshead.attention.mixing import HeadMixing
 from crosshead.attention.operator import beyond_one_derivative
-from crosshead.attention.precision import without_autocast
+from crosshead.attention.precision import autocast_exists, without_autocast
 from crosshead.attention.reference import AttentionFactors
 from crosshead.attention.transforms import carry_tangents, under_torch_func
 
@@ -234,7 +234,7 @@ def _choose(
 
 def _as_autocast(*operands: Tensor) -> tuple[Tensor, ...]:
     device = operands[0].device.type
-    if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
+    if not autocast_exists(device) or not torch.is_autocast_enabled(device):
         return operands
     dtype = torch.get_autocast_dtype(device)
     return tuple(x.to(dtype) if x.is_floating_point() and x.dtype != torch.float64 else x for x in operands)

@@ -24,7 +24,14 @@ def key_scale(dtype: torch.dtype) -> float:
     return FLOAT16_KEY_SCALE if dtype == torch.float16 else 1.0
 
 
+# A constant to torch.compile, which at torch 2.11 cannot trace the question.
+@torch.compiler.assume_constant_result
+def autocast_exists(device: str) -> bool:
+    """Whether autocast knows a kind of device; it does not know "meta"."""
+    return torch.amp.is_autocast_available(device)
+
+
 def without_autocast(x: Tensor) -> AbstractContextManager:
     """A region in which autocast leaves the chosen dtypes alone."""
     device = x.device.type
-    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
+    return torch.autocast(device, enabled=False) if autocast_exists(device) else nullcontext()
