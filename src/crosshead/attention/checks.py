@@ -29,6 +29,21 @@ def refuse_dense_maps(*, attn_mask: object = None, is_causal: bool = False, attn
         )
 
 
+def check_projected(projected: Tensor, width: int) -> Tensor:
+    """What a projection gave, refused where it has not `width` channels.
+
+    Raises:
+        ValueError: if it has fewer or more.
+    """
+    if projected.shape[-1] != width:
+        raise ValueError(
+            f"qkv must give queries, keys and values of all heads, {width} channels; got "
+            f"{projected.shape[-1]}: where it is split over devices, let it give the whole, as "
+            "ColwiseParallel(output_layouts=Replicate()) does"
+        )
+    return projected
+
+
 def check_operands(
     query: Tensor,
     key: Tensor,

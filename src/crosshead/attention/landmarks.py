@@ -13,6 +13,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from crosshead.attention.integers import as_axis_lengths, as_integer
 from crosshead.attention.masks import along_tokens, check_mask, zero_outside
 from crosshead.attention.precision import accumulation_dtype, without_autocast
 
@@ -136,15 +137,15 @@ def cells_per_axis(grid: Sequence[int], landmarks: int | Sequence[int]) -> tuple
     """The cells along each axis: `min(landmarks, axis)`.
 
     Raises:
-        ValueError: landmarks that are not positive integers, or not one for each axis.
-        TypeError: landmarks that are neither an integer nor a sequence.
+        ValueError: if landmarks are not positive, or not one for each axis.
+        TypeError: if they are no integers.
 
     Example:
         >>> cells_per_axis((56, 5), 7)
         (7, 5)
     """
     wanted = axis_landmarks(landmarks)
-    if isinstance(landmarks, int):
+    if not isinstance(landmarks, Sequence):
         wanted *= len(grid)
     if len(wanted) != len(grid):
         raise ValueError(
@@ -158,21 +159,18 @@ def axis_landmarks(landmarks: int | Sequence[int]) -> tuple[int, ...]:
     """The numbers given as `landmarks`: one that holds for every axis, or one to three.
 
     Raises:
-        ValueError: numbers that are not positive, or not one to three.
-        TypeError: anything but integers.
+        ValueError: if the numbers are not positive, or not one to three.
+        TypeError: if they are no integers.
 
     Example:
         >>> axis_landmarks(7), axis_landmarks((7, 5))
         ((7,), (7, 5))
     """
-    numbers = (landmarks,) if isinstance(landmarks, int) else landmarks
-    if not isinstance(numbers, Sequence) or not all(
-        isinstance(number, int | torch.SymInt) for number in numbers
-    ):
-        raise TypeError(f"landmarks must be an integer or one for each axis of the grid; got {landmarks!r}")
-    if isinstance(landmarks, bool) or not 1 <= len(numbers) <= 3 or any(number < 1 for number in numbers):
+    given = landmarks if isinstance(landmarks, Sequence) else (landmarks,)
+    numbers = tuple(as_integer("each number of landmarks", number) for number in given)
+    if not 1 <= len(numbers) <= 3 or any(number < 1 for number in numbers):
         raise ValueError(f"landmarks must be one to three positive integers, one per axis; got {landmarks!r}")
-    return tuple(numbers)
+    return numbers
 
 
 def _average_over_grid(x: Tensor, grid: Sequence[int], cells: Sequence[int]) -> Tensor:
@@ -228,13 +226,7 @@ def _sum_by_cell(rows: Tensor, cell: Tensor, count: int) -> Tensor:
 
 
 def _checked_grid(grid: Sequence[int], *, tokens: int, num_prefix_tokens: int) -> tuple[int, ...]:
-    if not isinstance(grid, Sequence):
-        raise TypeError(
-            f"grid must be a tuple of axis lengths, such as (56, 56), or (n,) for a sequence; got {grid!r}"
-        )
-    grid = tuple(grid)
-    if not 1 <= len(grid) <= 3 or any(axis < 1 for axis in grid):
-        raise ValueError(f"grid must be one to three positive axis lengths, such as (56, 56); got {grid}")
+    grid = as_axis_lengths("grid", grid)
     if num_prefix_tokens < 0:
         raise ValueError(f"num_prefix_tokens must not be negative; got {num_prefix_tokens}")
     if num_prefix_tokens + prod(grid) != tokens:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from crosshead.attention.integers import as_integer
+
 # To symbolic tracing a single step: it decides by sizes that a tracer does not know.
 torch.fx.wrap("_check_axes")
 
@@ -27,7 +29,8 @@ class LocalTerm(nn.Module):
         dtype: their floating-point type.
 
     Raises:
-        ValueError: a kernel size that is not odd and positive, axes other than 1, 2, 3.
+        ValueError: if `kernel_size` is not odd and positive, or `axes` is not 1, 2 or 3.
+        TypeError: if `kernel_size` is no integer.
 
     Source: the depth-wise convolution of values in Agent Attention (arXiv 2312.08874) and Nystromformer
     (arXiv 2102.03902).
@@ -49,6 +52,7 @@ class LocalTerm(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        kernel_size = as_integer("local_kernel", kernel_size)
         if axes not in _CONVOLUTIONS:
             raise ValueError(f"axes must be 1, 2 or 3; got {axes}")
         if kernel_size < 1 or kernel_size % 2 == 0:

@@ -18,14 +18,20 @@ def check_mask(name: str, mask: Tensor | None, x: Tensor, *, tokens: int) -> Non
     """Refuses a mask that is not bool `(batch, tokens)` on the device of `x`, whose first axis is the batch.
 
     Raises:
-        TypeError: another dtype or device.
-        ValueError: another shape.
+        TypeError: if it is no tensor, or has another dtype or device.
+        ValueError: if it has another shape.
     """
     if mask is None:
         return
+    if not isinstance(mask, Tensor):
+        raise TypeError(
+            f"{name} must be a bool tensor (batch, tokens), True = takes part; got {type(mask).__name__}: "
+            f"convert it with torch.as_tensor({name})"
+        )
     if mask.dtype != torch.bool:
         raise TypeError(
-            f"{name} must be bool, True = takes part; got {mask.dtype}: convert it with mask.bool()"
+            f"{name} must be bool, True = takes part; got {mask.dtype}: convert ones and zeros with "
+            f"{name}.bool(), zeros and minus infinity with {name} == 0"
         )
     if tuple(mask.shape) != (x.shape[0], tokens):
         raise ValueError(f"{name} must be (batch, tokens) = {(x.shape[0], tokens)}; got {tuple(mask.shape)}")

@@ -9,6 +9,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from crosshead.attention.integers import as_integer
+
 Mixing = Literal["none", "logits", "weights", "both"]
 MIXINGS: tuple[str, ...] = ("none", "logits", "weights", "both")
 
@@ -72,7 +74,8 @@ class HeadMixer(nn.Module):
         dtype: their floating-point type.
 
     Raises:
-        ValueError: `mixing` is none of the four.
+        ValueError: if `num_heads` is not positive, or `mixing` is none of the four.
+        TypeError: if `num_heads` is no integer.
 
     Example:
         >>> HeadMixer(4, mixing="weights")().weights.shape
@@ -91,6 +94,9 @@ class HeadMixer(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        num_heads = as_integer("num_heads", num_heads)
+        if num_heads < 1:
+            raise ValueError(f"num_heads must be positive; got {num_heads}")
         if mixing not in MIXINGS:
             raise ValueError(f"mixing must be one of {', '.join(MIXINGS)}; got {mixing!r}")
         self.num_heads = num_heads
@@ -107,8 +113,12 @@ class HeadMixer(nn.Module):
             nn.init.zeros_(matrix)
 
     def forward(self) -> HeadMixing:
-        """The matrices as the functional interface takes them."""
-        return HeadMixing(logits=self.logits, weights=self.weights)
+        """Copies of the matrices, as the functional interface takes them."""
+        # FSDP and offloading take the parameters of a module away as soon as its forward pass has ended.
+        return HeadMixing(
+            logits=None if self.logits is None else self.logits.clone(),
+            weights=None if self.weights is None else self.weights.clone(),
+        )
 
     def extra_repr(self) -> str:
         """The constructor's arguments."""

@@ -9,15 +9,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from crosshead.attention.checks import refuse_dense_maps
+from crosshead.attention.checks import check_projected, refuse_dense_maps
 from crosshead.attention.functional import Implementation, check_implementation, interactive_attention
+from crosshead.attention.integers import as_integer
 from crosshead.attention.landmarks import axis_landmarks, pool_landmarks
 from crosshead.attention.local import LocalTerm
 from crosshead.attention.masks import zero_outside
 from crosshead.attention.mixing import HeadMixer, Mixing
+from crosshead.attention.plain import has_hooks_on_every_module, is_plain
 from crosshead.attention.plan import Plan, plan_landmarks
 
-# To symbolic tracing these are single steps: they decide by sizes that a tracer does not know.
+# To symbolic tracing these are single steps: they decide by what a tracer does not know, such as sizes.
+torch.fx.wrap("_context_or")
+torch.fx.wrap("check_projected")
 torch.fx.wrap("interactive_attention")
 torch.fx.wrap("pool_landmarks")
 torch.fx.wrap("plan_landmarks")
@@ -51,8 +55,9 @@ class InteractiveAttention(nn.Module):
         dtype: their floating-point type.
 
     Raises:
-        ValueError: sizes that do not fit, an unknown `mixing`.
-        NotImplementedError: `attn_drop` above 0.
+        ValueError: if sizes do not fit, or `mixing` or `impl` is unknown.
+        TypeError: if a size is no integer.
+        NotImplementedError: if `attn_drop` is above 0.
 
     Source: arXiv 2402.17507; what it leaves open is chosen in docs/decisions.md.
 
@@ -86,6 +91,8 @@ class InteractiveAttention(nn.Module):
         super().__init__()
         refuse_dense_maps(attn_drop=attn_drop)
         check_implementation(impl)
+        dim, num_heads = as_integer("dim", dim), as_integer("num_heads", num_heads)
+        num_prefix_tokens = as_integer("num_prefix_tokens", num_prefix_tokens)
         if dim < 1 or num_heads < 1 or dim % num_heads:
             raise ValueError(f"dim must be a positive multiple of num_heads; got {dim=} and {num_heads=}")
         if num_prefix_tokens < 0:
@@ -94,7 +101,8 @@ class InteractiveAttention(nn.Module):
         self.dim = dim
         self.num_heads = num_heads
         self.head_dim = dim // num_heads
-        self.landmarks: int | tuple[int, ...] = landmarks if isinstance(landmarks, int) else per_axis
+        one_number = not isinstance(landmarks, Sequence)
+        self.landmarks: int | tuple[int, ...] = per_axis[0] if one_number else per_axis
         self.mixing = mixing
         self.num_prefix_tokens = num_prefix_tokens
         self.impl: Implementation = impl
@@ -105,7 +113,7 @@ class InteractiveAttention(nn.Module):
         self.k_norm = norm_layer(self.head_dim, **placed) if qk_norm else nn.Identity()
         self.query_mixing = HeadMixer(num_heads, mixing=mixing, **placed)
         self.key_mixing = HeadMixer(num_heads, mixing=mixing, **placed)
-        axes = 2 if isinstance(landmarks, int) else len(per_axis)
+        axes = 2 if one_number else len(per_axis)
         self.local = (
             LocalTerm(dim, axes=axes, kernel_size=local_kernel, num_prefix_tokens=num_prefix_tokens, **placed)
             if local_kernel
@@ -149,16 +157,11 @@ class InteractiveAttention(nn.Module):
             `(B, N, C)`.
 
         Raises:
-            ValueError: shapes that do not fit.
-            TypeError: a mask that is not bool.
-            NotImplementedError: `attn_mask`, `is_causal`, or a local term with `context`.
+            ValueError: if shapes do not fit.
+            TypeError: if tokens are no floating-point tensor, a grid holds no integers, or a mask is not
+                bool.
+            NotImplementedError: if there is an `attn_mask`, causality, or a local term with `context`.
         """
-        refuse_dense_maps(attn_mask=attn_mask, is_causal=is_causal)
-        if context is not None and self.local is not None:
-            raise NotImplementedError(
-                "local_kernel must be 0 with a context: its values stand on another grid. Build the layer "
-                "without it"
-            )
         plan = plan_landmarks(
             x,
             grid,
@@ -166,15 +169,18 @@ class InteractiveAttention(nn.Module):
             context,
             context_grid,
             context_mask,
-            self.dim,
-            self.landmarks,
-            self.num_prefix_tokens,
+            attn_mask,
+            is_causal,
+            dim=self.dim,
+            landmarks=self.landmarks,
+            prefix=self.num_prefix_tokens,
+            local=self.local is not None,
         )
         x = zero_outside(plan.mask, x)
         if context is None:
-            q, k, v = self._heads(self.qkv(x))
+            q, k, v = self._heads(self._project(x, 0, 3))
         else:
-            context = zero_outside(plan.context_mask, context)
+            context = zero_outside(plan.context_mask, _context_or(x, context))
             (q,) = self._heads(self._project(x, 0, 1))
             k, v = self._heads(self._project(context, 1, 3))
         q, k = self.q_norm(q), self.k_norm(k)
@@ -205,12 +211,15 @@ class InteractiveAttention(nn.Module):
             "num_prefix_tokens": self.num_prefix_tokens,
             "cells": plan.cells,
         }
-        if self.qk_norm:
+        # Pooling is linear, so before a linear layer it may be done once and on fewer vectors. But landmarks
+        # are pooled queries and keys: whatever else acts on these must have acted before.
+        if not (
+            self._is_sliced(x) and is_plain(self.q_norm, nn.Identity) and is_plain(self.k_norm, nn.Identity)
+        ):
             return (
                 pool_landmarks(q, grid=plan.grid, mask=plan.mask, **pooling),
                 pool_landmarks(k, grid=plan.context_grid, mask=plan.context_mask, **pooling),
             )
-        # Pooling is linear, so it may come before the projection, where it is done once and on fewer vectors.
         pooled = pool_landmarks(x, grid=plan.grid, mask=plan.mask, **pooling)
         if context is None:
             ql, kl = self._heads(self._project(pooled, 0, 2))
@@ -221,11 +230,18 @@ class InteractiveAttention(nn.Module):
         return ql, kl
 
     def _project(self, x: Tensor, first: int, last: int) -> Tensor:
-        """Queries (0), keys (1) and values (2) from `first` up to `last`, without paying for the others."""
+        """Queries (0), keys (1) and values (2) from `first` up to `last`, if possible without the others."""
         rows = slice(first * self.dim, last * self.dim)
-        if type(self.qkv) is not nn.Linear:  # an adapter or a quantised layer: only its forward is the truth
-            return self.qkv(x)[..., rows]
+        if last - first == 3 or not self._is_sliced(x):
+            return check_projected(self.qkv(x), 3 * self.dim)[..., rows]
         return F.linear(x, self.qkv.weight[rows], None if self.qkv.bias is None else self.qkv.bias[rows])
+
+    def _is_sliced(self, x: Tensor) -> bool:
+        """Whether rows of the weight of `qkv` may stand for its call on `x`.
+
+        Under symbolic tracing they may not: tools trace in order to put another layer in place of `qkv`.
+        """
+        return isinstance(x, Tensor) and not has_hooks_on_every_module() and is_plain(self.qkv, nn.Linear)
 
     def _heads(self, x: Tensor) -> tuple[Tensor, ...]:
         """`(B, N, parts C)` to `parts` tensors `(B, H, N, D)`."""
@@ -237,3 +253,8 @@ class InteractiveAttention(nn.Module):
             f"{self.dim}, {self.num_heads}, landmarks={self.landmarks}, mixing={self.mixing!r}, "
             f"num_prefix_tokens={self.num_prefix_tokens}, impl={self.impl!r}"
         )
+
+
+def _context_or(x: Tensor, context: Tensor | None) -> Tensor:
+    """The context, or `x` where a traced layer, which cannot tell beforehand, is called without."""
+    return x if context is None else context

@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from crosshead.attention.checks import refuse_dense_maps
+from crosshead.attention.integers import as_axis_lengths
 from crosshead.attention.landmarks import cells_per_axis, occupied_landmarks
 from crosshead.attention.masks import check_mask
 
@@ -45,16 +47,27 @@ def plan_landmarks(
     context: Tensor | None,
     context_grid: Sequence[int] | None,
     context_mask: Tensor | None,
+    attn_mask: None,
+    is_causal: bool,
+    *,
     dim: int,
     landmarks: int | tuple[int, ...],
     prefix: int,
+    local: bool,
 ) -> Plan:
     """Checks the arguments of one call of the layer and plans its landmarks.
 
     Raises:
-        ValueError: tokens, grids or masks that do not belong together.
-        TypeError: a mask that is not bool.
+        ValueError: if tokens, grids or masks do not belong together.
+        TypeError: if tokens are no floating-point tensor, a grid holds no integers, or a mask is not bool.
+        NotImplementedError: if there is an N x M mask or causality, or a context beside a local term.
     """
+    refuse_dense_maps(attn_mask=attn_mask, is_causal=is_causal)
+    if context is not None and local:
+        raise NotImplementedError(
+            "local_kernel must be 0 with a context: its values stand on another grid. Build the layer "
+            "without it"
+        )
     grid = _resolve("x", x, "grid", grid, dim=dim, landmarks=landmarks, prefix=prefix)
     check_mask("key_mask", key_mask, x, tokens=x.shape[1])
     if context is None:
@@ -107,8 +120,7 @@ def _resolve(
     landmarks: int | tuple[int, ...],
     prefix: int,
 ) -> tuple[int, ...]:
-    if tokens.ndim != 3 or tokens.shape[-1] != dim:
-        raise ValueError(f"{name} must be (batch, tokens, {dim}); got {tuple(tokens.shape)}")
+    _check_tokens(name, tokens, dim)
     count = tokens.shape[1]
     if grid is None:
         if isinstance(landmarks, int) or len(landmarks) != 1:
@@ -117,11 +129,7 @@ def _resolve(
                 f"such as {grid_name}=(56, 56), or build the layer with landmarks=(n,) for sequences"
             )
         grid = (count - prefix,)
-    grid = tuple(grid)
-    if not 1 <= len(grid) <= 3 or any(axis < 1 for axis in grid):
-        raise ValueError(
-            f"{grid_name} must be one to three positive axis lengths; got {grid} for {count} tokens"
-        )
+    grid = as_axis_lengths(grid_name, grid)
     if prefix + prod(grid) != count:
         raise ValueError(
             f"{grid_name}={grid} with {prefix} prefix tokens makes {prefix + prod(grid)} tokens; {name} has "
@@ -129,6 +137,27 @@ def _resolve(
             "num_prefix_tokens"
         )
     return grid
+
+
+def _check_tokens(name: str, tokens: Tensor, dim: int) -> None:
+    if not isinstance(tokens, Tensor):
+        raise TypeError(
+            f"{name} must be a tensor (batch, tokens, {dim}); got {type(tokens).__name__}: convert it with "
+            f"torch.as_tensor({name})"
+        )
+    if tokens.is_nested:
+        raise TypeError(
+            f"{name} must be one padded tensor (batch, tokens, {dim}); got a nested tensor: pad it with "
+            f"torch.nested.to_padded_tensor({name}, 0.0), and say with "
+            f"{'key_mask' if name == 'x' else 'context_mask'} which tokens take part"
+        )
+    if tokens.ndim != 3 or tokens.shape[-1] != dim:
+        raise ValueError(
+            f"{name} must be (batch, tokens, {dim}); got {tuple(tokens.shape)}: a map (batch, {dim}, rows, "
+            f"columns) becomes tokens with {name}.flatten(2).transpose(1, 2)"
+        )
+    if not tokens.is_floating_point():
+        raise TypeError(f"{name} must be floating point; got {tokens.dtype}: convert it with {name}.float()")
 
 
 def _all_if_none(mask: Tensor | None, tokens: Tensor) -> Tensor:

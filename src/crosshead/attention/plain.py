@@ -1,0 +1,41 @@
+"""Whether a layer is just what its class and its weights say, so that a shortcut may stand for its call."""
+
+from torch import Tensor, nn
+from torch.nn.modules import module as hooks
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+from torch.utils.module_tracker import ModuleTracker
+
+
+def is_plain(layer: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether calling `layer` computes what `kind` computes from its parameters, seen and changed by nobody.
+
+    Another class is an adapter, a quantised layer, a parametrisation or FSDP; a forward pass of the instance
+    is offloading; hooks are old spectral and weight norms, pruning, tensor parallelism, and everybody who
+    looks on; and parameters that wrap other tensors are sharded or quantised.
+    """
+    return (
+        type(layer) is kind
+        and "forward" not in layer.__dict__
+        and not layer._forward_pre_hooks
+        and not layer._forward_hooks
+        and not layer._backward_pre_hooks
+        and not layer._backward_hooks
+        and not any(map(_wraps, layer._parameters.values()))
+    )
+
+
+def has_hooks_on_every_module() -> bool:
+    """Whether somebody follows every call of a module. torch's FLOP counter does too, but changes nothing."""
+    if not hooks._has_any_global_hook():
+        return False
+    everywhere = (
+        *hooks._global_forward_pre_hooks.values(),
+        *hooks._global_forward_hooks.values(),
+        *hooks._global_backward_pre_hooks.values(),
+        *hooks._global_backward_hooks.values(),
+    )
+    return not all(isinstance(getattr(hook, "__self__", None), ModuleTracker) for hook in everywhere)
+
+
+def _wraps(parameter: Tensor | None) -> bool:
+    return type(parameter) is not nn.Parameter and is_traceable_wrapper_subclass(parameter)
