@@ -1,7 +1,11 @@
 """The layer among other people's tools: whatever wraps, watches, rewrites or takes away its weights."""
 
+import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -266,3 +270,25 @@ def test_weights_may_be_there_for_their_own_module_alone(options, call):
     expected = layer(X, **call)
     with offloaded(layer):
         torch.testing.assert_close(layer(X, **call), expected)
+
+
+def test_parameters_may_be_shared_out_over_processes(tmp_path):
+    script = Path(__file__).with_name("sharding.py")
+    commands = [[sys.executable, str(script), rank, str(tmp_path / "store")] for rank in "01"]
+    processes = [
+        subprocess.Popen(c, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for c in commands
+    ]
+    try:
+        printed = [process.communicate(timeout=200) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    for out, error in printed:
+        lines = [line.split(" ", 2) for line in out.splitlines() if "in parts" not in line]
+        assert [(way, call) for way, call, _ in lines] == [
+            (way, call)
+            for way in ("fully_sharded_data_parallel", "fully_shard", "tensor_parallel")
+            for call in ("self", "cross")
+        ], error
+        assert all(float(difference) < 1e-5 for _, _, difference in lines), out
+        assert len(re.findall(r"in parts \w+ qkv must give.*24 channels; got 12", out)) == 2, out + error
