@@ -1,6 +1,7 @@
 """Compilers and tracers: one graph for all lengths, exportable, and operators that keep torch's rules."""
 
 from collections.abc import Callable, Iterator
+from math import prod
 from typing import Any
 
 import pytest
@@ -229,14 +230,59 @@ def test_symbolic_tracing_gives_a_graph_that_computes_the_same(impl):
     torch.testing.assert_close(torch.fx.symbolic_trace(masked)(x, mask), masked(x, mask))
 
 
+BARE = {
+    "images": {"landmarks": (2, 2)},
+    "norms, prefix": {"landmarks": (2, 2), "qk_norm": True, "num_prefix_tokens": 1},
+    "local term": {"landmarks": (2, 2), "local_kernel": 3},
+    "no mixing": {"landmarks": (2, 2), "mixing": "none"},
+}
+
+
 @every_implementation
-def test_symbolic_tracing_of_the_layer_itself(impl):
+@pytest.mark.parametrize("case", BARE)
+def test_a_trace_of_the_layer_itself_leaves_every_argument_open(impl, case):
+    layer = make_layer(impl=impl, **BARE[case])
+    traced = torch.fx.symbolic_trace(layer)
+    traced.graph.eliminate_dead_code()
+    traced.recompile()
+    prefix = layer.num_prefix_tokens
+    for grid in [(3, 4), (5, 2)]:
+        x = draw(2, prefix + prod(grid), 8)
+        mask = torch.rand(x.shape[:2]) < 0.7
+        context = {"context": draw(2, prefix + 6, 8), "context_grid": (2, 3)}
+        context_mask = {"context_mask": torch.rand(2, prefix + 6) < 0.7}
+        calls = [{}, {"key_mask": mask}]
+        if layer.local is None:
+            calls += [context, {"key_mask": mask, **context}, {**context, **context_mask}]
+        for call in calls:
+            torch.testing.assert_close(traced(x, grid=grid, **call), layer(x, grid=grid, **call))
+        for refused in ({"attn_mask": mask}, {"is_causal": True}):
+            with pytest.raises(NotImplementedError, match=next(iter(refused))):
+                traced(x, grid=grid, **refused)
+        if layer.local is not None:
+            with pytest.raises(NotImplementedError, match="local_kernel"):
+                traced(x, grid=grid, **context)
+
+
+def test_a_trace_calls_the_projection_as_a_module_that_tools_can_replace():
+    layer, doubled = make_layer(landmarks=(2, 2)), make_layer(landmarks=(2, 2))
+    doubled.qkv.weight.data *= 2
+    doubled.qkv.bias.data *= 2
+    traced = torch.fx.symbolic_trace(layer)
+    traced.qkv = doubled.qkv
+    x = draw(2, 12, 8)
+    torch.testing.assert_close(traced(x, grid=(3, 4)), doubled(x, grid=(3, 4)))
+
+
+@every_implementation
+def test_symbolic_tracing_of_the_layer_with_arguments_that_are_known(impl):
     layer = make_layer(landmarks=(4,), impl=impl)
-    nothing = dict.fromkeys(["grid", "key_mask", "context", "context_grid", "context_mask", "attn_mask"])
+    nothing = dict.fromkeys(["grid", "context", "context_grid", "context_mask", "attn_mask"])
     traced = torch.fx.symbolic_trace(layer, concrete_args={**nothing, "is_causal": False})
     for tokens in (9, 14):
-        x = draw(2, tokens, 8)
+        x, mask = draw(2, tokens, 8), torch.rand(2, tokens) < 0.7
         torch.testing.assert_close(traced(x), layer(x))
+        torch.testing.assert_close(traced(x, key_mask=mask), layer(x, key_mask=mask))
 
 
 def operator_arguments(*, mixing: str = "both", masks=(), dtype=torch.float32, requires_grad: bool = True):
