@@ -19,6 +19,7 @@ def ones(*shape: int, **options) -> torch.Tensor:
 
 
 SQUARE = ones(3, 3)
+NESTED = torch.nested.nested_tensor([ones(7, 3, 5), ones(4, 3, 5)], layout=torch.jagged).transpose(1, 2)
 BAD_OPERANDS = [
     (ValueError, {"query": ones(3, 7, 5)}, ["query", "(3, 7, 5)", "batch", "heads"]),
     (ValueError, {"key": ones(1, 2, 3, 9, 5)}, ["key", "(1, 2, 3, 9, 5)"]),
@@ -43,6 +44,16 @@ BAD_OPERANDS = [
         ValueError,
         {"key": ones(2, 3, 0, 5), "value": ones(2, 3, 0, 6)},
         ["key", "(2, 3, 0, 5)", "at least one"],
+    ),
+    *(
+        (TypeError, {name: NESTED}, [name, "nested", "to_padded_tensor", mask])
+        for name, mask in (
+            ("query", "query_mask"),
+            ("key", "key_mask"),
+            ("value", "key_mask"),
+            ("query_landmarks", "landmark_mask"),
+            ("key_landmarks", "landmark_mask"),
+        )
     ),
     (TypeError, {"query": ones(2, 3, 7, 5, dtype=torch.int64)}, ["query", "int64", "floating"]),
     (TypeError, {"key": ones(2, 3, 9, 5).double()}, ["key", "float32", "float64", "convert"]),

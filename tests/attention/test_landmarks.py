@@ -216,6 +216,8 @@ MASK = torch.ones(2, 12, dtype=torch.bool)
         (ValueError, {"landmarks": (2, 2, 2)}, ["landmarks", "(2, 2, 2)", "(3, 4)"]),
         ((ValueError, TypeError), {"landmarks": 2.5}, ["landmarks", "2.5"]),
         ((ValueError, TypeError), {"landmarks": True}, ["landmarks", "True"]),
+        (TypeError, {"landmarks": (2, 2.5)}, ["landmarks", "2.5", "integer"]),
+        (TypeError, {"grid": (3, 4.0)}, ["grid", "4.0", "integer"]),
         (TypeError, {"mask": MASK.float()}, ["mask", "float32", "bool"]),
         (ValueError, {"mask": MASK[:, :11]}, ["mask", "(2, 12)", "(2, 11)"]),
         (ValueError, {"mask": MASK[:1]}, ["mask", "(2, 12)", "(1, 12)"]),
@@ -229,6 +231,12 @@ def test_bad_arguments_are_named_with_what_is_needed(error, arguments, says):
         pool_landmarks(X, **{"grid": (3, 4), "landmarks": 2} | arguments)
     for word in says:
         assert word in str(caught.value)
+
+
+def test_nested_tokens_are_refused():
+    nested = torch.nested.nested_tensor([X[0], X[1, :5]], layout=torch.jagged)
+    with pytest.raises(TypeError, match=r"(?s)x must be.*nested.*to_padded_tensor.*mask"):
+        pool_landmarks(nested, grid=(12,), landmarks=2)
 
 
 def test_tokens_without_a_batch_axis_are_refused():

@@ -29,6 +29,19 @@ def refuse_dense_maps(*, attn_mask: object = None, is_causal: bool = False, attn
         )
 
 
+def refuse_nested(name: str, x: Tensor, *, mask: str) -> None:
+    """Refuses a nested tensor: tokens are one tensor, padded, with a mask.
+
+    Raises:
+        TypeError: if `x` is nested.
+    """
+    if x.is_nested:
+        raise TypeError(
+            f"{name} must be one padded tensor; got a nested tensor: pad it with "
+            f"torch.nested.to_padded_tensor({name}, 0.0), and say with {mask} which tokens take part"
+        )
+
+
 def check_projected(projected: Tensor, width: int) -> Tensor:
     """What a projection gave, refused where it has not `width` channels.
 
@@ -70,7 +83,9 @@ def check_operands(
         "query_landmarks": query_landmarks,
         "key_landmarks": key_landmarks,
     }
+    masked_by = {"query": "query_mask", "key": "key_mask", "value": "key_mask"}
     for name, x in operands.items():
+        refuse_nested(name, x, mask=masked_by.get(name, "landmark_mask"))
         if x.ndim != 4:
             raise ValueError(
                 f"{name} must have the four axes (batch, heads, tokens, head dim); got {tuple(x.shape)}: "

@@ -13,6 +13,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from crosshead.attention.checks import refuse_nested
 from crosshead.attention.integers import as_axis_lengths, as_integer
 from crosshead.attention.masks import along_tokens, check_mask, zero_outside
 from crosshead.attention.precision import accumulation_dtype, without_autocast
@@ -64,6 +65,7 @@ def pool_landmarks(
         >>> pool_landmarks(torch.tensor([[[1.0], [2.0], [6.0]]]), grid=(3,), landmarks=2).flatten().tolist()
         [1.5, 4.0]
     """
+    refuse_nested("x", x, mask="mask")
     if x.ndim < 3:
         raise ValueError(
             f"x must be (batch, ..., tokens, channels); got {tuple(x.shape)}: add the missing axes"

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from crosshead.attention.checks import refuse_dense_maps
+from crosshead.attention.checks import refuse_dense_maps, refuse_nested
 from crosshead.attention.integers import as_axis_lengths
 from crosshead.attention.landmarks import cells_per_axis, occupied_landmarks
 from crosshead.attention.masks import check_mask
@@ -145,12 +145,7 @@ def _check_tokens(name: str, tokens: Tensor, dim: int) -> None:
             f"{name} must be a tensor (batch, tokens, {dim}); got {type(tokens).__name__}: convert it with "
             f"torch.as_tensor({name})"
         )
-    if tokens.is_nested:
-        raise TypeError(
-            f"{name} must be one padded tensor (batch, tokens, {dim}); got a nested tensor: pad it with "
-            f"torch.nested.to_padded_tensor({name}, 0.0), and say with "
-            f"{'key_mask' if name == 'x' else 'context_mask'} which tokens take part"
-        )
+    refuse_nested(name, tokens, mask="key_mask" if name == "x" else "context_mask")
     if tokens.ndim != 3 or tokens.shape[-1] != dim:
         raise ValueError(
             f"{name} must be (batch, tokens, {dim}); got {tuple(tokens.shape)}: a map (batch, {dim}, rows, "
