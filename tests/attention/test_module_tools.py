@@ -164,7 +164,10 @@ def test_who_looks_at_the_projection_sees_every_token_once_and_the_whole_gradien
     layer, seen, passed = make_layer(), [], []
     layer.qkv.register_forward_hook(lambda module, args, y: seen.append(args[0]))
     layer.qkv.register_full_backward_hook(lambda module, into, out: passed.append(out[0]))
-    layer(X, **call).square().sum().backward()
+    inputs = {"x": X, **call}
+    for tokens in inputs.keys() & {"x", "context"}:
+        inputs[tokens] = inputs[tokens].clone().requires_grad_()
+    layer(**inputs).square().sum().backward()
     assert [x.shape for x in seen] == [(2, 12, 8)] + [(2, 15, 8)] * ("context" in call)
     assert layer.qkv.bias.grad is not None
     torch.testing.assert_close(sum(g.sum((0, 1)) for g in passed), layer.qkv.bias.grad)
