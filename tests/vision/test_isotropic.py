@@ -1,17 +1,15 @@
 """timm's plain ViT with another attention: grid, prefix tokens and free image sizes."""
 
-import copy
 from typing import Any
 
 import pytest
 import torch
-from timm.layers import PatchEmbed
 from torch import nn
 from torch.testing import assert_close
 
 from crosshead import InteractiveAttention
 from crosshead.vision import IsotropicViT
-from crosshead.vision.isotropic import TokenGrid, bind_attention
+from crosshead.vision.isotropic import bind_attention
 
 SIZE = {"img_size": 32, "patch_size": 4, "embed_dim": 24, "depth": 2, "num_heads": 3, "num_classes": 5}
 
@@ -83,21 +81,6 @@ def test_free_and_fixed_image_sizes_agree():
     assert_close(build(dynamic_img_size=True)(images()), build()(images()))
 
 
-def test_a_copy_does_not_share_its_grid():
-    model = build(dynamic_img_size=True)
-    twin = copy.deepcopy(model)
-    twin(images(16, 48))
-    model(images(48, 16))
-    assert twin.blocks[0].attn.token_grid.current() == (4, 12)
-    assert twin.blocks[0].attn.token_grid is twin.blocks[1].attn.token_grid
-
-
-def test_resizing_moves_the_grid():
-    model = build()
-    model.set_input_size((64, 16))
-    assert model(images(64, 16)).shape == (2, 5)
-
-
 @pytest.mark.parametrize("patch_size", [2, 4])
 def test_takes_patches_of_small_images(patch_size):
     model = build(img_size=28, patch_size=patch_size, in_chans=1)
@@ -128,19 +111,6 @@ def test_mixing_matrices_are_not_decayed():
     assert model.no_weight_decay() == mixing | {"pos_embed", "cls_token", "reg_token", "dist_token"}
 
 
-def test_is_traced_symbolically():
-    traced = torch.fx.symbolic_trace(build(), concrete_args={"attn_mask": None, "is_causal": False})
-    assert_close(traced(images(), None, False), build()(images()))
-
-
-def test_refuses_masks_and_causality():
-    model = build()
-    with pytest.raises(NotImplementedError, match="attn_mask must be None"):
-        model(images(), attn_mask=torch.ones(65, 65, dtype=torch.bool))
-    with pytest.raises(NotImplementedError, match="is_causal False"):
-        model(images(), is_causal=True)
-
-
 def test_refuses_what_is_no_class():
     with pytest.raises(TypeError, match="attention must be a class"):
         bind_attention(InteractiveAttention(24, 3, landmarks=2))  # pyright: ignore[reportArgumentType]
@@ -149,8 +119,3 @@ def test_refuses_what_is_no_class():
 def test_refuses_a_norm_that_it_does_not_have():
     with pytest.raises(NotImplementedError, match="scale_attn_norm must be False"):
         build(scale_attn_norm=True)
-
-
-def test_a_grid_is_unknown_before_the_first_image():
-    with pytest.raises(RuntimeError, match="unknown until an image has passed"):
-        TokenGrid(PatchEmbed(32, 4, output_fmt="NHWC")).current()

@@ -1,22 +1,35 @@
 """Interactive attention in place of softmax attention inside a timm ViT that exists already."""
 
+import inspect
 import logging
 from collections.abc import Sequence
 
-from timm.layers import Attention, AttentionRope, DiffAttention
+from timm.layers import Attention
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from crosshead.attention.functional import Implementation
 from crosshead.attention.mixing import Mixing
 from crosshead.attention.module import InteractiveAttention
-from crosshead.vision.isotropic import BoundAttention, TokenGrid
+from crosshead.vision.on_grid import GridAttention, GridViT, mix_in
 
 _logger = logging.getLogger(__name__)
 
+_ROTARY = "rotates queries and keys by their positions, and landmarks have none: take learned positions"
+_DIFFERENCE = "takes the difference of two attention maps, which cannot be kept: take attn_layer='attn'"
 
-class SwappedAttention(BoundAttention, InteractiveAttention):
-    """Interactive attention where a timm `Attention` stood, under the same parameter names."""
+# Known by the names of classes, so that none of these models need be imported; the first that fits is told.
+_OTHER_ATTENTION = {
+    "NaFlexVit": "takes images of different grids in one batch, as patches behind a mask, and landmarks need "
+    "one grid for a batch: take a VisionTransformer, with dynamic_img_size=True for images of any size",
+    "TalkingHeadAttn": "mixes heads on the N x N map, which interactive attention never forms: take DeiT",
+    "MaskUnitAttention": "attends inside windows and pools its queries: take DeiT",
+    "ParallelScalingBlock": "projects to attention and MLP by one matrix, so that no attention can be taken "
+    "out: take block_fn=Block or ParallelThingsBlock",
+    "DiffParallelScalingBlock": _DIFFERENCE,
+    "DiffAttention": _DIFFERENCE,
+    "AttentionRope": _ROTARY,
+}
 
 
 def swap_attention(
@@ -48,10 +61,12 @@ def swap_attention(
         The same `model`. If anything is refused it is unchanged.
 
     Raises:
-        TypeError: not a timm `VisionTransformer`.
-        ValueError: no softmax attention to replace, because there is none or it was replaced before;
-            landmarks or mixing that `InteractiveAttention` refuses.
-        NotImplementedError: something that could not be kept: rotary or relative positions, patch
+        TypeError: if `model` is no timm `VisionTransformer`.
+        ValueError: if there is no softmax attention to replace, or it was replaced before; if
+            `InteractiveAttention` refuses landmarks or mixing.
+        NotImplementedError: if something could not be kept: rotary or relative positions, images of
+            different grids in a batch (NaFlexVit), talking heads (CaiT), windows (Hiera), attention and
+            MLP in one projection (`ParallelScalingBlock`), `nn.MultiheadAttention` (torchvision), patch
             dropout, attention dropout, gated or differential attention, a norm on the attention's
             output, heads of another total width.
 
@@ -68,23 +83,26 @@ def swap_attention(
         for name, module in vit.named_modules()
         if isinstance(module, Attention)
     }
-    token_grid = TokenGrid(vit.patch_embed)
+    kind = type(vit).__name__
     for name, attention in swapped.items():
-        attention.token_grid = token_grid
         vit.set_submodule(name, attention)
+    mix_in(GridViT, vit)
+    assert isinstance(vit, GridViT)
+    vit.share_grid()
     _logger.warning(
         "swap_attention replaced %d layers of %s: its outputs have changed, fine-tune it before use",
         len(swapped),
-        type(vit).__name__,
+        kind,
     )
     return vit
 
 
-def _swapped(old: Attention, **options) -> SwappedAttention:
+def _swapped(old: Attention, **options) -> InteractiveAttention:
     like = old.qkv.weight
-    new = SwappedAttention(
+    new = InteractiveAttention(
         old.qkv.in_features, old.num_heads, device=like.device, dtype=like.dtype, **options
     )
+    mix_in(GridAttention, new)
     new.qkv, new.q_norm, new.k_norm = old.qkv, old.q_norm, old.k_norm
     new.proj, new.proj_drop = old.proj, old.proj_drop
     new.qk_norm = not isinstance(old.q_norm, nn.Identity)
@@ -92,33 +110,53 @@ def _swapped(old: Attention, **options) -> SwappedAttention:
 
 
 def _checked(model: nn.Module) -> VisionTransformer:
-    kind = type(model).__name__
     modules = dict(model.named_modules())
-    if getattr(model, "rope", None) is not None or _any(modules, AttentionRope):
-        raise NotImplementedError(
-            f"{kind} has rotary positions, which landmarks cannot carry: take a ViT with learned positions"
-        )
-    if any("rel_pos" in name or "relative_position" in name for name in [*modules, *model.state_dict()]):
-        raise NotImplementedError(
-            f"{kind} adds relative positions to an N x N map, which interactive attention never forms: "
-            "take a ViT with learned positions"
-        )
-    if not isinstance(model, VisionTransformer):
-        raise TypeError(f"model must be a timm VisionTransformer; got {kind}")
+    _refuse_other_models(model, modules)
+    assert isinstance(model, VisionTransformer)
     if not isinstance(model.patch_drop, nn.Identity):
         raise NotImplementedError(
             "model drops patches and so tears holes into its token grid: build it with patch_drop_rate=0"
         )
-    if _any(modules, BoundAttention):
-        raise ValueError(f"model must have softmax attention, but that of {kind} was replaced before")
-    if _any(modules, DiffAttention):
-        raise NotImplementedError("model has differential attention, whose difference of maps cannot be kept")
+    if _any(modules, GridAttention):
+        raise ValueError(f"model must have softmax attention, but that of {_kind(model)} was replaced before")
     if not _any(modules, Attention):
-        raise ValueError(f"model must have layers of timm's Attention; {kind} has none")
+        raise ValueError(f"model must have layers of timm's Attention; {_kind(model)} has none")
+    if model.dynamic_img_size and "attn_mask" not in inspect.signature(model.forward_features).parameters:
+        raise NotImplementedError(
+            f"forward_features of {_kind(model)} must take attn_mask and hand it to the blocks: where the "
+            "image size is free the token grid travels there. Or build the model with dynamic_img_size=False"
+        )
     for name, module in modules.items():
         if isinstance(module, Attention):
             _check_attention(name, module)
     return model
+
+
+def _refuse_other_models(model: nn.Module, modules: dict[str, nn.Module]) -> None:
+    must_be = f"model must be a timm VisionTransformer with layers of timm's Attention; got {_kind(model)}"
+    parts = [name for name, module in modules.items() if isinstance(module, VisionTransformer)]
+    if parts and parts[0]:
+        raise TypeError(f"{must_be}, which holds one: swap its part {parts[0]}")
+    classes = {cls.__name__ for module in modules.values() for cls in type(module).__mro__}
+    reasons = [reason for name, reason in _OTHER_ATTENTION.items() if name in classes]
+    if getattr(model, "rope", None) is not None:
+        reasons.append(_ROTARY)
+    if any("rel_pos" in name or "relative_position" in name for name in [*modules, *model.state_dict()]):
+        reasons.append(
+            "adds relative positions to the N x N map, which interactive attention never forms: take learned "
+            "positions"
+        )
+    if reasons:
+        raise NotImplementedError(f"{must_be}, which {reasons[0]}")
+    if not parts:
+        raise TypeError(
+            f"{must_be}: take one of timm's ViTs, DeiT, CLIP and DINOv2 among them, such as "
+            "timm.create_model('vit_base_patch16_224')"
+        )
+
+
+def _kind(model: nn.Module) -> str:
+    return f"{type(model).__module__}.{type(model).__qualname__}"
 
 
 def _any(modules: dict[str, nn.Module], kind: type) -> bool:

@@ -1,0 +1,161 @@
+"""How attention inside a timm ViT learns the rows and columns of its tokens.
+
+timm calls attention with tokens alone. Where the image size is fixed, every attention is told the grid
+once. Where it is free (`dynamic_img_size`), the grid travels with each call, as an argument: timm's ViT and
+its blocks hand `attn_mask` through to the attention untouched, and no mask has a meaning there, so the grid
+takes that road. Nothing is noted on the side, so threads, replicas, copies and recomputation under
+gradient checkpointing each see the grid of their own images.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import torch
+from timm.models import checkpoint
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+torch.fx.wrap("refuse_masks")  # a tracer does not know whether there is a mask: the traced model asks
+
+
+class Carried(NamedTuple):
+    """What travels in place of a mask.
+
+    Attributes:
+        grid: rows and columns of tokens.
+        checkpointing: whether blocks keep their input alone and compute again in the backward pass.
+    """
+
+    grid: tuple[int, int]
+    checkpointing: bool = False
+
+
+class GridAttention:
+    """Mixed into attention that is called as `attention(x, grid=...)`, takes the call of timm's blocks."""
+
+    token_grid: tuple[int, int] | None = None
+
+    def forward(self, x: Tensor, attn_mask: Carried | None = None, is_causal: bool = False) -> Tensor:
+        """Attends over `(B, N, C)`, on the grid that travels with the call or else on the fixed one.
+
+        Raises:
+            NotImplementedError: if there is a mask or causality.
+            RuntimeError: if the image size is free and no grid came along.
+        """
+        carried = isinstance(attn_mask, Carried)
+        refuse_masks(type(self).__name__, None if carried else attn_mask, is_causal)
+        grid = attn_mask.grid if carried else self.token_grid
+        if grid is None:
+            raise RuntimeError(
+                "the token grid must be known; got tokens alone, and dynamic_img_size leaves it open: call "
+                "the whole model, or the block with attn_mask=Carried((rows, columns))"
+            )
+        return super().forward(x, grid=grid)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class GridBlock(nn.Module):
+    """Mixed into a block of timm's ViT: gradient checkpointing that takes the grid along.
+
+    timm's own leaves out every argument but the tokens.
+    """
+
+    def forward(self, x: Tensor, attn_mask: Carried | None = None, is_causal: bool = False) -> Tensor:
+        """The block, checkpointed if what it is handed says so."""
+        forward = functools.partial(super().forward, attn_mask=attn_mask, is_causal=is_causal)
+        if isinstance(attn_mask, Carried) and attn_mask.checkpointing:
+            return checkpoint(forward, x)
+        return forward(x)
+
+
+class GridViT(VisionTransformer):
+    """timm's ViT around attention that needs the token grid; mixed into the class of a swapped model."""
+
+    def share_grid(self) -> None:
+        """Tells the grid to every attention, or where it is free makes the blocks ready to carry it."""
+        if self.dynamic_img_size:
+            for block in self.blocks:
+                mix_in(GridBlock, block)
+            return
+        for module in self.modules():
+            if isinstance(module, GridAttention):
+                module.token_grid = tuple(self.patch_embed.grid_size)
+
+    def set_input_size(self, *sizes: Any, **named_sizes: Any) -> None:
+        """As in timm."""
+        super().set_input_size(*sizes, **named_sizes)
+        self.share_grid()
+
+    def forward_features(self, x: Tensor, **masks: Any) -> Tensor:
+        """As in timm.
+
+        Raises:
+            NotImplementedError: if there is a mask or causality.
+        """
+        return super().forward_features(x, **self._carry_grid(x, masks))
+
+    def forward_intermediates(self, x: Tensor, *args: Any, **options: Any) -> Any:
+        """As in timm.
+
+        Raises:
+            NotImplementedError: if there is a mask or causality.
+        """
+        return super().forward_intermediates(x, *args, **self._carry_grid(x, options))
+
+    def _carry_grid(self, x: Tensor, options: dict[str, Any]) -> dict[str, Any]:
+        if not self.dynamic_img_size:
+            return options
+        refuse_masks(type(self).__name__, options.get("attn_mask"), options.get("is_causal", False))
+        rows, columns = self.patch_embed.dynamic_feat_size((x.shape[-2], x.shape[-1]))
+        return {**options, "attn_mask": Carried((rows, columns), self.grad_checkpointing)}
+
+    def no_weight_decay(self) -> set[str]:
+        """timm's names, and the head-mixing matrices: residuals around "no interaction"."""
+        mixing = {name for name, _ in self.named_parameters() if "_mixing." in name}
+        return super().no_weight_decay() | mixing
+
+
+def refuse_masks(name: str, attn_mask: object, is_causal: object) -> None:
+    """Refuses what has no meaning for tokens of a whole grid.
+
+    Raises:
+        NotImplementedError: if there is a mask or causality.
+    """
+    if attn_mask is not None or is_causal:
+        raise NotImplementedError(
+            f"attn_mask must be None and is_causal False for {name}, which attends over a "
+            "whole grid of tokens: cut away what should not be seen before the patch embedding"
+        )
+
+
+class Mixed:
+    """Lets instances of classes that `mixed` made be copied and pickled, though no module holds the class."""
+
+    made_of: tuple[type, type[nn.Module]]
+
+    def __reduce_ex__(self, protocol: Any) -> tuple:
+        _, _, *state = super().__reduce_ex__(protocol)
+        return _empty, self.made_of, *state
+
+
+@functools.cache
+def mixed(mixin: type, base: type[nn.Module]) -> type[nn.Module]:
+    """The subclass of `base` that has `mixin` before it.
+
+    Example:
+        >>> import copy
+        >>> copy.copy(mixed(GridAttention, nn.Identity)())
+        IdentityOnGrid()
+    """
+    name = f"{base.__name__}OnGrid"
+    return type(name, (Mixed, mixin, base), {"made_of": (mixin, base), "__module__": base.__module__})
+
+
+def mix_in(mixin: type, module: nn.Module) -> None:
+    """Makes `module` an instance of `mixin` as well, in place; what it holds and its other classes stay."""
+    if not isinstance(module, mixin):
+        module.__class__ = mixed(mixin, type(module))
+
+
+def _empty(mixin: type, base: type[nn.Module]) -> nn.Module:
+    cls = mixed(mixin, base)
+    return cls.__new__(cls)
