@@ -257,3 +257,8 @@ def test_non_contiguous_and_expanded_tokens():
     assert_equal_to_dense_layer(layer, x.transpose(1, 2).contiguous().transpose(1, 2), grid=(4, 4))
     expanded = x[:1].expand(3, -1, -1)
     torch.testing.assert_close(layer(expanded, grid=(4, 4))[2], layer(x[:1], grid=(4, 4))[0])
+
+
+def test_torchscript_is_refused_wherever_the_layer_stands():
+    with pytest.raises(NotImplementedError, match=r"torch\.jit\.script cannot.*torch\.export"):
+        torch.jit.script(torch.nn.Sequential(make_layer(landmarks=2)))

@@ -247,6 +247,17 @@ class InteractiveAttention(nn.Module):
         """`(B, N, parts C)` to `parts` tensors `(B, H, N, D)`."""
         return x.unflatten(-1, (-1, self.num_heads, self.head_dim)).permute(2, 0, 3, 1, 4).unbind(0)
 
+    def __prepare_scriptable__(self) -> nn.Module:
+        """What `torch.jit.script` asks of every module first.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError(
+            f"torch.jit.script cannot compile {type(self).__name__}: TorchScript has no types for its grids "
+            "and masks. Export with torch.export.export, or record one input size with torch.jit.trace"
+        )
+
     def extra_repr(self) -> str:
         """The constructor's arguments."""
         return (
