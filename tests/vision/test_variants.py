@@ -8,6 +8,7 @@ import pytest
 import timm
 import torch
 from torch.nn.functional import scaled_dot_product_attention
+from torch.testing import assert_close
 
 from crosshead import HeadMixing, InteractiveAttention, interactive_attention, pool_landmarks
 from crosshead.measure.flops import flop_counter
@@ -61,6 +62,16 @@ def test_costs_what_its_name_promises_and_what_is_published(name, parameters, mu
     with PUBLISHED.open() as file:
         (row,) = (row for row in csv.DictReader(file) if row["model"] == name)
     assert [int(row[field]) for field in cost._fields] == list(cost)
+
+
+@pytest.mark.parametrize("kind", ["fx", "hook", "getter", "list"])
+def test_every_way_of_timm_to_take_features_gives_the_same_maps(kind):
+    maps = []
+    for options in ({}, {"feature_cfg": {"feature_cls": kind, "out_indices": (1, 3)}}):
+        torch.manual_seed(0)
+        model = timm.create_model("ivit_nano", features_only=True, **options).eval()
+        maps.append(model(torch.ones(1, 3, 64, 64)))
+    assert_close(maps[1], maps[0][1::2])
 
 
 @pytest.mark.parametrize("name", VARIANTS)

@@ -57,5 +57,5 @@ def ivit_base(pretrained: bool = False, **options) -> IViT:
 
 
 def _build(variant: str, pretrained: bool, options: dict, **size) -> IViT:
-    features = {"out_indices": (0, 1, 2, 3), "flatten_sequential": True}
+    features = {"out_indices": (0, 1, 2, 3), "flatten_sequential": True, **options.pop("feature_cfg", {})}
     return build_model_with_cfg(IViT, variant, pretrained, feature_cfg=features, **{**size, **options})
