@@ -21,8 +21,7 @@ NEIGHBOURS = ("convnext_tiny", "swin_tiny_patch4_window7_224", "xcit_small_12_p1
 
 
 def main() -> None:
-    costs = {name: footprint(name, image_size=IMAGE_SIZE, impl="reference") for name in VARIANTS}
-    costs |= {name: footprint(name, image_size=IMAGE_SIZE) for name in NEIGHBOURS}
+    costs = {name: footprint(name, image_size=IMAGE_SIZE) for name in (*VARIANTS, *NEIGHBOURS)}
     stamp = {"torch": version("torch"), "timm": version("timm")}
     with RESULTS.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")

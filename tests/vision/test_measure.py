@@ -35,6 +35,21 @@ def test_agrees_with_published_figures_of_a_known_model():
     assert round(cost.activations / 1e6, 2) == 2.48
 
 
+def test_counts_every_product_of_softmax_attention():
+    """The figures that timm publishes for the model, which hold the maps of the attention."""
+    cost = footprint("deit_small_patch16_224")
+    assert round(cost.multiply_adds / 1e9, 1) == 4.6
+    assert round(cost.activations / 1e6, 2) == 11.95
+
+
+def test_counts_the_equations_whatever_computes_them(monkeypatch):
+    small = {"depths": (1, 1, 1, 1)}
+    expected = footprint("ivit_nano", impl="reference", **small)
+    assert footprint("ivit_nano", impl="streamed", **small) == expected
+    monkeypatch.setattr("crosshead.attention.functional.STREAMED_FROM", 0)
+    assert footprint("ivit_nano", **small) == expected
+
+
 def test_options_and_size_reach_the_model():
     full = footprint("ivit_nano")
     small = footprint("ivit_nano", image_size=64, in_chans=1, num_classes=0)

@@ -19,7 +19,6 @@ from crosshead.bench.operands import INPUT_SEED, WEIGHT_SEED
 from crosshead.bench.options import BackboneOptions
 from crosshead.bench.trial import Result, Trial
 from crosshead.vision import Footprint, footprint
-from crosshead.vision.variants import VARIANTS
 
 PROBE_PIXELS, CLASSES = 224, 1000
 
@@ -222,11 +221,8 @@ def _size_options(name: str, size: int) -> dict[str, Any]:
 
 
 def _footprint(name: str, size: int) -> Footprint | None:
-    options = _size_options(name, size)
-    if name.partition(".")[0] in VARIANTS:
-        options["impl"] = "reference"
     try:
-        return footprint(name, image_size=size, **options)
+        return footprint(name, image_size=size, **_size_options(name, size))
     except Exception:  # a model that cannot pass shapes alone
         return None
 

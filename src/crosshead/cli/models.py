@@ -18,7 +18,7 @@ def models(image_size: int = 224) -> None:
     for column in ("parameters", "multiply-adds", "activations"):
         table.add_column(column, justify="right")
     for name in VARIANTS:
-        cost = footprint(name, image_size=image_size, impl="reference")
+        cost = footprint(name, image_size=image_size)
         table.add_row(
             name,
             f"{cost.parameters / 1e6:.2f} M",
