@@ -10,7 +10,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from crosshead.bench.report import write_table
-from crosshead.study.pictures import draw_pairs, draw_price, draw_study
+from crosshead.study.pictures import draw_accuracy, draw_pairs, draw_price, draw_study
 from crosshead.study.report import read_study
 from crosshead.study.statistics import SHAPE
 
@@ -136,6 +136,26 @@ def test_the_bars_are_differences_of_the_same_seed(two):
     assert "+1.00 %" in axes.get_title()
     # Student's t of two degrees of freedom, 4.3027, times an error of 1 / sqrt(3).
     assert "-1.48 to +3.48" in axes.get_title()
+
+
+def test_a_study_of_one_seed_says_so_and_shows_no_interval(make_row, results):
+    report = read_study(results([make_row(0.85), make_row(0.84, attention="softmax")]))
+    drawings = {draw: Figure().subplots() for draw in (draw_pairs, draw_accuracy, draw_price)}
+    for draw, axes in drawings.items():
+        draw(axes, report)
+    pairs, accuracy, price = drawings.values()
+    assert pairs.get_title().splitlines()[1] == "-1.00 %, no interval: one seed"
+    assert len(pairs.patches) == 1  # the bar, and no band around the mean
+    assert accuracy.get_xlabel() == "test accuracy, % (one seed)"
+    assert price.get_ylabel() == "test accuracy, % (one seed)"
+
+
+def test_a_pair_with_a_diverged_training_says_so(make_row, results):
+    rows = [make_row(0.8, seed=seed) for seed in (0, 1)]
+    rows += [make_row(value, seed=seed, attention="softmax") for seed, value in enumerate((0.7, math.nan))]
+    axes = Figure().subplots()
+    draw_pairs(axes, read_study(results(rows)))
+    assert axes.get_title().splitlines()[1] == "nan %, no interval: a training diverged"
 
 
 def test_without_prices_nothing_is_placed(two):

@@ -54,9 +54,15 @@ def test_cells_are_read_by_people(rows, results):
     assert prices == ["12,345", "3.4", "1.23", "5.68", "3"]
 
 
-def test_a_single_seed_shows_neither_error_nor_interval(make_row, results):
+def test_a_single_seed_has_no_error_and_says_that_there_is_no_interval(make_row, results):
     report = read_study(results([make_row(0.9), make_row(0.8, attention="softmax")]))
-    assert [cells_of(line)[1:3] for line in report.lines] == [["90.00 (1)", ""], ["80.00 (1)", "-10.00"]]
+    shown = [["90.00 (1)", ""], ["80.00 (1)", "-10.00 (no interval: one seed)"]]
+    assert [cells_of(line)[1:3] for line in report.lines] == shown
+    assert "nan" not in markdown(report)
+    ours, softmax = table(report)
+    assert (softmax["accuracy"], softmax["difference"], softmax["seeds"]) == ("80.00", "-10.00", 1)
+    unknown = [softmax[name] for name in ("standard_error", "low", "high", "p_value")]
+    assert [*unknown, ours["standard_error"]] == [""] * 5
 
 
 def test_a_diverged_candidate_is_shown_last(make_row, rows, results):

@@ -46,7 +46,8 @@ def draw_accuracy(axes: Axes, report: Report) -> None:
             capsize=3,
         )
     axes.set_yticks(range(len(lines)), [line.summary.label for line in lines])
-    axes.set(xlabel="test accuracy, % (mean ± standard error; dots: seeds)", ylim=(-0.6, len(lines) - 0.4))
+    shown = "mean ± standard error; dots: seeds" if _has_errors(report) else "one seed"
+    axes.set(xlabel=f"test accuracy, % ({shown})", ylim=(-0.6, len(lines) - 0.4))
     axes.grid(axis="x", alpha=0.25)
 
 
@@ -67,7 +68,7 @@ def draw_price(axes: Axes, report: Report) -> None:
     axes.set(
         xscale="log",
         xlabel="milliseconds an image, forward and backward",
-        ylabel="test accuracy, % (± standard error)",
+        ylabel=f"test accuracy, % ({'± standard error' if _has_errors(report) else 'one seed'})",
     )
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.6g}"))
@@ -125,11 +126,12 @@ def draw_pairs(axes: Axes, report: Report) -> None:
         axes.axhspan(100 * found.low, 100 * found.high, color=THEIRS, alpha=0.15)
     axes.axhline(100 * found.mean, color=THEIRS)
     axes.axhline(0, color="black", linewidth=0.8)
+    mean, interval = found.in_words()
     axes.set(
         xlabel="seed",
         ylabel="difference of test accuracy, %",
-        title=f"{other.summary.label} minus {base.summary.label}\n{100 * found.mean:+.2f} %, 95 % interval "
-        f"{100 * found.low:+.2f} to {100 * found.high:+.2f}",
+        title=f"{other.summary.label} minus {base.summary.label}\n{mean} %, "
+        + (interval if math.isnan(found.low) else f"95 % interval {interval}"),
     )
 
 
@@ -166,6 +168,10 @@ def _rows_of(report: Report, line: Line) -> list[dict[str, str]]:
         for row in report.rows
         if row["split"] == "test" and all(row[name] == value for name, value in facts.items())
     ]
+
+
+def _has_errors(report: Report) -> bool:
+    return any(len(line.summary.seeds) > 1 for line in report.lines)
 
 
 def _colour(line: Line) -> str:

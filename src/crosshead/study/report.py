@@ -1,6 +1,7 @@
 """The tables of a study, drawn from its CSVs alone."""
 
 import csv
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -111,12 +112,12 @@ def table(report: Report) -> list[dict[str, Any]]:
         written: dict[str, Any] = {
             "mechanism": summary.label,
             "accuracy": _percent(summary.accuracy),
-            "standard_error": _percent(summary.standard_error),
+            "standard_error": _known(summary.standard_error),
             "seeds": len(summary.seeds),
             "difference": "" if found is None else _percent(found.mean),
-            "low": "" if found is None else _percent(found.low),
-            "high": "" if found is None else _percent(found.high),
-            "p_value": "" if found is None else f"{found.p_value:.2g}",
+            "low": "" if found is None else _known(found.low),
+            "high": "" if found is None else _known(found.high),
+            "p_value": "" if found is None or math.isnan(found.p_value) else f"{found.p_value:.2g}",
             "against": "" if found is None else report.base,
             "learning_rate": summary.learning_rate,
             "parameters": summary.parameters,
@@ -180,6 +181,11 @@ def _percent(value: float) -> str:
     return f"{100 * value:.2f}"
 
 
+def _known(value: float) -> str:
+    """Per cent of an error or of an end of an interval; empty where there is none, as with one seed."""
+    return "" if math.isnan(value) else _percent(value)
+
+
 def _with_error(summary: Summary) -> str:
     if len(summary.seeds) == 1:
         return f"{_percent(summary.accuracy)} (1)"
@@ -187,5 +193,5 @@ def _with_error(summary: Summary) -> str:
 
 
 def _with_interval(found: Difference) -> str:
-    mean = f"{100 * found.mean:+.2f}"
-    return mean if found.pairs == 1 else f"{mean} ({100 * found.low:+.2f} to {100 * found.high:+.2f})"
+    mean, interval = found.in_words()
+    return f"{mean} ({interval})"

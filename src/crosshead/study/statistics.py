@@ -58,6 +58,18 @@ class Difference:
     high: float
     p_value: float
 
+    def in_words(self) -> tuple[str, str]:
+        """The mean in per cent, and its interval or why there is none.
+
+        Example:
+            >>> paired([0.01, 0.02, 0.03]).in_words(), paired([-0.1]).in_words()
+            (('+2.00', '-0.48 to +4.48'), ('-10.00', 'no interval: one seed'))
+        """
+        if math.isnan(self.mean):
+            return "nan", "no interval: a training diverged"
+        interval = f"{100 * self.low:+.2f} to {100 * self.high:+.2f}"
+        return f"{100 * self.mean:+.2f}", "no interval: one seed" if self.pairs == 1 else interval
+
 
 def summaries(rows: Sequence[Row]) -> list[Summary]:
     """One summary for each candidate that has published trials, the most accurate first.
