@@ -1,5 +1,7 @@
 """Costs of models whose cost is known."""
 
+from typing import Any
+
 import timm
 import torch
 from torch import nn
@@ -43,7 +45,7 @@ def test_counts_every_product_of_softmax_attention():
 
 
 def test_counts_the_equations_whatever_computes_them(monkeypatch):
-    small = {"depths": (1, 1, 1, 1)}
+    small: dict[str, Any] = {"depths": (1, 1, 1, 1)}
     expected = footprint("ivit_nano", impl="reference", **small)
     assert footprint("ivit_nano", impl="streamed", **small) == expected
     monkeypatch.setattr("crosshead.attention.functional.STREAMED_FROM", 0)
