@@ -50,8 +50,8 @@ class RunFolder:
 
     @property
     def model(self) -> Path:
-        """The weights of the last finished epoch; `timm.create_model("local-dir:...")` reads those of a
-        classifier."""
+        """The weights of the last finished epoch. After `import crosshead.vision`, those of a classifier are
+        read by `timm.create_model("local-dir:RUN/model", pretrained=True)`."""
         return self.path / "model"
 
     @property

@@ -1,0 +1,216 @@
+"""What README.md and docs/ say of the code is what the code says of itself."""
+
+import importlib.util
+import re
+import sys
+import tomllib
+from contextlib import redirect_stdout, suppress
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+
+from crosshead import InteractiveAttention
+from crosshead.attention.functional import STREAMED_FROM
+from crosshead.cli.main import COMMANDS, main
+from crosshead.recipes import RECIPES
+from crosshead.rivals import MECHANISMS
+from crosshead.study.options import ABLATION_GROUPS, BUDGETS, LengthsOptions, PrimaryOptions
+from crosshead.study.sources import LIST_OPS, PATHFINDER_IMAGES
+from crosshead.study.training import STRETCHES
+from crosshead.vision.variants import VARIANTS
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def text_of(name: str) -> str:
+    return (ROOT / name).read_text()
+
+
+def table(name: str, first: str) -> list[list[str]]:
+    """The cells of the rows below the table head that begins with `first`."""
+    _, _, below = text_of(name).partition(f"\n| {first}")
+    assert below, f"{name} has no table that begins with {first}"
+    rows = below.partition("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+
+
+def outside_code(page: Path) -> str:
+    return re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+
+
+@every_page
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", outside_code(page)):
+        if target.startswith("http"):
+            continue
+        name, _, anchor = target.partition("#")
+        path = (page.parent / name).resolve() if name else page
+        assert path.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", path.read_text(), flags=re.MULTILINE)
+            anchors = [re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings]
+            assert anchor in anchors, target
+
+
+@every_page
+def test_files_that_are_named_exist(page):
+    for name in re.findall(r"`([\w/.-]+\.(?:csv|png|jpg|py|md|h|cpp))`", outside_code(page)):
+        if "/" in name:
+            assert any((ROOT / folder / name).exists() for folder in (".", "docs", "src/crosshead")), name
+        elif name.endswith(".csv") and "_" in name:
+            assert (ROOT / "benchmarks/results" / name).exists(), name
+
+
+@pytest.fixture(scope="module")
+def flags() -> dict[str, set[str]]:
+    """All flags of each command, its variants together."""
+    variants: dict[str, Any] = {"train": RECIPES, "bench": ("attention", "backbone")}
+    variants["study"] = ("primary", "rivals", "ablation", "lengths", "report")
+    before, found = sys.argv, {}
+    for command in COMMANDS:
+        shown = StringIO()
+        for variant in variants.get(command, [""]):
+            sys.argv = ["crosshead", command, *([variant] if variant else []), "--help"]
+            with redirect_stdout(shown), suppress(SystemExit):
+                main()
+        found[command] = set(re.findall(r"--[a-z][a-z-]*", shown.getvalue())) | {"--debug"}
+    sys.argv = before
+    return found
+
+
+@every_page
+def test_commands_and_flags_in_the_text_exist(page, flags):
+    anywhere = set().union(*flags.values())
+    for code in re.findall(r"`([^`\n]*)`", outside_code(page)):
+        command = re.match(r"crosshead ([a-z]+)", code)
+        assert command is None or command[1] in COMMANDS, code
+        known = flags[command[1]] if command else anywhere
+        assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", code)) <= known, code
+
+
+def test_extras_that_are_named_can_be_installed():
+    texts = [path.read_text() for path in (*PAGES, *(ROOT / "src").rglob("*.py"))]
+    named = {extra for text in texts for extra in re.findall(r"crosshead\[([\w,]+)\]", text)}
+    extras = tomllib.loads(text_of("pyproject.toml"))["project"]["optional-dependencies"]
+    assert {name for extra in named for name in extra.split(",")} <= set(extras)
+
+
+def test_a_run_folder_holds_what_the_guide_lists(digits_run):
+    _, _, below = text_of("docs/guide.md").partition("A run folder holds\n\n```\n")
+    listed = {line.split()[0].rstrip("/") for line in below.partition("```")[0].splitlines()}
+    assert listed == {path.name for path in digits_run.iterdir()}
+    for name in re.findall(r"(\w+\.(?:ckpt|json|safetensors))", below.partition("```")[0]):
+        assert list(digits_run.rglob(name)), name
+
+
+def test_environment_variables_are_those_of_the_table():
+    pattern = r"environ(?:\.get\(|\[)\s*\"(\w+)\""
+    used = {name for path in (ROOT / "src").rglob("*.py") for name in re.findall(pattern, path.read_text())}
+    listed = [row[0].strip("`") for row in table("docs/guide.md", "variable")]
+    # Tests alone read the last one.
+    assert set(listed) == used | {"CROSSHEAD_TEST_DATA"}
+
+
+def test_rivals_are_as_many_as_the_readme_says():
+    assert len(MECHANISMS) == 19
+    assert text_of("README.md").count("nineteen") == 2
+
+
+def test_the_guide_says_where_auto_streams():
+    assert STREAMED_FROM == 2**24
+    assert "= 16.8 million (2^24)" in text_of("docs/guide.md")
+
+
+def test_the_backbone_table_is_the_measured_one():
+    spec = importlib.util.spec_from_file_location("backbone_table", ROOT / "benchmarks/backbone_table.py")
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    head, *rows = (line.split(",") for line in script.RESULTS.read_text().splitlines())
+    fields = [head.index(field) for field in script.Footprint._fields]
+    costs = {row[0]: script.Footprint(*(int(row[place]) for place in fields)) for row in rows}
+    assert costs.keys() == {*VARIANTS, *script.NEIGHBOURS}
+    shown = text_of("docs/backbone.md").partition(script.BEGIN)[2].partition(script.END)[0]
+    assert shown == script.table(costs)
+
+
+@pytest.fixture(scope="module")
+def models() -> dict[str, Any]:
+    with torch.device("meta"):
+        return {name: timm.create_model(name) for name in VARIANTS}
+
+
+def attentions(model: Any) -> list[tuple[int, InteractiveAttention]]:
+    """The reduction and the attention of each stage that attends."""
+    found = []
+    for stage, info in zip(model.stages, model.feature_info, strict=True):
+        layers = [layer for layer in stage.modules() if isinstance(layer, InteractiveAttention)]
+        found += [(info["reduction"], layer) for layer in layers[:1]]
+    return found
+
+
+def test_the_sizes_of_the_backbones_are_those_of_the_table(models):
+    rows = {row[0]: row[1:] for row in table("docs/backbone.md", "model | blocks per stage")}
+    assert rows.keys() == models.keys()
+    for name, (blocks, channels, heads) in rows.items():
+        stages = models[name].stages
+        assert blocks == ", ".join(str(len(stage.blocks)) for stage in stages), name
+        assert channels == ", ".join(str(info["num_chs"]) for info in models[name].feature_info), name
+        assert heads == ", ".join(str(layer.num_heads) for _, layer in attentions(models[name])), name
+
+
+def test_landmarks_are_those_of_the_table_and_no_more_than_pay(models):
+    for place, row in enumerate(table("docs/backbone.md", "at 224 pixels")):
+        layers = [attentions(model)[place] for model in models.values()]
+        axis, cells = 224 // layers[0][0], layers[0][1].landmarks
+        cells = cells if isinstance(cells, int) else cells[0]
+        limits = [axis**2 * x.head_dim // (2 * (x.head_dim + x.num_heads)) for _, x in layers]
+        assert row[1:] == [
+            f"{axis} x {axis}",
+            str(layers[0][1].head_dim),
+            ", ".join(str(layer.num_heads) for _, layer in layers),
+            ", ".join(map(str, limits)),
+            f"{cells} x {cells} = {cells**2}",
+        ]
+        assert cells**2 <= min(limits)
+
+
+def test_there_are_no_pretrained_weights():
+    with pytest.raises(RuntimeError, match=r"[Nn]o pretrained weights"):
+        timm.create_model("ivit_nano", pretrained=True)
+
+
+def test_the_primary_test_is_what_the_page_says():
+    options, budget = PrimaryOptions(), BUDGETS["fashion-mnist"]
+    said = {row[0]: row[1] for row in table("docs/study.md", "what | fixed to")}
+    shape, side = budget.shape, budget.shape.image_size // budget.shape.patch_size
+    assert said["model"].startswith(
+        f"isotropic ViT, {shape.image_size} x {shape.image_size} pixels in patches of {shape.patch_size} "
+        f"({side**2} tokens), {shape.dim} channels, {shape.depth} blocks, H = {shape.heads} heads, MLP ratio "
+        f"{shape.mlp_ratio}, {shape.landmarks} x {shape.landmarks} landmarks"
+    )
+    steps = STRETCHES * (budget.samples // STRETCHES // options.batch_size)
+    assert said["training"].startswith(
+        f"{budget.samples:,} samples in batches of {options.batch_size} ({steps:,} steps), AdamW, "
+        f"weight decay {options.weight_decay}"
+    )
+    rates = ", ".join(map(str, options.learning_rates))
+    assert said["learning rate"].startswith(f"for each arm the best of {rates} on ")
+    assert f"trained on {budget.select_samples:,} samples" in said["learning rate"]
+    assert said["seeds"].startswith(f"0 to {options.seeds - 1};")
+
+
+def test_the_page_on_studies_lists_all_groups_and_sizes():
+    assert [row[0] for row in table("docs/study.md", "group | what is trained")] == list(ABLATION_GROUPS)
+    page = " ".join(text_of("docs/study.md").split())
+    images, expressions = (LengthsOptions(data=data).lengths() for data in ("pathfinder", "list-ops"))
+    assert "Pathfinder images are made at {}, {} and {} pixels".format(*images) in page
+    assert "expressions at up to {}, {} and {:,} tokens".format(*expressions) in page
+    assert f"{PATHFINDER_IMAGES[0]:,} images or {LIST_OPS[0]:,} expressions for training" in page
