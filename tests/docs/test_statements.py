@@ -1,5 +1,6 @@
 """What README.md and docs/ say of the code is what the code says of itself."""
 
+import csv
 import importlib.util
 import re
 import sys
@@ -20,6 +21,7 @@ from crosshead.recipes import RECIPES
 from crosshead.rivals import MECHANISMS
 from crosshead.study.options import ABLATION_GROUPS, BUDGETS, LengthsOptions, PrimaryOptions
 from crosshead.study.sources import LIST_OPS, PATHFINDER_IMAGES
+from crosshead.study.statistics import summaries
 from crosshead.study.training import STRETCHES
 from crosshead.vision.variants import VARIANTS
 
@@ -115,6 +117,41 @@ def test_environment_variables_are_those_of_the_table():
     listed = [row[0].strip("`") for row in table("docs/guide.md", "variable")]
     # Tests alone read the last one.
     assert set(listed) == used | {"CROSSHEAD_TEST_DATA"}
+
+
+def measured(name: str) -> list[dict[str, str]]:
+    lines = text_of(f"benchmarks/results/{name}").splitlines()
+    return list(csv.DictReader(line for line in lines if not line.startswith("#")))
+
+
+def test_times_of_the_operator_are_those_of_the_csv():
+    rows = {(row["tokens"], row["passes"], row["provider"]): row for row in measured("attention.csv")}
+    shown = table("docs/results.md", "tokens | pass | fused")
+    assert len(shown) == 10
+    providers = ("fused", "landmarks-only", "reference", "streamed", "compiled", "exact")
+    for tokens, passes, *cells in shown:
+        found = [rows[tokens.replace(",", ""), passes, provider] for provider in providers]
+        for cell, row in zip(cells[:6], found, strict=True):
+            if cell == "–":
+                assert not row["median_s"]
+            else:
+                assert float(cell.replace(",", "")) == pytest.approx(1e3 * float(row["median_s"]), rel=6e-3)
+        assert cells[6] == f"{float(found[0]['percent_of_limit_needed']):.0f}"
+        assert cells[7] == f"{int(found[0]['beyond_bytes']) / 2**20:.1f}"
+
+
+def test_accuracies_of_the_rivals_are_those_of_the_csv():
+    lines = summaries(measured("study_rivals.csv"))
+    prices = {row["attention"]: row for row in measured("study_rivals_prices.csv")}
+    full = table("docs/results.md", "mechanism | test accuracy, % ± standard error")
+    short = table("README.md", "mechanism | test accuracy, %")
+    for line, row, brief in zip(lines, full, short, strict=True):
+        accuracy, error = 100 * line.accuracy, 100 * line.standard_error
+        training = f"{float(prices[line.attention]['train_ms']):.2f}"
+        assert row[0].strip("*") == line.attention
+        assert (row[1], row[3]) == (f"{accuracy:.2f} ± {error:.2f}", f"{line.parameters:,}")
+        assert brief[1:] == [f"{accuracy:.1f} ± {error:.1f}", training]
+        assert row[6] == training
 
 
 def test_rivals_are_as_many_as_the_readme_says():
