@@ -57,7 +57,7 @@ def data(coco_data, label_data, tmp_path_factory) -> dict[str, Path]:
         "landsat": write_landsat(root / "landsat"),
         "pairs": write_pairs(root / "pairs"),
     }
-    coco = dict.fromkeys(("bccd", "nuclei", "nuclei-semantic", "coco"), coco_data)
+    coco: dict[str, Path] = dict.fromkeys(("bccd", "nuclei", "nuclei-semantic", "coco"), coco_data)
     return {**made, **coco, "fashion-scenes": made["fashion-mnist"], "masks": label_data}
 
 
