@@ -143,7 +143,7 @@ class PrimaryOptions(StudyOptions):
     """The test that was fixed beforehand: does interaction help?
 
     The same ViT with mixing=both and with mixing=none, paired by seeds; the mean difference of test accuracy
-    with its 95 % interval. docs/results.md holds the protocol and what came out.
+    with its 95 % interval. docs/study.md holds the protocol, docs/results.md what came out.
     """
 
     seeds: int = 8

@@ -64,7 +64,7 @@ def model_arguments(recipe: ClassifyRecipe, facts: ImageFacts) -> dict[str, Any]
 
 
 def model_config(recipe: ClassifyRecipe, facts: ImageFacts, model: nn.Module) -> dict[str, Any]:
-    """What `timm.create_model("local-dir:RUN/model", pretrained=True)` reads.
+    """What `timm.create_model("local-dir:RUN/model", pretrained=True)` reads after `import crosshead.vision`.
 
     Args:
         recipe: The recipe.
