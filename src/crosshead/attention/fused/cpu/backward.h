@@ -13,35 +13,40 @@
 
 namespace crosshead {
 
-// sums[g, h] += sum over the tile of a_g b_h.
+// sums[g, h] += sum over the tile of a_g b_h. A sum in registers runs over so many places of the tile and no more, for
+// its rounding grows with the number of its summands.
 inline void add_between_heads(const Tile& a, const Tile& b, const Columns& columns, float* sums) {
-  const int64_t H = a.heads;
+  constexpr int64_t kPlaces = 512;
+  const int64_t H = a.heads, rows_at_once = std::max<int64_t>(kPlaces / columns.count, 1);
   for_heads<4>(H, [&](auto size_a, int64_t g) {
-    for_heads<4>(H, [&](auto size_b, int64_t h) {
+    for_heads<kHeadsAtOnce / 2>(H, [&](auto size_b, int64_t h) {
       constexpr int G = decltype(size_a)::value, K = decltype(size_b)::value;
-      Vector total[G][K];
+      Vector total[G][K] = {};
+      for (int64_t first = 0; first < a.rows; first += rows_at_once) {
+        Vector sum[G][K] = {};
+        for (int64_t l = first; l < std::min(first + rows_at_once, a.rows); ++l) {
+          for (int64_t t = 0; t < columns.count; t += kLanes) {
+            Vector left[G];
 #pragma GCC unroll 8
-      for (int i = 0; i < G; ++i) {
+            for (int i = 0; i < G; ++i) left[i] = load(a.at(g + i, l, t));
 #pragma GCC unroll 8
-        for (int j = 0; j < K; ++j) total[i][j] = zero();
-      }
-      for (int64_t l = 0; l < a.rows; ++l) {
-        for (int64_t t = 0; t < columns.count; t += kLanes) {
-          Vector left[G];
+            for (int j = 0; j < K; ++j) {
+              const Vector right = load(b.at(h + j, l, t));
 #pragma GCC unroll 8
-          for (int i = 0; i < G; ++i) left[i] = load(a.at(g + i, l, t));
-#pragma GCC unroll 8
-          for (int j = 0; j < K; ++j) {
-            const Vector right = load(b.at(h + j, l, t));
-#pragma GCC unroll 8
-            for (int i = 0; i < G; ++i) total[i][j] = _mm512_fmadd_ps(left[i], right, total[i][j]);
+              for (int i = 0; i < G; ++i) sum[i][j] = fmadd(left[i], right, sum[i][j]);
+            }
           }
+        }
+#pragma GCC unroll 8
+        for (int i = 0; i < G; ++i) {
+#pragma GCC unroll 8
+          for (int j = 0; j < K; ++j) total[i][j] = add(total[i][j], sum[i][j]);
         }
       }
 #pragma GCC unroll 8
       for (int i = 0; i < G; ++i) {
 #pragma GCC unroll 8
-        for (int j = 0; j < K; ++j) sums[(g + i) * H + h + j] += _mm512_reduce_add_ps(total[i][j]);
+        for (int j = 0; j < K; ++j) sums[(g + i) * H + h + j] += sum_of(total[i][j]);
       }
     });
   });
@@ -53,11 +58,11 @@ inline void landmark_softmax_gradient(const Tile& w, const Columns& columns, con
     for (int64_t t = 0; t < columns.count; t += kLanes) {
       Vector overlap = zero();
       for (int64_t l = 0; l < w.rows; ++l) {
-        overlap = _mm512_fmadd_ps(load(w.at(h, l, t)), load(dw.at(h, l, t)), overlap);
+        overlap = fmadd(load(w.at(h, l, t)), load(dw.at(h, l, t)), overlap);
       }
       for (int64_t l = 0; l < w.rows; ++l) {
         float* at = dw.at(h, l, t);
-        store(at, _mm512_mul_ps(load(w.at(h, l, t)), _mm512_sub_ps(load(at), overlap)));
+        store(at, mul(load(w.at(h, l, t)), sub(load(at), overlap)));
       }
     }
   }
@@ -70,7 +75,7 @@ inline void key_softmax_gradient(const Tile& w, const Columns& columns, const fl
       const Vector of_row = all(overlap[h * w.rows + l]);
       for (int64_t t = 0; t < columns.count; t += kLanes) {
         float* at = dw.at(h, l, t);
-        store(at, _mm512_mul_ps(load(w.at(h, l, t)), _mm512_sub_ps(load(at), of_row)));
+        store(at, mul(load(w.at(h, l, t)), sub(load(at), of_row)));
       }
     }
   }
@@ -88,16 +93,16 @@ struct BackwardMixing {
 // Memory of one thread: three tiles and a factor, and the operands of one head.
 template <class T>
 struct BackwardRoom {
-  T *columns, *rows, *factor_a, *factor_b;
+  Operand<T> *columns, *rows, *factor_a, *factor_b;
   float *blocks, *result, *turned;
   Tile raw, weights, factor, gradient;
 
   BackwardRoom(Room& room, int64_t H, int64_t L, int64_t widest, int64_t width) {
-    const bool packs = !std::is_same_v<T, float>;
-    columns = room.take<T>(padded_depth<T>(widest) * width);
-    rows = room.take<T>(packs ? widest * width : 0);
-    factor_a = room.take<T>(packs ? L * width : 0);
-    factor_b = room.take<T>(packs ? padded_depth<T>(L) * width : 0);
+    constexpr bool copies = Packing<T>::kCopies;
+    columns = room.take<Operand<T>>(padded_depth<Operand<T>>(widest) * width);
+    rows = room.take<Operand<T>>(copies ? widest * width : 0);
+    factor_a = room.take<Operand<T>>(copies ? L * width : 0);
+    factor_b = room.take<Operand<T>>(copies ? padded_depth<Operand<T>>(L) * width : 0);
     blocks = room.take<float>(4 * H * kBlock);
     result = room.take<float>(widest * width);
     turned = room.take<float>(widest * kLanes);
@@ -128,9 +133,10 @@ void add_product_with_tokens(
     const Tile& tile, const Rows<const T>& tokens, int64_t channels, int64_t b, int64_t first, const Columns& columns,
     const BackwardRoom<T>& room, float* sums) {
   for (int64_t h = 0; h < tile.heads; ++h) {
-    const T* a = factor_as_a(tile.at(h, 0), tile.rows, tile.width, columns.tokens, room.factor_a);
-    const auto rows = tokens_as_rows(tokens.at(b, h, first), tokens.token, columns.tokens, channels, room.rows);
-    multiply<T>(
+    const auto* a = Packing<T>::factor_as_a(tile.at(h, 0), tile.rows, tile.width, columns.tokens, room.factor_a);
+    const auto rows =
+        Packing<T>::tokens_as_rows(tokens.at(b, h, first), tokens.token, columns.tokens, channels, room.rows);
+    multiply(
         tile.rows, channels, columns.tokens, a, tile.width, rows.data, rows.row, sums + h * tile.rows * channels,
         channels, true);
   }
@@ -143,8 +149,8 @@ void write_tokens(
     const BackwardRoom<T>& room) {
   const int64_t channels = left.size(2);
   for (int64_t h = 0; h < tile.heads; ++h) {
-    const T* f = factor_as_b(tile.at(h, 0), tile.rows, tile.width, room.factor_b);
-    multiply<T>(
+    const auto* f = Packing<T>::factor_as_b(tile.at(h, 0), tile.rows, tile.width, room.factor_b);
+    multiply(
         channels, columns.count, tile.rows, of_head<T>(left, b, h), left.size(3), f, tile.width, room.result,
         tile.width, false);
     columns_to_tokens(
@@ -217,10 +223,10 @@ Tensor key_overlap(
               mixing.w_transposed(), room.gradient.at(0, l, t), room.gradient.stride(),
               [&](int64_t h, int v, Vector dw) {
                 float* sum = of_head + h * kLanes;
-                store(sum, _mm512_fmadd_ps(load(room.blocks + h * kBlock + v * kLanes), dw, load(sum)));
+                store(sum, fmadd(load(room.blocks + h * kBlock + v * kLanes), dw, load(sum)));
               });
         }
-        for (int64_t h = 0; h < H; ++h) overlap[h * L + l] += _mm512_reduce_add_ps(load(of_head + h * kLanes));
+        for (int64_t h = 0; h < H; ++h) overlap[h * L + l] += sum_of(load(of_head + h * kLanes));
       }
     }
   });

@@ -21,6 +21,9 @@ from crosshead.attention.fused.cpu import trust
 FOLDER = Path(__file__).parent
 SOURCE = FOLDER / "attention.cpp"
 FLAGS = ("-O3", "-march=native", "-std=c++20", "-fPIC", "-shared", "-fopenmp", "-fno-math-errno")
+# What torch calls a set of instructions, and the flags that choose it. torch chooses AVX2 on any processor where its
+# ATEN_CPU_CAPABILITY is avx2.
+INSTRUCTIONS = {"AVX2": ("-mno-avx512f",), "AVX512": ()}
 COMPILERS = ("c++", "g++", "clang++")
 
 # What keeps the kernel from running; None once it is loaded. Worked out when the library is looked for, so
@@ -38,9 +41,15 @@ def unsupported() -> str | None:
     """Why it cannot be built for this machine, or None."""
     if platform.system() != "Linux" or platform.machine() != "x86_64":
         return f"it is written for x86-64 and Linux; this is {platform.machine()} and {platform.system()}"
-    if torch.backends.cpu.get_cpu_capability() != "AVX512":
-        return f"it needs AVX-512; torch finds {torch.backends.cpu.get_cpu_capability()} on this processor"
+    capability = torch.backends.cpu.get_cpu_capability()
+    if capability not in INSTRUCTIONS:
+        return f"it needs AVX2 or AVX-512; torch finds {capability} on this processor"
     return None
+
+
+def flags() -> tuple[str, ...]:
+    """The compiler's, with those that choose the set of instructions."""
+    return (*FLAGS, *INSTRUCTIONS.get(torch.backends.cpu.get_cpu_capability(), ()))
 
 
 def library_path() -> Path:
@@ -125,7 +134,7 @@ def _compile(target: Path) -> None:
     includes = [root / "include", root / "include/torch/csrc/api/include"]
     command = [
         *compiler.split(),
-        *FLAGS,
+        *flags(),
         f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}",
         *(word for folder in includes for word in ("-isystem", str(folder))),
         str(SOURCE),
@@ -148,7 +157,7 @@ def _fingerprint() -> str:
     digest = hashlib.sha256()
     for path in sorted([*FOLDER.glob("*.h"), *FOLDER.glob("*.cpp")]):
         digest.update(path.read_bytes())
-    for text in (torch.__version__, str(torch.version.git_version), *FLAGS, *_processor()):
+    for text in (torch.__version__, str(torch.version.git_version), *flags(), *_processor()):
         digest.update(text.encode())
     return digest.hexdigest()[:16]
 

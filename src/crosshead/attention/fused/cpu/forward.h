@@ -13,12 +13,12 @@ namespace crosshead {
 template <class T>
 void raw_logits(
     const Rows<const T>& tokens, const Tensor& landmarks, int64_t channels, int64_t b, int64_t first,
-    const Columns& columns, const Tile& tile, T* columns_room) {
+    const Columns& columns, const Tile& tile, Operand<T>* columns_room) {
   const int64_t depth = landmarks.size(3);
   for (int64_t h = 0; h < tile.heads; ++h) {
-    tokens_as_columns(
+    Packing<T>::tokens_as_columns(
         tokens.at(b, h, first), tokens.token, columns.tokens, channels, columns.count, columns_room);
-    multiply<T>(
+    multiply(
         tile.rows, columns.count, channels, of_head<T>(landmarks, b, h), depth, columns_room, columns.count,
         tile.at(h, 0), tile.width, false);
   }
@@ -37,11 +37,11 @@ void key_normaliser(
   const int64_t H = ql.size(1), L = ql.size(2), width = parts.width;
   const Tensor kept = at::empty({parts.count(), RowSums::size(H, L)}, at::kFloat);
   struct State {
-    T* columns;
+    Operand<T>* columns;
     Tile tile;
   };
   const auto layout = [&](Room& room) {
-    T* columns = room.take<T>(padded_depth<T>(channels) * width);
+    Operand<T>* columns = room.take<Operand<T>>(padded_depth<Operand<T>>(channels) * width);
     return State{columns, {room.take<float>(Tile::size(H, L, width)), H, L, width}};
   };
   parts.run(layout, [&](const State& state, int64_t part, int64_t b, int64_t tile, int64_t last) {
@@ -69,14 +69,14 @@ Tensor key_aggregate(
   const int64_t H = ql.size(1), L = ql.size(2), E = value_channels, width = parts.width;
   const Tensor sums = at::empty({parts.count(), H, L, E}, at::kFloat);
   struct State {
-    T *columns, *factor, *rows;
+    Operand<T> *columns, *factor, *rows;
     float* block;
     Tile tile;
   };
   const auto layout = [&](Room& room) {
-    T* columns = room.take<T>(padded_depth<T>(channels) * width);
-    T* factor = room.take<T>(std::is_same_v<T, float> ? 0 : L * width);
-    T* rows = room.take<T>(std::is_same_v<T, float> ? 0 : E * width);
+    Operand<T>* columns = room.take<Operand<T>>(padded_depth<Operand<T>>(channels) * width);
+    Operand<T>* factor = room.take<Operand<T>>(Packing<T>::kCopies ? L * width : 0);
+    Operand<T>* rows = room.take<Operand<T>>(Packing<T>::kCopies ? E * width : 0);
     float* block = room.take<float>(H * kBlock);
     return State{columns, factor, rows, block, {room.take<float>(Tile::size(H, L, width)), H, L, width}};
   };
@@ -89,9 +89,9 @@ Tensor key_aggregate(
       key_factor(state.tile, p, w(), columns, scales_of(normaliser, b), state.block,
           parts.ahead(k, channels, v, E, b, H, tile, L));
       for (int64_t h = 0; h < H; ++h) {
-        const T* f = factor_as_a(state.tile.at(h, 0), L, width, columns.tokens, state.factor);
-        const auto values = tokens_as_rows(v.at(b, h, first), v.token, columns.tokens, E, state.rows);
-        multiply<T>(L, E, columns.tokens, f, width, values.data, values.row, sum + h * L * E, E, begun);
+        const auto* f = Packing<T>::factor_as_a(state.tile.at(h, 0), L, width, columns.tokens, state.factor);
+        const auto values = Packing<T>::tokens_as_rows(v.at(b, h, first), v.token, columns.tokens, E, state.rows);
+        multiply(L, E, columns.tokens, f, width, values.data, values.row, sum + h * L * E, E, begun);
       }
     }
   });
@@ -105,13 +105,13 @@ void query_output(
     const bool* landmark_mask, const Parts& parts, const Rows<T>& output) {
   const int64_t H = kl.size(1), L = kl.size(2), E = right.size(2), width = parts.width;
   struct State {
-    T *columns, *factor;
+    Operand<T> *columns, *factor;
     float *blocks, *result, *turned;
     Tile tile;
   };
   const auto layout = [&](Room& room) {
-    T* columns = room.take<T>(padded_depth<T>(channels) * width);
-    T* factor = room.take<T>(std::is_same_v<T, float> ? 0 : right.size(3) * width);
+    Operand<T>* columns = room.take<Operand<T>>(padded_depth<Operand<T>>(channels) * width);
+    Operand<T>* factor = room.take<Operand<T>>(Packing<T>::kCopies ? right.size(3) * width : 0);
     float* blocks = room.take<float>(4 * H * kBlock);
     float* result = room.take<float>(E * width);
     float* turned = room.take<float>(E * kLanes);
@@ -126,8 +126,8 @@ void query_output(
           state.tile, p, w.present() ? &w() : nullptr, columns, landmark_mask ? landmark_mask + b * L : nullptr,
           state.tile, state.blocks, parts.ahead(q, b, H, tile, channels, L));
       for (int64_t h = 0; h < H; ++h) {
-        const T* f = factor_as_b(state.tile.at(h, 0), L, width, state.factor);
-        multiply<T>(
+        const auto* f = Packing<T>::factor_as_b(state.tile.at(h, 0), L, width, state.factor);
+        multiply(
             E, columns.count, L, of_head<T>(right, b, h), right.size(3), f, width, state.result, width, false);
         columns_to_tokens(
             state.result, width, columns.tokens, E, output.at(b, h, first), output.token, state.turned);

@@ -1,7 +1,7 @@
 // How tokens and factors are laid out for brgemm, C += A B with rows of A and B as brgemm wants them.
 //
 // float32: B is plain, so rows of tokens and tiles of a factor are used where they lie.
-// bfloat16: B is packed in pairs of rows (VNNI), (K / 2, N, 2); A is rounded from float32.
+// bfloat16: packed for the processor's own products, bfloat16_pairs.h, or widened to float32, bfloat16_widened.h.
 #pragma once
 
 #include <ATen/native/CPUBlas.h>
@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "checks.h"
 #include "vectors.h"
 
 namespace crosshead {
@@ -65,25 +66,34 @@ struct AheadOfBoth {
   }
 };
 
+// Rows of B that brgemm takes as one, and to a multiple of which it wants the depth of the sum padded.
+template <class X>
+constexpr int64_t kTogether = std::is_same_v<X, float> ? 1 : 2;
+
 // The leading dimension of A and the number of rows of B that brgemm is given for a sum over `depth`.
-template <class T>
+template <class X>
 int64_t padded_depth(int64_t depth) {
-  return std::is_same_v<T, float> ? depth : rounded_up(depth, 2);
+  return rounded_up(depth, kTogether<X>);
 }
 
-template <class T>
+template <class X>
 inline void multiply(
-    int64_t rows, int64_t columns, int64_t depth, const T* a, int64_t a_row, const T* b, int64_t b_row, float* c,
+    int64_t rows, int64_t columns, int64_t depth, const X* a, int64_t a_row, const X* b, int64_t b_row, float* c,
     int64_t c_row, bool add) {
-  at::native::cpublas::brgemm(
-      rows, columns, padded_depth<T>(depth), a_row, b_row, c_row, add, a, b, c, !std::is_same_v<T, float>);
+  constexpr int64_t together = kTogether<X>;
+  const int64_t padded = padded_depth<X>(depth);
+  touched_rows(a, rows, a_row, padded);
+  touched_rows(b, padded / together, b_row * together, columns * together);
+  touched_rows(c, rows, c_row, columns);
+  at::native::cpublas::brgemm(rows, columns, padded, a_row, b_row, c_row, add, a, b, c, together > 1);
 }
 
 // (rows, columns) to (columns, rows) of 32-bit numbers.
-inline void transpose(const float* from, int64_t from_row, float* to, int64_t to_row, int64_t rows, int64_t columns) {
+template <class X>
+inline void transpose(const X* from, int64_t from_row, float* to, int64_t to_row, int64_t rows, int64_t columns) {
   for (int64_t i = 0; i < rows; i += kLanes) {
     for (int64_t j = 0; j < columns; j += kLanes) {
-      const float* block = from + i * from_row + j;
+      const X* block = from + i * from_row + j;
       float* turned = to + j * to_row + i;
       if (rows - i >= kLanes && columns - j >= kLanes) {
         transpose_block<true>(block, from_row, turned, to_row, kLanes, kLanes);
@@ -95,87 +105,53 @@ inline void transpose(const float* from, int64_t from_row, float* to, int64_t to
 }
 
 // n tokens as the columns of B: (channels, width), zero from column n on.
-inline void tokens_as_columns(
-    const float* tokens, int64_t token, int64_t n, int64_t channels, int64_t width, float* b) {
+template <class X>
+inline void transpose_tokens(const X* tokens, int64_t token, int64_t n, int64_t channels, int64_t width, float* b) {
   transpose(tokens, token, b, width, n, channels);
   if (n < width) {
     for (int64_t c = 0; c < channels; ++c) std::fill(b + c * width + n, b + (c + 1) * width, 0.0f);
   }
 }
 
-inline void tokens_as_columns(
-    const BFloat16* tokens, int64_t token, int64_t n, int64_t channels, int64_t width, BFloat16* b) {
-  const bool pairs = channels % 2 == 0 && token % 2 == 0 && reinterpret_cast<uintptr_t>(tokens) % 4 == 0;
-  if (pairs) {  // a pair of channels moves as one number of 32 bits
-    tokens_as_columns(
-        reinterpret_cast<const float*>(tokens), token / 2, n, channels / 2, width, reinterpret_cast<float*>(b));
-    return;
-  }
-  std::fill(b, b + padded_depth<BFloat16>(channels) * width, BFloat16(0));
-  for (int64_t t = 0; t < n; ++t) {
-    for (int64_t c = 0; c < channels; ++c) b[(c / 2 * width + t) * 2 + c % 2] = tokens[t * token + c];
-  }
-}
-
-// n tokens as the rows of B: where to find them, and the leading dimension.
-template <class T>
+// Rows of B: where to find them, and the leading dimension.
+template <class X>
 struct AsRows {
-  const T* data;
+  const X* data;
   int64_t row;
 };
 
-inline AsRows<float> tokens_as_rows(const float* tokens, int64_t token, int64_t, int64_t, float*) {
-  return {tokens, token};
-}
+// What brgemm is given in place of tokens of type T, and of tiles of a factor that meets them: numbers of type Operand,
+// in `room` where kCopies.
+template <class T>
+struct Packing;
 
-inline __m512i interleaved(__m256i even, __m256i odd) {
-  return _mm512_or_si512(_mm512_cvtepu16_epi32(even), _mm512_slli_epi32(_mm512_cvtepu16_epi32(odd), 16));
-}
+template <>
+struct Packing<float> {
+  using Operand = float;
+  static constexpr bool kCopies = false;
 
-inline AsRows<BFloat16> tokens_as_rows(
-    const BFloat16* tokens, int64_t token, int64_t n, int64_t channels, BFloat16* room) {
-  for (int64_t t = 0; t < n; t += 2) {
-    for (int64_t c = 0; c < channels; c += kLanes) {
-      const Lanes lanes = first_lanes(channels - c);
-      const BFloat16* p = tokens + t * token + c;
-      const __m256i even = _mm256_maskz_loadu_epi16(lanes, p);
-      const __m256i odd = t + 1 < n ? _mm256_maskz_loadu_epi16(lanes, p + token) : _mm256_setzero_si256();
-      _mm512_mask_storeu_epi32(room + (t / 2 * channels + c) * 2, lanes, interleaved(even, odd));
-    }
+  // n tokens as the columns of B, (channels, width), zero from column n on; always a copy.
+  static void tokens_as_columns(
+      const float* tokens, int64_t token, int64_t n, int64_t channels, int64_t width, float* b) {
+    transpose_tokens(tokens, token, n, channels, width, b);
   }
-  return {room, channels};
-}
 
-// A tile of a factor, (rows, width), as A; `n` of its columns count.
-inline const float* factor_as_a(const float* tile, int64_t, int64_t, int64_t, float*) { return tile; }
-
-inline const BFloat16* factor_as_a(const float* tile, int64_t rows, int64_t width, int64_t n, BFloat16* room) {
-  // Beyond n the factor is zero, or is met by zeros; the width is even.
-  for (int64_t l = 0; l < rows; ++l) {
-    for (int64_t t = 0; t < std::min(rounded_up(n, kLanes), width); t += kLanes) {
-      _mm256_storeu_si256(
-          reinterpret_cast<__m256i*>(room + l * width + t), to_bfloat16(load(tile + l * width + t)));
-    }
+  // n tokens as the rows of B.
+  static AsRows<float> tokens_as_rows(const float* tokens, int64_t token, int64_t, int64_t, float*) {
+    return {tokens, token};
   }
-  return room;
-}
 
-// The same as B.
-inline const float* factor_as_b(const float* tile, int64_t, int64_t, float*) { return tile; }
+  // A tile of a factor, (rows, width), as A; `n` of its columns count.
+  static const float* factor_as_a(const float* tile, int64_t, int64_t, int64_t, float*) { return tile; }
 
-inline const BFloat16* factor_as_b(const float* tile, int64_t rows, int64_t width, BFloat16* room) {
-  const __m512i upper = _mm512_set1_epi32(int(0xffff0000));
-  for (int64_t l = 0; l < rows; l += 2) {
-    for (int64_t t = 0; t < width; t += kLanes) {
-      const __m512i even = _mm512_srli_epi32(bfloat16_bits(load(tile + l * width + t)), 16);
-      const __m512i odd = l + 1 < rows ? bfloat16_bits(load(tile + (l + 1) * width + t)) : _mm512_setzero_si512();
-      _mm512_storeu_si512(room + (l / 2 * width + t) * 2, _mm512_or_si512(even, _mm512_and_si512(odd, upper)));
-    }
-  }
-  return room;
-}
+  // The same as B.
+  static const float* factor_as_b(const float* tile, int64_t, int64_t, float*) { return tile; }
+};
 
-// (channels, width) to n tokens of `channels`, rounded. `room` holds a block of sixteen tokens.
+template <class T>
+using Operand = typename Packing<T>::Operand;
+
+// (channels, width) to n tokens of `channels`, rounded. `room` holds a block of tokens, one for each lane.
 inline void columns_to_tokens(
     const float* columns, int64_t width, int64_t n, int64_t channels, float* tokens, int64_t token, float*) {
   transpose(columns, width, tokens, token, channels, n);
@@ -188,12 +164,16 @@ inline void columns_to_tokens(
     transpose(columns + t, width, room, channels, channels, count);
     for (int64_t i = 0; i < count; ++i) {
       for (int64_t c = 0; c < channels; c += kLanes) {
-        const Lanes lanes = first_lanes(channels - c);
-        const Vector x = _mm512_maskz_loadu_ps(lanes, room + i * channels + c);
-        _mm256_mask_storeu_epi16(tokens + (t + i) * token + c, lanes, to_bfloat16(x));
+        store(tokens + (t + i) * token + c, channels - c, load(room + i * channels + c, channels - c));
       }
     }
   }
 }
 
 }  // namespace crosshead
+
+#ifdef __AVX512F__
+#include "bfloat16_pairs.h"
+#else
+#include "bfloat16_widened.h"
+#endif

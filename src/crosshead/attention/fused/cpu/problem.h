@@ -52,13 +52,14 @@ Rows<T> rows_of(const Tensor& x) {
 // Packed as A for a sum over the last axis: (B, H, rows, depth), the depth padded with zeros.
 template <class T>
 Tensor packed(const Tensor& x) {
-  const int64_t missing = padded_depth<T>(x.size(3)) - x.size(3);
-  return missing ? at::constant_pad_nd(x, {0, missing}) : x.contiguous();
+  const Tensor operand = x.to(c10::CppTypeToScalarType<Operand<T>>::value);
+  const int64_t missing = padded_depth<Operand<T>>(x.size(3)) - x.size(3);
+  return missing ? at::constant_pad_nd(operand, {0, missing}) : operand.contiguous();
 }
 
 template <class T>
-const T* of_head(const Tensor& packed, int64_t b, int64_t h) {
-  return packed.const_data_ptr<T>() + (b * packed.size(1) + h) * packed.size(2) * packed.size(3);
+const Operand<T>* of_head(const Tensor& packed, int64_t b, int64_t h) {
+  return packed.const_data_ptr<Operand<T>>() + (b * packed.size(1) + h) * packed.size(2) * packed.size(3);
 }
 
 // The coefficients [h, g] of `scale` times y_g = x_g + sum_h R[g, h] x_h. The gradient's are those of R transposed.

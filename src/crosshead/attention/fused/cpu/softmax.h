@@ -29,12 +29,12 @@ inline void raise_shift(
 #pragma GCC unroll 2
     for (int v = 0; v < kWidth; ++v) {
       const Lanes lanes = columns.lanes(t + v * kLanes);
-      largest = _mm512_mask_max_ps(largest, lanes, largest, y[0][v]);
+      largest = max_where(lanes, largest, y[0][v]);
     }
   }
-  const float raised = _mm512_reduce_max_ps(largest);
+  const float raised = largest_of(largest);
   if (raised <= *shift) return;
-  store(sum, _mm512_mul_ps(load(sum), exp(all(*shift - raised))));
+  store(sum, mul(load(sum), exp(all(*shift - raised))));
   *shift = raised;
 }
 
@@ -44,17 +44,17 @@ template <class Ahead>
 inline void add_to_row_sums(
     const Tile& x, const Mix& p, const Columns& columns, const RowSums& sums, Ahead&& ahead) {
   for (int64_t l = 0; l < x.rows; ++l) {
-    for_heads<4>(x.heads, [&](auto size, int64_t g) {
+    for_heads<kHeadsAtOnce / 2>(x.heads, [&](auto size, int64_t g) {
       constexpr int G = decltype(size)::value;
       float* shift[G];
 #pragma GCC unroll 8
       for (int i = 0; i < G; ++i) shift[i] = sums.shift + (g + i) * x.rows + l;
       for (bool raised = false;; raised = true) {
-        Vector sum[G], above[G];
+        Vector sum[G], highest[G];
 #pragma GCC unroll 8
         for (int i = 0; i < G; ++i) {
           sum[i] = zero();
-          above[i] = all(kNothing);
+          highest[i] = all(kNothing);
         }
         for (int64_t t = 0; t < columns.count; t += kBlock) {
           ahead.step();
@@ -66,15 +66,15 @@ inline void add_to_row_sums(
 #pragma GCC unroll 8
             for (int i = 0; i < G; ++i) {
               // Subtracted from what is rounded already, so that the largest logit gives 0, however large it is.
-              const Vector below = _mm512_sub_ps(y[i][v], all(*shift[i]));
-              above[i] = _mm512_mask_max_ps(above[i], lanes, above[i], below);
-              sum[i] = _mm512_mask_add_ps(sum[i], lanes, sum[i], exp(below));
+              const Vector below = sub(y[i][v], all(*shift[i]));
+              highest[i] = max_where(lanes, highest[i], below);
+              sum[i] = add_where(lanes, sum[i], exp(below));
             }
           }
         }
         bool high = false;
 #pragma GCC unroll 8
-        for (int i = 0; i < G; ++i) high |= _mm512_cmp_ps_mask(above[i], all(kHeadroom), _CMP_GT_OQ) != 0;
+        for (int i = 0; i < G; ++i) high |= any(above(highest[i], all(kHeadroom)));
         const bool again = high && !raised;  // a second time only NaN could be high, and it may stay
 #pragma GCC unroll 8
         for (int i = 0; i < G; ++i) {
@@ -82,7 +82,7 @@ inline void add_to_row_sums(
           if (again) {
             raise_shift(x, p, columns, g + i, l, shift[i], total);
           } else {
-            store(total, _mm512_add_ps(load(total), sum[i]));
+            store(total, add(load(total), sum[i]));
           }
         }
         if (!again) break;
@@ -104,7 +104,7 @@ inline void scale_row(const float* first, int64_t part, int64_t parts, int64_t r
   float total = 0;
   for (int64_t i = 0; i < parts; ++i) {
     const float* p = first + i * part;
-    total += _mm512_reduce_add_ps(load(p + rows + row * kLanes)) * std::exp(p[row] - largest);
+    total += sum_of(load(p + rows + row * kLanes)) * std::exp(p[row] - largest);
   }
   to.shift[row] = largest;
   to.inverse[row] = total == 0 ? 0.0f : 1 / total;  // NaN stays NaN
@@ -119,7 +119,7 @@ inline void key_weights(
       p, x.at(0, l, t), x.stride(),
       [&](int64_t g, int v, Vector y) {
         const int64_t row = g * x.rows + l;
-        const Vector weight = _mm512_mul_ps(exp(_mm512_sub_ps(y, all(scales.shift[row]))), all(scales.inverse[row]));
+        const Vector weight = mul(exp(sub(y, all(scales.shift[row]))), all(scales.inverse[row]));
         store(block + g * kBlock + v * kLanes, where(lanes[v], weight));
       });
 }
@@ -173,33 +173,33 @@ inline void landmark_factor(
       mix_block(
           p, raw.data, raw.stride,
           [&](int64_t g, int v, Vector y) {
-            y = _mm512_sub_ps(y, load(at(shift, g, v)));
-            const Lanes high = _mm512_cmp_ps_mask(y, all(kHeadroom), _CMP_GT_OQ);
-            if (high != 0) {
-              const Vector rise = where(high, y), smaller = exp(_mm512_sub_ps(zero(), rise));
+            y = sub(y, load(at(shift, g, v)));
+            const Lanes high = above(y, all(kHeadroom));
+            if (any(high)) {
+              const Vector rise = where(high, y), smaller = exp(sub(zero(), rise));
               for (int64_t i = first; i < l; ++i) {
                 float* before = out.at(g, i, t) + v * kLanes;
-                store(before, _mm512_mul_ps(load(before), smaller));
+                store(before, mul(load(before), smaller));
               }
-              store(at(sum, g, v), _mm512_mul_ps(load(at(sum, g, v)), smaller));
-              store(at(shift, g, v), _mm512_add_ps(load(at(shift, g, v)), rise));
-              y = _mm512_sub_ps(y, rise);
+              store(at(sum, g, v), mul(load(at(sum, g, v)), smaller));
+              store(at(shift, g, v), add(load(at(shift, g, v)), rise));
+              y = sub(y, rise);
             }
             y = exp(y);
-            store(at(sum, g, v), _mm512_add_ps(load(at(sum, g, v)), y));
+            store(at(sum, g, v), add(load(at(sum, g, v)), y));
             store(out.at(g, l, t) + v * kLanes, y);
           });
     }
     for (int64_t g = 0; g < x.heads; ++g) {
       for (int v = 0; v < kWidth; ++v) {
-        const Lanes any = first < 0 ? Lanes(0) : columns.lanes(t + v * kLanes);
-        store(at(sum, g, v), _mm512_maskz_div_ps(any, all(1.0f), load(at(sum, g, v))));
+        const Lanes lanes = first < 0 ? first_lanes(0) : columns.lanes(t + v * kLanes);
+        store(at(sum, g, v), inverse_where(lanes, load(at(sum, g, v))));
       }
     }
     for (int64_t l = 0; l < x.rows; ++l) {
       for (int64_t g = 0; g < x.heads; ++g) {
         for (int v = 0; v < kWidth; ++v) {
-          const Vector weight = _mm512_mul_ps(load(out.at(g, l, t) + v * kLanes), load(at(sum, g, v)));
+          const Vector weight = mul(load(out.at(g, l, t) + v * kLanes), load(at(sum, g, v)));
           store(w == nullptr ? out.at(g, l, t) + v * kLanes : at(scaled, g, v), weight);
         }
       }

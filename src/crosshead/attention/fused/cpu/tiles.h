@@ -43,7 +43,7 @@ struct Mix {
       for (int i = 0; i < G; ++i) {
 #pragma GCC unroll 2
         for (int v = 0; v < kWidth; ++v) {
-          y[i][v] = _mm512_fmadd_ps(all(diagonal), load(x + (g + i) * stride + v * kLanes), y[i][v]);
+          y[i][v] = fmadd(all(diagonal), load(x + (g + i) * stride + v * kLanes), y[i][v]);
         }
       }
       return;
@@ -61,8 +61,8 @@ struct Mix {
 #pragma GCC unroll 8
       for (int i = 0; i < G; ++i) {
         const Vector c = all(of_h[i]);
-        sum[i][0] = _mm512_fmadd_ps(c, left, sum[i][0]);
-        sum[i][1] = _mm512_fmadd_ps(c, right, sum[i][1]);
+        sum[i][0] = fmadd(c, left, sum[i][0]);
+        sum[i][1] = fmadd(c, right, sum[i][1]);
       }
     }
 #pragma GCC unroll 8
@@ -73,8 +73,8 @@ struct Mix {
   }
 };
 
-// Calls f with as many heads at a time as the registers hold, 8, then 4, 2, 1.
-template <int G = 8, class F>
+// Calls f with as many heads at a time as the registers hold, then with half as many, down to one.
+template <int G = kHeadsAtOnce, class F>
 inline void for_heads(int64_t heads, const F& f, int64_t g = 0) {
   for (; g + G <= heads; g += G) f(std::integral_constant<int, G>{}, g);
   if constexpr (G > 1) {
@@ -89,10 +89,8 @@ struct Columns {
   const bool* mask;  // of the tile's tokens, or null
 
   Lanes lanes(int64_t t) const {
-    const Lanes present = first_lanes(tokens - t);
-    if (mask == nullptr || present == 0) return present;
-    const __m128i bytes = _mm_maskz_loadu_epi8(present, mask + t);
-    return _mm_test_epi8_mask(bytes, bytes);
+    const int64_t count = tokens - t;
+    return mask == nullptr || count <= 0 ? first_lanes(count) : true_lanes(mask + t, count);
   }
 };
 
@@ -103,7 +101,7 @@ struct Block {
   int64_t stride;
 
   Block(const Tile& x, int64_t l, int64_t t, float* room) : data(x.at(0, l, t)), stride(x.stride()) {
-    if (x.heads <= 8 && (x.heads & (x.heads - 1)) == 0) return;
+    if (x.heads <= kHeadsAtOnce && (x.heads & (x.heads - 1)) == 0) return;
     for (int64_t h = 0; h < x.heads; ++h) {
 #pragma GCC unroll 2
       for (int v = 0; v < kWidth; ++v) store(room + h * kBlock + v * kLanes, load(x.at(h, l, t) + v * kLanes));
