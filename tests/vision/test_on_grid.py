@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from timm.models import create_feature_extractor
 from timm.models.vision_transformer import ParallelThingsBlock, ResPostBlock, VisionTransformer
 from timm.optim import create_optimizer_v2
 from torch import nn
@@ -150,6 +151,16 @@ def test_is_traced_symbolically_with_its_refusals(build):
     assert_close(traced(x), model(x))
     with pytest.raises(NotImplementedError, match="attn_mask must be None"):
         traced(x, torch.zeros(65, 65))
+
+
+def test_features_are_taken_from_inside_the_attention(build):
+    model, x, seen = build(dynamic_img_size=False), images(), []
+    extractor = create_feature_extractor(model, {"blocks.0.attn.proj": "inside", "blocks.1": "last"})
+    model.blocks[0].attn.proj.register_forward_hook(lambda module, args, y: seen.append(y))
+    model.blocks[1].register_forward_hook(lambda module, args, y: seen.append(y))
+    model(x)
+    inside, last = seen
+    assert_close(extractor(x), {"inside": inside, "last": last})
 
 
 @pytest.mark.parametrize("dynamic", [True, False])
