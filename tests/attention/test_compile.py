@@ -298,20 +298,20 @@ def operator_arguments(*, mixing: str = "both", masks=(), dtype=torch.float32, r
 @pytest.mark.parametrize("masks", [(), MASK_NAMES], ids=["whole", "masked"])
 def test_the_streamed_operator_keeps_the_rules_of_torch(mixing, masks):
     torch.library.opcheck(
-        torch.ops.crosshead.streamed_attention.default, operator_arguments(mixing=mixing, masks=masks)
+        torch.ops.crosshead.streamed.default, operator_arguments(mixing=mixing, masks=masks)
     )
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
 def test_the_streamed_operator_keeps_the_rules_of_torch_in_each_dtype(dtype):
-    torch.library.opcheck(torch.ops.crosshead.streamed_attention.default, operator_arguments(dtype=dtype))
+    torch.library.opcheck(torch.ops.crosshead.streamed.default, operator_arguments(dtype=dtype))
 
 
 @pytest.mark.parametrize("mixing", ["none", "both"])
 @pytest.mark.parametrize("masks", [(), MASK_NAMES], ids=["whole", "masked"])
 def test_its_backward_operator_keeps_them_too(mixing, masks):
     arguments = operator_arguments(mixing=mixing, masks=masks, requires_grad=False)
-    output, *kept = torch.ops.crosshead.streamed_attention(*arguments)
+    output, *kept = torch.ops.crosshead.streamed(*arguments)
     torch.library.opcheck(
-        torch.ops.crosshead.streamed_attention_backward.default, (torch.ones_like(output), *arguments, *kept)
+        torch.ops.crosshead.streamed_backward.default, (torch.ones_like(output), *arguments, *kept)
     )

@@ -11,14 +11,11 @@ from crosshead import HeadMixing, InteractiveAttention, interactive_attention
 from crosshead.attention import streamed
 from crosshead.testing.budgets import assert_within_budget
 from crosshead.testing.inputs import MASK_NAMES, MIXING_MODES, MixingMode, make_inputs, output_and_gradients
+from crosshead.testing.kernel import ORDERS
 from crosshead.testing.oracle import dense_attention, rounded_attention
 
 every_implementation = pytest.mark.parametrize("impl", ["reference", "streamed"])
 every_precision = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-
-
-# Tokens, channels, or both back to front: plain arithmetic in four orders of summation.
-ORDERS = ((), (2,), (3,), (2, 3))
 
 
 def stacked(results: list[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -153,6 +150,20 @@ def test_values_near_the_top_of_float16_survive(impl):
     inputs = replace(inputs, value=torch.full_like(inputs.value, 6e4))
     output = output_and_gradients(interactive_attention, inputs, impl=impl)["output"]
     torch.testing.assert_close(output, torch.full_like(output, 6e4), rtol=2e-3, atol=0)
+
+
+@every_implementation
+def test_gradients_of_values_near_the_top_of_float16_are_there_where_they_fit(impl):
+    # That of the query factor, a sum over 64 channels of large values, does not fit, and is no result.
+    inputs = make_inputs(queries=40, keys=3, value_dim=64, requires_grad=False).to(torch.float16)
+    inputs.value.mul_(1e4)
+    for name in ("query", "key", "query_landmarks", "key_landmarks"):
+        getattr(inputs, name).mul_(0.03)
+    for x in inputs.floating().values():
+        x.requires_grad_()
+    exact = output_and_gradients(dense_attention, inputs.to(torch.float64))
+    for name, x in output_and_gradients(interactive_attention, inputs, impl=impl).items():
+        assert torch.equal(x.isfinite(), exact[name].half().isfinite()), name
 
 
 @every_implementation

@@ -224,7 +224,7 @@ def test_operators_called_directly_refuse_tangents_too(operator):
     args, kwargs = inputs.arguments()
     matrices = (*(kwargs["query_mixing"] or HeadMixing()), *(kwargs["key_mixing"] or HeadMixing()))
     name, options = {
-        "streamed": ("streamed_attention", (0.4, None)),
+        "streamed": ("streamed", (0.4, None)),
         "fused": ("fused_attention_cpu", (0.4,)),
     }[operator]
     forward, backward = (getattr(torch.ops.crosshead, each) for each in (name, f"{name}_backward"))

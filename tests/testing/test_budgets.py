@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from crosshead.testing.budgets import assert_within_budget, deviation
+from crosshead.testing.budgets import Deviation, assert_within_budget, deviation
 
 EXACT = torch.tensor([1.0, -2.0, 4.0], dtype=torch.float64)
 EPS = torch.finfo(torch.float32).eps
@@ -37,6 +37,37 @@ def test_what_is_not_finite_is_outside(value):
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_reference_that_is_not_finite_excuses_nothing(value):
     assert not deviation("y", shifted(0.1), exact=EXACT, reference=shifted(value)).within
+
+
+def in_float16(actual: float, *, exact: float, reference: float) -> Deviation:
+    """Of two numbers, the second of which nobody gets wrong."""
+    held = [torch.tensor([x, 1.0], dtype=torch.float16) for x in (actual, reference)]
+    return deviation("y", held[0], exact=torch.tensor([exact, 1.0], dtype=torch.float64), reference=held[1])
+
+
+INF, NAN = float("inf"), float("nan")
+
+
+@pytest.mark.parametrize(("exact", "infinity"), [(1e5, INF), (-1e5, -INF)])
+def test_what_is_beyond_the_range_must_be_the_infinity_that_it_rounds_to(exact, infinity):
+    for reference in (infinity, NAN):
+        assert in_float16(infinity, exact=exact, reference=reference).within
+        for wrong in (-infinity, 0.0, 65504.0):
+            assert not in_float16(wrong, exact=exact, reference=reference).within
+
+
+def test_what_fits_must_be_there_unless_plain_arithmetic_leaves_the_range():
+    assert not in_float16(INF, exact=6e4, reference=6e4).within
+    assert not in_float16(NAN, exact=6e4, reference=6e4).within
+    assert in_float16(INF, exact=6e4, reference=INF).within
+    assert in_float16(NAN, exact=6e4, reference=NAN).within
+    for wrong in (-INF, NAN, 5e4):
+        assert not in_float16(wrong, exact=6e4, reference=INF).within
+
+
+@pytest.mark.parametrize("value", [INF, NAN])
+def test_other_dtypes_have_range_enough(value):
+    assert not deviation("y", shifted(value), exact=EXACT, reference=shifted(value)).within
 
 
 def test_zeros_must_be_zeros():

@@ -6,12 +6,14 @@ Legend: `B` batch, `H` heads, `N` query tokens, `M` key tokens, `L` landmarks, `
 An implementation gives kernels to an operator `crosshead::NAME` and to another, `crosshead::NAME_backward`:
 
     NAME(q, k, v, ql, kl, p_query, w_query, p_key, w_key, key_mask, landmark_mask, *options)
-        -> output (B, H, N, E), aggregate (B, H, L, E), normaliser (B, H, L) or a few of these
+        -> output (B, H, N, E), aggregate (B, H, L, E), normaliser (2, B, H, L)
     NAME_backward(grad_output, *the same, aggregate, normaliser)
         -> a gradient for each of the nine operands, an empty one where the operand is None
 
-The aggregate is `F_k V`; the normaliser is what the kernel needs to compute weights of the key factor again,
-such as the logarithm of each row's sum. Nothing else is kept for backward.
+The aggregate is `F_k V`; the normaliser is what computes weights of the key factor again: each row's shift
+and the inverse of its sum, as `exp(logit - shift) * inverse`. Nothing else is kept for backward. One
+logarithm of the sum would be half of that, but near 16 a float is a millionth wide, and so would be the error
+of every weight.
 
 Such an operator is differentiable once, in reverse mode, by torch.autograd. What goes beyond is refused with
 the reason, never computed wrong: second derivatives, forward mode, `torch.func.grad`, `vmap`. Callers who did
@@ -61,11 +63,11 @@ def beyond_one_derivative(equations: Equations) -> Iterator[None]:
 
 
 def empty_outputs(q: Tensor, v: Tensor, ql: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Room for the output `(B, H, N, E)`, the aggregate `(B, H, L, E)` and the normaliser `(B, H, L)`."""
+    """Room for the output `(B, H, N, E)`, the aggregate `(B, H, L, E)` and the normaliser `(2, B, H, L)`."""
     return (
         v.new_empty(*q.shape[:3], v.shape[3]),
         v.new_empty(*ql.shape[:3], v.shape[3]),
-        q.new_empty(ql.shape[:3], dtype=accumulation_dtype(q.dtype)),
+        q.new_empty(2, *ql.shape[:3], dtype=accumulation_dtype(q.dtype)),
     )
 
 

@@ -13,6 +13,7 @@ eq. 6.
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from crosshead.attention.mixing import HeadMixing, mix_heads
@@ -45,9 +46,12 @@ def attention(
 ) -> Tensor:
     """`O = F_q (F_k V)`; factors are rounded to the dtype of `v` before each product, sums are not."""
     f_q, f_k = factors(q, k, ql, kl, query_mixing, key_mixing, key_mask, landmark_mask, scale)
-    enlarged = key_scale(v.dtype)
-    aggregate = _product(f_k, v) if enlarged == 1 else _product(f_k * enlarged, v) / enlarged
-    return _product(f_q, aggregate.to(v.dtype)).to(v.dtype)
+    values, enlarged = v.to(f_k.dtype), key_scale(v.dtype)
+    if enlarged == 1:
+        aggregate = _rounded(f_k, v.dtype) @ values
+    else:
+        aggregate = _rounded(f_k * enlarged, v.dtype) @ values / enlarged
+    return (_rounded(f_q, v.dtype) @ _rounded(aggregate, v.dtype)).to(v.dtype)
 
 
 def factors(
@@ -81,7 +85,11 @@ def _mixed_softmax(logits: Tensor, mixing: HeadMixing, mask: Tensor | None) -> T
     return mix_heads(weights.masked_fill(~mask, 0), mixing.weights)
 
 
-def _product(factor: Tensor, values: Tensor) -> Tensor:
-    """Operands in the dtype of `values`, the sum in the accumulation dtype."""
-    dtype = accumulation_dtype(values.dtype)
-    return factor.to(values.dtype).to(dtype) @ values.to(dtype)
+def _rounded(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """What `dtype` holds of x, in the dtype of x."""
+    rounded = x.to(dtype).to(x.dtype)
+    if dtype != torch.float16:
+        return rounded
+    # The same number, whose gradient is not rounded: that of a factor, dO A^T, would be infinite long before
+    # any result is.
+    return x + (rounded - x).detach()

@@ -3,8 +3,8 @@
 Legend: `B` batch, `H` heads, `N` query tokens, `M` key tokens, `L` landmarks, `D` head dim,
 `E` value head dim, `T` tokens of one tile; `P` and `W` the residual matrices of logit and weight mixing.
 
-Beyond inputs and outputs nothing is kept but the aggregate `A = F_k V` (B, H, L, E) and the log-normaliser of
-the key factor (B, H, L).
+Beyond inputs and outputs nothing is kept but the aggregate `A = F_k V` (B, H, L, E) and the normaliser of the
+key factor (2, B, H, L): the shift and the inverse sum of each row.
 
 The key factor mixes heads after a softmax over all M keys, so its normaliser must be known first: one pass
 over the keys for the normaliser, a second for the aggregate. For the same reason the backward pass goes over
@@ -44,7 +44,7 @@ def attention(
 ) -> Tensor:
     """`O = F_q (F_k V)`, `tile` tokens at a time (by default as many as fit `TILE_ELEMENTS`)."""
     mixing = (*query_mixing, *key_mixing)
-    operator = torch.ops.crosshead.streamed_attention
+    operator = torch.ops.crosshead.streamed
     return operator(q, k, v, ql, kl, *mixing, key_mask, landmark_mask, scale, tile)[0]
 
 
@@ -66,15 +66,20 @@ def _forward(
     output, aggregate, normaliser = empty_outputs(q, v, ql)
     for b, key_tiles, query_tiles in _turns(q, k, ql, tile):
         landmarks = _scaled(ql[b], scale)
+        # Not -inf, whose distance to a logit of -inf would be NaN.
+        shift = torch.full_like(normaliser[0, b], torch.finfo(normaliser.dtype).min)
+        row_sum = torch.zeros_like(shift)
         for t in key_tiles:
             logits = _mixed_logits(_product(landmarks, k[b, :, t]), p_key, _columns(key_mask, b, t))
-            tile_normaliser = logits.logsumexp(-1)
-            normaliser[b] = torch.logaddexp(normaliser[b], tile_normaliser) if t.start else tile_normaliser
+            raised = torch.maximum(shift, logits.amax(-1))
+            row_sum = row_sum * (shift - raised).exp_() + (logits - raised[..., None]).exp_().sum(-1)
+            shift = raised
+        normaliser[0, b], normaliser[1, b] = shift, row_sum.reciprocal_()
         total = torch.zeros_like(aggregate[b], dtype=normaliser.dtype)
         for t in key_tiles:
             mask = _columns(key_mask, b, t)
             logits = _mixed_logits(_product(landmarks, k[b, :, t]), p_key, mask)
-            f_k = mix_heads(_weights(logits, mask, normaliser[b]), w_key)
+            f_k = mix_heads(_weights(logits, mask, normaliser[:, b]), w_key)
             total += _rounded(f_k, v.dtype, key_scale(v.dtype)) @ v[b, :, t].to(total.dtype)
         aggregate[b] = _zero_outside(total, _rows(landmark_mask, b)).to(v.dtype)
         landmarks, right, mask = (
@@ -130,18 +135,18 @@ def _backward(
         grad_kl[b] = grad_landmarks * scale
 
         grad_right = _zero_outside(grad_right, _rows(landmark_mask, b))
-        landmarks, overlap = _scaled(ql[b], scale), torch.zeros_like(normaliser[b])
+        landmarks, overlap = _scaled(ql[b], scale), torch.zeros_like(normaliser[0, b])
         for t in key_tiles:
             mask = _columns(key_mask, b, t)
             logits = _mixed_logits(_product(landmarks, k[b, :, t]), p_key, mask)
-            weights = _weights(logits, mask, normaliser[b])
+            weights = _weights(logits, mask, normaliser[:, b])
             grad_factor = grad_right @ v[b, :, t].to(dtype).mT
             overlap += (mix_heads(grad_factor, _transposed(w_key)) * weights).sum(-1)
         grad_landmarks = torch.zeros_like(landmarks)
         for t in key_tiles:
             mask = _columns(key_mask, b, t)
             raw = _product(landmarks, k[b, :, t])
-            weights = _weights(_mixed_logits(raw, p_key, mask), mask, normaliser[b])
+            weights = _weights(_mixed_logits(raw, p_key, mask), mask, normaliser[:, b])
             f_k = _rounded(mix_heads(weights, w_key), v.dtype, key_scale(v.dtype))
             grad_v[b, :, t] = f_k.mT @ grad_right
             grad_raw = of_key.through(grad_right @ v[b, :, t].to(dtype).mT, weights, raw, overlap)
@@ -203,8 +208,10 @@ def _mixed_logits(raw: Tensor, p: Tensor | None, mask: Tensor | None) -> Tensor:
 
 
 def _weights(logits: Tensor, mask: Tensor | None, normaliser: Tensor | None = None) -> Tensor:
-    weights = logits.softmax(-1) if normaliser is None else (logits - normaliser[..., None]).exp_()
-    return _zero_outside(weights, mask)
+    if normaliser is None:
+        return _zero_outside(logits.softmax(-1), mask)
+    shift, inverse_sum = normaliser[..., None]
+    return _zero_outside((logits - shift).exp_().mul_(inverse_sum), mask)
 
 
 def _rounded(factor: Tensor, dtype: torch.dtype, enlarged: float = 1.0) -> Tensor:
@@ -233,6 +240,6 @@ def _rows(mask: Tensor | None, b: slice) -> Tensor | None:
     return None if mask is None else mask[b, None, :, None]
 
 
-define_operator("streamed_attention", impl="streamed", options="float scale, int? tile")
-torch.library.impl("crosshead::streamed_attention", "CompositeExplicitAutograd", _forward)
-torch.library.impl("crosshead::streamed_attention_backward", "CompositeExplicitAutograd", _backward)
+define_operator("streamed", impl="streamed", options="float scale, int? tile")
+torch.library.impl("crosshead::streamed", "CompositeExplicitAutograd", _forward)
+torch.library.impl("crosshead::streamed_backward", "CompositeExplicitAutograd", _backward)

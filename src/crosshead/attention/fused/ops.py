@@ -48,13 +48,13 @@ def _backward_by_triton(*operands: Any) -> list[Tensor]:
     return launch.backward(*operands)
 
 
-def _empty_outputs_of_cpu(q: Tensor, v: Tensor, ql: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The normaliser is `(2, B, H, L)`: a shift and the inverse of a sum."""
+def _empty_outputs_of_triton(q: Tensor, v: Tensor, ql: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The normaliser is `(B, H, L)`, a logarithm: logits of tensor cores, in eleven bits, are coarser."""
     output, aggregate, normaliser = empty_outputs(q, v, ql)
-    return output, aggregate, normaliser.new_empty(2, *normaliser.shape)
+    return output, aggregate, normaliser.new_empty(normaliser.shape[1:])
 
 
-define_operator(NAMES["cpu"], impl="fused", options="float scale", outputs=_empty_outputs_of_cpu)
-define_operator(NAMES["cuda"], impl="fused", options="float scale")
+define_operator(NAMES["cpu"], impl="fused", options="float scale")
+define_operator(NAMES["cuda"], impl="fused", options="float scale", outputs=_empty_outputs_of_triton)
 torch.library.impl(f"crosshead::{NAMES['cuda']}", "CompositeExplicitAutograd", _forward_by_triton)
 torch.library.impl(f"crosshead::{NAMES['cuda']}_backward", "CompositeExplicitAutograd", _backward_by_triton)
