@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 
 def as_integer(name: str, value: Any) -> int:
-    """An integer of Python for one of numpy or a tensor of one element; a symbolic one stays symbolic.
+    """An integer of Python for one of numpy or a tensor of one element; one that a tracer follows stays so.
 
     Raises:
         TypeError: if `value` is no integer, or a bool.
@@ -17,8 +18,8 @@ def as_integer(name: str, value: Any) -> int:
         >>> as_integer("landmarks", torch.tensor(7))
         7
     """
-    if isinstance(value, int | torch.SymInt) and not isinstance(value, bool):
-        return value  # pyright: ignore[reportReturnType] (a SymInt behaves as an int)
+    if is_traced(value) or (isinstance(value, int | torch.SymInt) and not isinstance(value, bool)):
+        return value  # pyright: ignore[reportReturnType] (what a tracer hands out behaves as an int)
     try:
         if not isinstance(value, bool):
             return operator.index(value)
@@ -27,6 +28,11 @@ def as_integer(name: str, value: Any) -> int:
     raise TypeError(
         f"{name} must be an integer; got {value!r} ({type(value).__name__}): convert it with int()"
     )
+
+
+def is_traced(value: object) -> bool:
+    """Whether it is a size as `torch.jit.trace` hands it out, a tensor of one number."""
+    return isinstance(value, Tensor) and torch.jit.is_tracing()
 
 
 def as_axis_lengths(name: str, grid: Sequence[int]) -> tuple[int, ...]:

@@ -8,15 +8,15 @@ divide `n`, neighbouring cells share a token.
 
 from collections.abc import Sequence
 from math import prod
-from typing import cast
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from crosshead.attention.checks import refuse_nested
-from crosshead.attention.integers import as_axis_lengths, as_integer
+from crosshead.attention.integers import as_axis_lengths, as_integer, is_traced
 from crosshead.attention.masks import along_tokens, check_mask, zero_outside
-from crosshead.attention.precision import accumulation_dtype, without_autocast
+from crosshead.attention.precision import accumulation_dtype, cast, without_autocast
 
 
 def pool_landmarks(
@@ -74,20 +74,23 @@ def pool_landmarks(
     per_axis = cells_per_axis(grid, landmarks)
     check_mask("mask", mask, x, tokens=x.shape[-2])
     _check_cells(cells, mask, grid, batch=x.shape[0])
-    prefix, body = x[..., :num_prefix_tokens, :], x[..., num_prefix_tokens:, :]
+    body = x[..., num_prefix_tokens:, :]
     with without_autocast(x):
         if mask is None:
-            pooled = _average_over_grid(body.to(accumulation_dtype(x.dtype)), grid, per_axis)
+            pooled = _average_over_grid(cast(body, accumulation_dtype(x.dtype)), grid, per_axis)
         else:
-            prefix = zero_outside(mask[:, :num_prefix_tokens], prefix)
             valid = mask[:, num_prefix_tokens:]
-            body = zero_outside(valid, body).to(accumulation_dtype(x.dtype))
+            body = cast(zero_outside(valid, body), accumulation_dtype(x.dtype))
             if len(grid) == 1:
                 pooled = _average_over_ranks(body, valid, _used_cells(valid, per_axis[0], cells), per_axis[0])
             else:
                 share = _average_over_grid(along_tokens(valid, x).to(body.dtype), grid, per_axis)
                 pooled = _average_over_grid(body, grid, per_axis) / share.masked_fill(share == 0, 1)
-    return torch.cat([prefix, pooled.to(x.dtype)], dim=-2)
+    pooled = cast(pooled, x.dtype)
+    if num_prefix_tokens == 0:
+        return pooled
+    takes_part = None if mask is None else mask[:, :num_prefix_tokens]
+    return torch.cat([zero_outside(takes_part, x[..., :num_prefix_tokens, :]), pooled], dim=-2)
 
 
 def occupied_landmarks(
@@ -153,8 +156,7 @@ def cells_per_axis(grid: Sequence[int], landmarks: int | Sequence[int]) -> tuple
         raise ValueError(
             f"landmarks must be one integer or one for each axis of the grid {tuple(grid)}; got {landmarks}"
         )
-    # A minimum that stays symbolic under export, where the built-in one would fix the size.
-    return tuple(cast(int, torch.sym_min(cells, axis)) for cells, axis in zip(wanted, grid, strict=True))
+    return tuple(_minimum(cells, axis) for cells, axis in zip(wanted, grid, strict=True))
 
 
 def axis_landmarks(landmarks: int | Sequence[int]) -> tuple[int, ...]:
@@ -175,18 +177,30 @@ def axis_landmarks(landmarks: int | Sequence[int]) -> tuple[int, ...]:
     return numbers
 
 
+def _minimum(a: Any, b: Any) -> Any:
+    """A minimum that tracers can follow, where the built-in one would fix the size."""
+    if is_traced(a) or is_traced(b):
+        return torch.minimum(torch.as_tensor(a), torch.as_tensor(b))
+    return torch.sym_min(a, b)
+
+
 def _average_over_grid(x: Tensor, grid: Sequence[int], cells: Sequence[int]) -> Tensor:
     lead, channels = x.shape[:-2], x.shape[-1]
+    rows = prod(lead)
     for axis, (n, l) in enumerate(zip(grid, cells, strict=True)):  # noqa: E741
-        done, left = prod(cells[:axis]), prod(grid[axis + 1 :])
-        x = _averaging_matrix(n, l, like=x) @ x.reshape(*lead, done, n, left * channels)
+        left = prod(grid[axis + 1 :])
+        matrix = _averaging_matrix(n, l, like=x).expand(rows, -1, -1)
+        x = torch.bmm(matrix, x.reshape(rows, n, left * channels))
+        rows *= l
+        # By way of one axis: a tracer with symbols for sizes could not split `left * channels` up again.
+        x = x.flatten().reshape(rows * left, channels)
     return x.reshape(*lead, prod(cells), channels)
 
 
 def _averaging_matrix(n: int, l: int, *, like: Tensor) -> Tensor:  # noqa: E741
-    cell = torch.arange(l, device=like.device)[:, None]
-    token = torch.arange(n, device=like.device)
-    inside = ((token >= cell * n // l) & (token < ((cell + 1) * n + l - 1) // l)).to(like.dtype)
+    # With the axis cut into n l steps, token t covers those from t l on, cell i those from i n on.
+    ahead = torch.arange(n, device=like.device) * l - torch.arange(l, device=like.device)[:, None] * n
+    inside = ((ahead > -l) & (ahead < n)).to(like.dtype)
     return inside / inside.sum(-1, keepdim=True)
 
 
@@ -206,18 +220,24 @@ def _average_over_ranks(x: Tensor, valid: Tensor, used: Tensor, limit: int) -> T
     cell = torch.arange(limit, device=x.device)
     begin = cell * n // l
     shares = (cell < l) & (cell * n % l != 0)
-    border = torch.searchsorted(seen, begin + 1).clamp(max=tokens - 1)
+    border = _places(valid, seen).gather(1, begin.clamp(max=tokens - 1))
     size = (((cell + 1) * n + l - 1) // l - begin).clamp(min=1)
 
-    rows = x.reshape(-1, channels)
-    copies = rows.shape[0] // (batch * tokens) if batch else 1
-    sample = torch.arange(batch * copies, device=x.device)[:, None]
-    total = _sum_by_cell(
-        rows, (first.repeat_interleave(copies, 0) + sample * limit).flatten(), batch * copies * limit
-    )
-    extra = rows.index_select(0, (border.repeat_interleave(copies, 0) + sample * tokens).flatten())
-    total = total + extra * shares.repeat_interleave(copies, 0).reshape(-1, 1)
-    return (total / size.repeat_interleave(copies, 0).reshape(-1, 1)).reshape(*x.shape[:-2], limit, channels)
+    copies = prod(x.shape[1:-2])
+    rows, shape = x.reshape(-1, channels), (batch, copies, limit, channels)
+    sample = torch.arange(batch * copies, device=x.device).reshape(batch, copies, 1)
+    total = _sum_by_cell(rows, (first[:, None] + sample * limit).flatten(), batch * copies * limit)
+    extra = rows.index_select(0, (border[:, None] + sample * tokens).flatten()).reshape(shape)
+    total = total.reshape(shape) + extra * shares[:, None, :, None]
+    return (total / size[:, None, :, None]).reshape(*x.shape[:-2], limit, channels)
+
+
+def _places(valid: Tensor, seen: Tensor) -> Tensor:
+    """The place of the valid token of each rank, `(B, N)`, and zeros for ranks that no token has."""
+    batch, tokens = valid.shape
+    place = torch.arange(tokens, device=valid.device).expand(batch, tokens)
+    # Masked tokens all write to a column before the first rank, which is cut off.
+    return seen.new_zeros(batch, tokens + 1).scatter(1, seen * valid, place)[:, 1:]
 
 
 def _sum_by_cell(rows: Tensor, cell: Tensor, count: int) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from crosshead.attention.integers import as_integer
+from crosshead.attention.precision import cast
 
 Mixing = Literal["none", "logits", "weights", "both"]
 MIXINGS: tuple[str, ...] = ("none", "logits", "weights", "both")
@@ -58,7 +59,7 @@ def mix_heads(x: Tensor, residual: Tensor | None) -> Tensor:
     """
     if residual is None:
         return x
-    matrix = residual.to(x.dtype) + torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+    matrix = cast(residual, x.dtype) + torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
     # Expanded, it is a batched product; broadcast, matmul would fold the batch and keep a transposed copy of
     # x.
     return (matrix.expand(x.shape[0], -1, -1) @ x.flatten(2)).view(x.shape)

@@ -29,12 +29,22 @@ _KINDS = ("cpu", "cuda", "mps", "xpu", "hpu", "mtia", "xla")
 _AUTOCAST_DEVICES = frozenset(kind for kind in _KINDS if torch.amp.is_autocast_available(kind))
 
 
+def cast(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """`x` in that dtype. Where it is so already, tracers find no step to record, and exports stay short."""
+    return x if x.dtype == dtype else x.to(dtype)
+
+
 def autocast_exists(device: str) -> bool:
     """Whether autocast knows a kind of device."""
     return device in _AUTOCAST_DEVICES
 
 
 def without_autocast(x: Tensor) -> AbstractContextManager:
-    """A region in which autocast leaves the chosen dtypes alone."""
+    """A region in which autocast leaves the chosen dtypes alone.
+
+    There is none where autocast is off: to an export each region is a graph of its own, and those are slow.
+    """
     device = x.device.type
-    return torch.autocast(device, enabled=False) if autocast_exists(device) else nullcontext()
+    if not autocast_exists(device) or not torch.is_autocast_enabled(device):
+        return nullcontext()
+    return torch.autocast(device, enabled=False)

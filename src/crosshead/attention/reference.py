@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from crosshead.attention.mixing import HeadMixing, mix_heads
-from crosshead.attention.precision import MASKED_LOGIT, accumulation_dtype, key_scale
+from crosshead.attention.precision import MASKED_LOGIT, accumulation_dtype, cast, key_scale
 
 
 class AttentionFactors(NamedTuple):
@@ -46,12 +46,12 @@ def attention(
 ) -> Tensor:
     """`O = F_q (F_k V)`; factors are rounded to the dtype of `v` before each product, sums are not."""
     f_q, f_k = factors(q, k, ql, kl, query_mixing, key_mixing, key_mask, landmark_mask, scale)
-    values, enlarged = v.to(f_k.dtype), key_scale(v.dtype)
+    values, enlarged = cast(v, f_k.dtype), key_scale(v.dtype)
     if enlarged == 1:
         aggregate = _rounded(f_k, v.dtype) @ values
     else:
         aggregate = _rounded(f_k * enlarged, v.dtype) @ values / enlarged
-    return (_rounded(f_q, v.dtype) @ _rounded(aggregate, v.dtype)).to(v.dtype)
+    return cast(_rounded(f_q, v.dtype) @ _rounded(aggregate, v.dtype), v.dtype)
 
 
 def factors(
@@ -66,7 +66,7 @@ def factors(
     scale: float,
 ) -> AttentionFactors:
     """Both factors in the accumulation dtype."""
-    q, k, ql, kl = (x.to(accumulation_dtype(x.dtype)) for x in (q, k, ql, kl))
+    q, k, ql, kl = (cast(x, accumulation_dtype(x.dtype)) for x in (q, k, ql, kl))
     columns = None if landmark_mask is None else landmark_mask[:, None, None, :]
     tokens = None if key_mask is None else key_mask[:, None, None, :]
     # Landmarks are the few: scaling them, and not the logits, saves a pass over each factor.
@@ -87,7 +87,7 @@ def _mixed_softmax(logits: Tensor, mixing: HeadMixing, mask: Tensor | None) -> T
 
 def _rounded(x: Tensor, dtype: torch.dtype) -> Tensor:
     """What `dtype` holds of x, in the dtype of x."""
-    rounded = x.to(dtype).to(x.dtype)
+    rounded = cast(cast(x, dtype), x.dtype)
     if dtype != torch.float16:
         return rounded
     # The same number, whose gradient is not rounded: that of a factor, dO A^T, would be infinite long before

@@ -70,7 +70,8 @@ class Stem(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Tokens `(B, C, ceil(height / stride), ceil(width / stride))` of images."""
         # A CPU runs these convolutions in half the time so, and copying an image costs little.
-        x = x.contiguous(memory_format=torch.channels_last)
+        # By way of permuted axes, since vmap knows no memory formats.
+        x = x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
         x = self.conv2(self.act(self.conv1(x)))
         return over_channels(self.norm, x)
 

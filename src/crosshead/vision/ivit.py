@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from timm.layers import ClassifierHead, calculate_drop_path_rates, get_act_layer, get_norm_layer
+from timm.layers import ClassifierHead, get_act_layer, get_norm_layer
 from timm.models import checkpoint_seq
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
@@ -125,7 +125,7 @@ class IViT(nn.Module):
         factory = {"norm_layer": norm, "device": device, "dtype": dtype}
 
         self.stem = Stem(in_chans, dims[0], stride=stem_stride, act_layer=act, **factory)
-        rates: Any = calculate_drop_path_rates(drop_path_rate, list(depths), stagewise=True)
+        rate_step = drop_path_rate / max(sum(depths) - 1, 1)
         stages, self.feature_info, reduction, dilation = [], [], stem_stride, 1
         for i in range(STAGES):
             downsample: nn.Module = nn.Identity()
@@ -153,7 +153,8 @@ class IViT(nn.Module):
                     "qk_norm": qk_norm,
                     "impl": impl,
                 }
-            stages.append(Stage(downsample, [block(dims[i], drop_path=rate, **options) for rate in rates[i]]))
+            rates = [rate_step * (sum(depths[:i]) + j) for j in range(depths[i])]
+            stages.append(Stage(downsample, [block(dims[i], drop_path=rate, **options) for rate in rates]))
             self.feature_info.append({"num_chs": dims[i], "reduction": reduction, "module": f"stages.{i}"})
         self.stages = nn.Sequential(*stages)
         self.norm: nn.Module = norm(dims[-1], device=device, dtype=dtype)
@@ -312,6 +313,6 @@ def _init_weights(module: nn.Module) -> None:
         fan_out = math.prod(module.kernel_size) * module.out_channels // module.groups
         nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
     else:
-        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.normal_(module.weight, std=0.02)
     if module.bias is not None:
         nn.init.zeros_(module.bias)
