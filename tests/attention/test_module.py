@@ -1,7 +1,9 @@
 """The layer without masks: projections, landmarks on grids, prefix tokens, cross-attention, local term."""
 
+import struct
 from copy import deepcopy
 from math import prod
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crosshead import InteractiveAttention
+from crosshead.attention import functional
 from crosshead.testing.dense_layer import dense_layer
 from crosshead.testing.inputs import MIXING_MODES
 
@@ -262,3 +265,27 @@ def test_non_contiguous_and_expanded_tokens():
 def test_torchscript_is_refused_wherever_the_layer_stands():
     with pytest.raises(NotImplementedError, match=r"torch\.jit\.script cannot.*torch\.export"):
         torch.jit.script(torch.nn.Sequential(make_layer(landmarks=2)))
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::FutureWarning")
+def test_a_trace_holds_operators_that_others_know(monkeypatch):
+    monkeypatch.setattr(functional, "STREAMED_FROM", 0)
+    layer = torch.nn.Sequential(InteractiveAttention(8, 2, landmarks=(3,))).eval()
+    traced: Any = torch.jit.trace(layer, torch.randn(5, 7, 8))
+    found = {node.kind() for node in traced.inlined_graph.nodes()}
+    assert "aten::softmax" in found
+    assert "aten::mT" not in found  # torch.onnx does not know it
+    assert not any(kind.startswith("crosshead::") for kind in found)
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_exporting_a_trace_to_onnx_leaves_the_batch_free(tmp_path):
+    """What timm's `onnx_export.py` does. A fixed shape would stand in the file as 64-bit integers."""
+    pytest.importorskip("onnx", reason="needs onnx, to which torch.onnx exports")
+    layer = torch.nn.Sequential(InteractiveAttention(8, 2, landmarks=(3,))).eval()
+    free = {"x": {0: "batch"}, "y": {0: "batch"}}
+    options: Any = {"dynamo": False, "input_names": ["x"], "output_names": ["y"], "dynamic_axes": free}
+    file = tmp_path / "layer.onnx"
+    torch.onnx.export(layer, (torch.randn(5, 7, 8),), file, **options)
+    for rows, columns in [(7, 3), (3, 7)]:
+        assert struct.pack("<4q", 5, 2, rows, columns) not in file.read_bytes()

@@ -209,9 +209,9 @@ def _choose(
         return reference.attention
     if impl == "streamed":
         return streamed.attention
-    # An export is for other runtimes, which know the equations and not our operators; and a size test would
-    # tie the exported program to one side of the threshold.
-    if impl == "auto" and torch.compiler.is_exporting():
+    # Exports and traces are for other runtimes, for torch.onnx and for counters of operations, which know the
+    # equations and not our operators; and a size test would tie them to one side of the threshold.
+    if impl == "auto" and (torch.compiler.is_exporting() or torch.jit.is_tracing()):
         return reference.attention
     # What only the equations can follow.
     if impl == "auto" and (

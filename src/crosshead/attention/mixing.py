@@ -61,8 +61,8 @@ def mix_heads(x: Tensor, residual: Tensor | None) -> Tensor:
         return x
     matrix = cast(residual, x.dtype) + torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
     # Expanded, it is a batched product; broadcast, matmul would fold the batch and keep a transposed copy of
-    # x.
-    return (matrix.expand(x.shape[0], -1, -1) @ x.flatten(2)).view(x.shape)
+    # x. In view(x.shape) torch.onnx would take the batch for a constant.
+    return (matrix.expand(x.shape[0], -1, -1) @ x.flatten(2)).view_as(x)
 
 
 class HeadMixer(nn.Module):

@@ -70,8 +70,8 @@ def factors(
     columns = None if landmark_mask is None else landmark_mask[:, None, None, :]
     tokens = None if key_mask is None else key_mask[:, None, None, :]
     # Landmarks are the few: scaling them, and not the logits, saves a pass over each factor.
-    f_q = _mixed_softmax(q @ (scale * kl).mT, query_mixing, columns)
-    f_k = _mixed_softmax((scale * ql) @ k.mT, key_mixing, tokens)
+    f_q = _mixed_softmax(q @ (scale * kl).transpose(-2, -1), query_mixing, columns)
+    f_k = _mixed_softmax((scale * ql) @ k.transpose(-2, -1), key_mixing, tokens)
     if landmark_mask is not None:
         f_k = f_k.masked_fill(~landmark_mask[:, None, :, None], 0)
     return AttentionFactors(f_q, f_k)
