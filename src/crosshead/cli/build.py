@@ -5,9 +5,9 @@ def build(force: bool = False) -> None:
     """Compiles the CPU's attention kernel for this machine: once, in about ten seconds.
 
     From then on impl="auto" uses it for float32 and bfloat16 on the CPU. It needs an x86-64 Linux machine
-    with AVX-512 and a C++ compiler. The library is kept in the user's cache folder (or $CROSSHEAD_CACHE),
-    to which nobody else may write, and is made again after a new version of Crosshead or torch. GPUs need no
-    building: Triton compiles there when first used.
+    with AVX2 or AVX-512, and a C++ compiler. The library is kept in the user's cache folder (or
+    $CROSSHEAD_CACHE), to which nobody else may write, and is made again after a new version of Crosshead or
+    torch. GPUs need no building: Triton compiles there when first used.
 
     Args:
         force: compile even if a library for this machine exists.

@@ -21,8 +21,8 @@ from crosshead.attention.fused.cpu import trust
 FOLDER = Path(__file__).parent
 SOURCE = FOLDER / "attention.cpp"
 FLAGS = ("-O3", "-march=native", "-std=c++20", "-fPIC", "-shared", "-fopenmp", "-fno-math-errno")
-# What torch calls a set of instructions, and the flags that choose it. torch chooses AVX2 on any processor where its
-# ATEN_CPU_CAPABILITY is avx2.
+# What torch calls a set of instructions, and the flags that choose it. With ATEN_CPU_CAPABILITY=avx2 torch
+# chooses AVX2 on a processor that has AVX-512, too.
 INSTRUCTIONS = {"AVX2": ("-mno-avx512f",), "AVX512": ()}
 COMPILERS = ("c++", "g++", "clang++")
 

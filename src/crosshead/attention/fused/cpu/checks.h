@@ -18,14 +18,13 @@ inline void touched(const void* p, int64_t bytes) {
   void* bad = bytes > 0 ? __asan_region_is_poisoned(const_cast<void*>(p), bytes) : nullptr;
   if (bad != nullptr) static_cast<void>(*static_cast<volatile char*>(bad));  // it reports this read
 }
+// Bytes that nothing may touch until they are freed.
 inline void forbid(char* from, char* to) { __asan_poison_memory_region(from, to - from); }
-inline void allow(char* from, char* to) { __asan_unpoison_memory_region(from, to - from); }
 #else
 constexpr bool kChecked = false;
 
 inline void touched(const void*, int64_t) {}
 inline void forbid(char*, char*) {}
-inline void allow(char*, char*) {}
 #endif
 
 // `rows` times `count` numbers, `row` apart.

@@ -37,9 +37,11 @@ struct Room {
 
   template <class T>
   T* take(int64_t count) {
-    T* at = reinterpret_cast<T*>(base + used);
-    used += rounded_up(count * int64_t(sizeof(T)), 64);
-    return at;
+    const int64_t first = used, end = first + count * int64_t(sizeof(T));
+    used = rounded_up(end, 64) + (kChecked ? 64 : 0);
+    if (base == nullptr) return nullptr;
+    forbid(base + end, base + used);
+    return reinterpret_cast<T*>(base + first);
   }
 };
 
