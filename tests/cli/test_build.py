@@ -42,7 +42,7 @@ def test_without_a_compiler_one_line_says_what_to_install(crosshead, not_built, 
 
 
 def test_an_unsupported_machine_is_one_line_too(crosshead, not_built, monkeypatch):
-    monkeypatch.setattr(build, "unsupported", lambda: "it needs AVX2 or AVX-512; torch finds DEFAULT on this processor")
+    monkeypatch.setattr(build, "unsupported", lambda: "it needs AVX2 or AVX-512; torch finds DEFAULT here")
     answer = crosshead("build")
     assert answer.code == 1
     assert answer.err.count("\n") == 1

@@ -241,8 +241,11 @@ def test_the_library_has_another_name_after_a_change_of(change, monkeypatch, tmp
 
 @pytest.mark.slow
 @pytest.mark.skipif(build.unsupported() is not None, reason=f"no CPU kernel here: {build.unsupported()}")
-def test_it_compiles_in_an_empty_cache_and_is_there_the_next_time(tmp_path):
-    environment = {**os.environ, "CROSSHEAD_CACHE": str(tmp_path)}
+@pytest.mark.parametrize("capability", ["avx2", "avx512"])
+def test_it_compiles_in_an_empty_cache_and_is_there_the_next_time(capability, tmp_path):
+    if capability == "avx512" and torch.backends.cpu.get_cpu_capability() != "AVX512":
+        pytest.skip("this processor has no AVX-512")
+    environment = {**os.environ, "CROSSHEAD_CACHE": str(tmp_path), "ATEN_CPU_CAPABILITY": capability}
     answers = [
         subprocess.run(
             [sys.executable, "-m", "crosshead.cli.main", "build"],

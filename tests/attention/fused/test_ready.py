@@ -1,6 +1,7 @@
 """Which implementation runs: the kernels where they are ready, and where not, what would make them so."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +36,12 @@ def used(monkeypatch) -> list[str]:
 
         monkeypatch.setattr(implementation, "attention", attention)
     return ran
+
+
+@pytest.mark.skipif(build.unsupported() is not None, reason=f"no CPU kernel here: {build.unsupported()}")
+@pytest.mark.skipif(not any(map(shutil.which, build.COMPILERS)), reason="no C++ compiler here")
+def test_where_the_kernel_can_be_built_its_tests_run():
+    assert build.missing() is None, f"the tests of the CPU kernel were skipped: {build.missing()}"
 
 
 def test_auto_uses_the_kernel_once_it_is_ready(used, monkeypatch):
