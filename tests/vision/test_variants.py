@@ -78,7 +78,8 @@ def published(name: str) -> Footprint:
 @pytest.mark.parametrize("kind", ["fx", "hook", "getter", "list"])
 def test_every_way_of_timm_to_take_features_gives_the_same_maps(kind):
     maps = []
-    for options in ({}, {"feature_cfg": {"feature_cls": kind, "out_indices": (1, 3)}}):
+    chosen: tuple[dict[str, Any], ...] = ({}, {"feature_cfg": {"feature_cls": kind, "out_indices": (1, 3)}})
+    for options in chosen:
         torch.manual_seed(0)
         model = timm.create_model("ivit_nano", features_only=True, **options).eval()
         maps.append(model(torch.ones(1, 3, 64, 64)))
