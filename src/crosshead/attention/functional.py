@@ -19,7 +19,7 @@ from crosshead.attention.mixing import HeadMixing
 from crosshead.attention.operator import beyond_one_derivative
 from crosshead.attention.precision import autocast_exists, without_autocast
 from crosshead.attention.reference import AttentionFactors
-from crosshead.attention.transforms import carry_tangents, under_torch_func
+from crosshead.attention.transforms import carry_tangents, under_export, under_torch_func
 
 Implementation = Literal["auto", "reference", "streamed", "fused"]
 IMPLEMENTATIONS: tuple[str, ...] = ("auto", "reference", "streamed", "fused")
@@ -211,7 +211,7 @@ def _choose(
         return streamed.attention
     # Exports and traces are for other runtimes, for torch.onnx and for counters of operations, which know the
     # equations and not our operators; and a size test would tie them to one side of the threshold.
-    if impl == "auto" and (torch.compiler.is_exporting() or torch.jit.is_tracing()):
+    if impl == "auto" and (under_export() or torch.jit.is_tracing()):
         return reference.attention
     # What only the equations can follow.
     if impl == "auto" and (

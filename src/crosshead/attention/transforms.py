@@ -1,7 +1,7 @@
 """Which transforms of torch are at work: an operator with a backward pass of its own cannot follow them all.
 
-torch tells this through a few private names only, which have stood since torch 2.0. Should one of them go,
-`auto` no longer falls back there, and what refuses or raises in the operators remains.
+torch tells this through a few private names only, which have long stood. Should one of them go, `auto` no
+longer falls back there, and what refuses or raises in the operators remains.
 """
 
 from collections.abc import Iterable
@@ -14,6 +14,12 @@ _torch_func_is_active = getattr(torch._C, "_are_functorch_transforms_active", la
 _is_legacy_batched = getattr(
     getattr(torch._C, "_functorch", None), "is_legacy_batchedtensor", lambda _: False
 )
+
+
+def under_export() -> bool:
+    """Whether `torch.export` is tracing."""
+    # At torch 2.11 torch.compile takes `is_exporting()` for True; the flag behind it is right.
+    return getattr(torch.compiler, "_is_exporting_flag", torch.compiler.is_exporting())
 
 
 def under_torch_func() -> bool:
