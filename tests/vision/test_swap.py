@@ -264,3 +264,12 @@ def test_refuses_bad_landmarks_before_it_changes_anything():
     with pytest.raises(ValueError, match="landmarks"):
         swap_attention(model, landmarks=0)
     assert all(isinstance(block.attn, Attention) for block in model.blocks if isinstance(block, Block))
+
+
+def test_hybrid_vits_of_free_size_take_multiples_of_their_patch():
+    model = timm.create_model("vit_tiny_r_s16_p8_224", depth=1, num_classes=3, dynamic_img_size=True)
+    model = swap_attention(model.eval(), landmarks=3)
+    with torch.no_grad():
+        assert model(images(96, 64)).shape == (2, 3)
+    with pytest.raises(ValueError, match=r"multiples of 32 and 32 for the HybridEmbed.*got 100 x 64: resize"):
+        model(images(100, 64))

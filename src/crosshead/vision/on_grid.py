@@ -11,6 +11,7 @@ import functools
 from typing import Any, NamedTuple
 
 import torch
+from timm.layers import PatchEmbed
 from timm.models import checkpoint
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -90,6 +91,7 @@ class GridViT(VisionTransformer):
 
         Raises:
             NotImplementedError: if there is a mask or causality.
+            ValueError: if a free image size is no multiple of the patch of a hybrid ViT.
         """
         return super().forward_features(x, **self._carry_grid(x, masks))
 
@@ -98,6 +100,7 @@ class GridViT(VisionTransformer):
 
         Raises:
             NotImplementedError: if there is a mask or causality.
+            ValueError: if a free image size is no multiple of the patch of a hybrid ViT.
         """
         return super().forward_intermediates(x, *args, **self._carry_grid(x, options))
 
@@ -105,8 +108,19 @@ class GridViT(VisionTransformer):
         if not self.dynamic_img_size:
             return options
         refuse_masks(type(self).__name__, options.get("attn_mask"), options.get("is_causal", False))
-        rows, columns = self.patch_embed.dynamic_feat_size((x.shape[-2], x.shape[-1]))
-        return {**options, "attn_mask": Carried((rows, columns), self.grad_checkpointing)}
+        return {**options, "attn_mask": Carried(self._token_grid(*x.shape[-2:]), self.grad_checkpointing)}
+
+    def _token_grid(self, height: int, width: int) -> tuple[int, int]:
+        rows, columns = self.patch_embed.dynamic_feat_size((height, width))
+        if not isinstance(self.patch_embed, PatchEmbed):  # a CNN, whose roundings timm does not foresee
+            vertical, horizontal = self.patch_embed.feat_ratio(as_scalar=False)
+            if (rows * vertical, columns * horizontal) != (height, width):
+                raise ValueError(
+                    f"image height and width must be multiples of {vertical} and {horizontal} for the "
+                    f"{type(self.patch_embed).__name__} of a ViT whose attention needs a grid; "
+                    f"got {height} x {width}: resize or pad the images"
+                )
+        return rows, columns
 
     def no_weight_decay(self) -> set[str]:
         """timm's names, and the head-mixing matrices: residuals around "no interaction"."""
