@@ -45,8 +45,8 @@ QUICK = {
     "study": f"--plan {STUDY}",
 }
 SLOW = {
-    "bench attention": f"--tokens 16 32 --heads 2 --head-dim 16 --landmarks 4 {BENCH}",
-    "bench backbone": f"--models ivit_nano deit_tiny_patch16_224 --sizes 32 {BENCH}",
+    "bench attention": f"--tokens 16 --heads 2 --head-dim 16 --landmarks 4 --passes forward {BENCH}",
+    "bench backbone": f"--models ivit_nano --sizes 32 --passes inference {BENCH}",
     "study": f"--samples 320 --select-samples 320 --seeds 1 --learning-rates 1e-3 {STUDY}",
     "study lengths": f"--plan {STUDY}",  # 96,000 expressions are made first, in minutes
     "study report": "",
