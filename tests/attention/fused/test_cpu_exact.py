@@ -74,7 +74,7 @@ for size in (1e5, 1e9, 1e10, 1e12, 1e20):
         args, kwargs = inputs.arguments()
         print(interactive_attention(*args, **kwargs, impl="fused").isfinite().all().item(), flush=True)
 """
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert ended.stdout.split() == ["True"] * 10, ended.stderr
 
 

@@ -28,10 +28,10 @@ inline void add_between_heads(const Tile& a, const Tile& b, const Columns& colum
           for (int64_t t = 0; t < columns.count; t += kLanes) {
             Vector left[G];
 #pragma GCC unroll 8
-            for (int i = 0; i < G; ++i) left[i] = load(a.at(g + i, l, t));
+            for (int i = 0; i < G; ++i) left[i] = held(load(a.at(g + i, l, t)));
 #pragma GCC unroll 8
             for (int j = 0; j < K; ++j) {
-              const Vector right = load(b.at(h + j, l, t));
+              const Vector right = held(load(b.at(h + j, l, t)));
 #pragma GCC unroll 8
               for (int i = 0; i < G; ++i) sum[i][j] = fmadd(left[i], right, sum[i][j]);
             }

@@ -26,7 +26,7 @@ constexpr int64_t kWidest = 256;
 
 inline int64_t tile_width(int64_t heads, int64_t landmarks, int64_t tokens, int64_t tiles_at_once = 1) {
   const int64_t fitting = kTileBytes / (tiles_at_once * heads * landmarks * int64_t(sizeof(float)));
-  const int64_t width = std::clamp(fitting / kBlock * kBlock, int64_t(kBlock), kWidest);
+  const int64_t width = std::clamp(fitting / kBlock * kBlock, int64_t(kNarrowest), kWidest);
   return std::min(width, rounded_up(tokens, kBlock));
 }
 

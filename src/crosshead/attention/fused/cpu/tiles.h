@@ -56,7 +56,7 @@ struct Mix {
       for (int v = 0; v < kWidth; ++v) sum[i][v] = y[i][v];
     }
     for (int64_t h = 0; h < heads; ++h) {
-      const Vector left = load(x + h * stride), right = load(x + h * stride + kLanes);
+      const Vector left = held(load(x + h * stride)), right = held(load(x + h * stride + kLanes));
       const float* of_h = coefficients + h * heads + g;
 #pragma GCC unroll 8
       for (int i = 0; i < G; ++i) {

@@ -22,6 +22,8 @@ struct Lanes {
 constexpr int kLanes = 8;
 // Heads whose blocks of two vectors, one sum each, stay in registers.
 constexpr int kHeadsAtOnce = 4;
+// Columns of the narrowest tile: with fewer, the products lost more than the second cache gave.
+constexpr int kNarrowest = 64;
 
 inline Lanes first_lanes(int64_t count) {
   const __m256i numbers = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
@@ -50,6 +52,12 @@ inline void store(float* p, Vector x) { _mm256_storeu_ps(p, x); }
 inline void store(float* p, int64_t count, Vector x) {
   touched(p, std::min<int64_t>(count, kLanes) * 4);
   _mm256_maskstore_ps(p, _mm256_castps_si256(first_lanes(count).bits), x);
+}
+
+// A vector that is used several times: else the compiler reads it from memory for each use.
+inline Vector held(Vector x) {
+  asm("" : "+x"(x));
+  return x;
 }
 
 inline Vector all(float x) { return _mm256_set1_ps(x); }

@@ -17,6 +17,8 @@ using Lanes = __mmask16;
 constexpr int kLanes = 16;
 // Heads whose blocks of two vectors, one sum each, stay in registers.
 constexpr int kHeadsAtOnce = 8;
+// Columns of the narrowest tile.
+constexpr int kNarrowest = 32;
 
 inline Lanes first_lanes(int64_t count) {
   return count >= kLanes ? Lanes(0xffff) : count <= 0 ? Lanes(0) : Lanes((1u << count) - 1);
@@ -39,6 +41,9 @@ inline void store(float* p, int64_t count, Vector x) {
   touched(p, std::min<int64_t>(count, kLanes) * 4);
   _mm512_mask_storeu_ps(p, first_lanes(count), x);
 }
+
+// A vector that is used several times.
+inline Vector held(Vector x) { return x; }
 
 inline Vector all(float x) { return _mm512_set1_ps(x); }
 inline Vector zero() { return _mm512_setzero_ps(); }
