@@ -12,7 +12,13 @@ from torch import Tensor
 
 from crosshead import interactive_attention
 from crosshead.attention.fused.cpu import build
-from crosshead.testing.inputs import MASK_NAMES, OperatorInputs, make_inputs, output_and_gradients
+from crosshead.testing.inputs import (
+    MASK_NAMES,
+    OperatorInputs,
+    draw_cotangent,
+    make_inputs,
+    output_and_gradients,
+)
 
 pytestmark = pytest.mark.skipif(
     build.missing() is not None, reason=f"the CPU kernel is not ready: {build.missing()}"
@@ -134,7 +140,7 @@ def test_factors_are_rounded_as_the_reference_rounds_them():
 def test_a_sample_gives_the_same_bits_alone_and_in_a_batch(masks, dtype):
     inputs = make_inputs(batch=3, queries=300, keys=333, masks=masks, dtype=dtype)
     together = output_and_gradients(attend, inputs)
-    cotangents = torch.randn(3, 3, 300, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    cotangents = draw_cotangent((3, 3, 300, 6))
     for b in range(3):
         samples = {name: getattr(inputs, name)[b : b + 1] for name in OPERANDS}
         masked = {name: getattr(inputs, name)[b : b + 1] for name in masks}
