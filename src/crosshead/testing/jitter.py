@@ -22,7 +22,7 @@ from crosshead.testing.inputs import OperatorInputs, draw_cotangent
 
 Rounding = Callable[[Tensor], Tensor]
 
-# Summands of a softmax that are added one after another, before sums of these are added: the landmarks
+# Summands of a softmax that one number takes one after another, before sums of these are summed: the landmarks
 # of a token, or the keys of a lane and tile.
 CHAIN = 64
 
