@@ -171,7 +171,6 @@ def output_and_gradients(
     *,
     seed: int = 1,
     reverse: Sequence[int] = (),
-    shuffle: int | None = None,
     **options: Any,
 ) -> dict[str, Tensor]:
     """Runs an implementation forward and backward under a fixed cotangent.
@@ -182,7 +181,6 @@ def output_and_gradients(
         seed: Seed of the cotangent, drawn in float64 and rounded.
         reverse: Axes, of tokens (2) or of channels (3), along which operands go in back to front and results
             come out again: the same result by another order of summation.
-        shuffle: Seed of an order of tokens and channels in which operands go in, likewise.
         **options: Passed on, `impl="streamed"` for instance.
 
     Returns:
@@ -194,24 +192,15 @@ def output_and_gradients(
         ['output', 'grad query', 'grad key']
     """
 
-    def order(size: int) -> Tensor:
-        return torch.randperm(size, generator=torch.Generator().manual_seed(shuffle or 0))
-
-    def turn(x: Tensor, *, back: bool = False) -> Tensor:
-        if x.ndim != 4:
-            return x
-        x = x.flip(tuple(reverse)) if reverse else x
-        for axis in () if shuffle is None else (2, 3):
-            places = order(x.shape[axis]).to(x.device)
-            x = x.index_select(axis, places.argsort() if back else places)
-        return x
+    def turn(x: Tensor) -> Tensor:
+        return x.flip(tuple(reverse)) if reverse and x.ndim == 4 else x
 
     turned = {name: turn(x) for name, x in inputs.floating().items()}
-    for name in MASK_NAMES:
-        if (mask := getattr(inputs, name)) is not None:
-            turned[name] = turn(mask[:, None, :, None])[:, 0, :, 0]
+    if 2 in reverse:
+        masks = {name: getattr(inputs, name) for name in MASK_NAMES}
+        turned |= {name: mask.flip(1) for name, mask in masks.items() if mask is not None}
     args, kwargs = replace(inputs, **turned).arguments()
-    output = turn(attention(*args, **kwargs, **options), back=True)
+    output = turn(attention(*args, **kwargs, **options))
     wanted = {name: x for name, x in inputs.floating().items() if x.requires_grad}
     if not wanted:
         return {"output": output}

@@ -11,7 +11,6 @@ Rounding has the precision of the dtype and not its range, so results beyond flo
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -21,10 +20,6 @@ from crosshead.attention.precision import MASKED_LOGIT, accumulation_dtype
 from crosshead.testing.inputs import OperatorInputs, draw_cotangent
 
 Rounding = Callable[[Tensor], Tensor]
-
-# Summands of a softmax that one number takes one after another, before sums of these are summed: the landmarks
-# of a token, or the keys of a lane and tile.
-CHAIN = 64
 
 
 def jittered_results(
@@ -66,66 +61,45 @@ def jittered_results(
 
 
 class _Rounding:
-    """The two roundings: of sums, which each order of summation rounds elsewhere, and of what is stored.
-
-    Runs differ in what is free. Every other one has the grid of the dtype itself: products of short numbers
-    lie halfway between two of its numbers more often than on other grids, and go to either. Every other pair
-    holds the gradients of factors, aggregate and logits in the dtype, as operands of products; but for
-    float16, whose range is too small for them.
-    """
+    """The two roundings: of sums, which each order of summation rounds elsewhere, and of what is stored."""
 
     def __init__(self, dtype: torch.dtype, generator: torch.Generator) -> None:
         self.generator = generator
         self.sum_eps = torch.finfo(accumulation_dtype(dtype)).eps
+        # Float16, whose range is small, holds no gradients.
         self.holds_gradients = dtype != torch.float16
         # t - (t - x) with t = x (2^(53 - p) + 1) is float64's x in p bits (Veltkamp), in any range.
         self.splitter = torch.finfo(dtype).eps / torch.finfo(torch.float64).eps + 1
 
-    def of_sum(self, x: Tensor, *, summands: int = 1) -> Tensor:
-        # One after another, summands are rounded at all heights: on average at 1 / sqrt(3) of their sum.
-        eps = self.sum_eps * max(1.0, min(summands, CHAIN) / 3) ** 0.5
-        rounding = partial(self._off_by_a_part, eps=eps)
-        return _Rounded.apply(x, rounding, rounding)  # type: ignore[return-value]
-
-    def of_logits(self, x: Tensor) -> Tensor:
-        return _Rounded.apply(self.of_sum(x), _unchanged, self._held_by_some)  # type: ignore[return-value]
+    def of_sum(self, x: Tensor) -> Tensor:
+        return _Rounded.apply(x, self._off_by_a_part, self._off_by_a_part)  # type: ignore[return-value]
 
     def of_storage(self, x: Tensor) -> Tensor:
-        return _Rounded.apply(self.of_sum(x), self._on_a_grid, self._held_by_some)  # type: ignore[return-value]
+        of_gradient = self._on_a_moved_grid if self.holds_gradients else None
+        return _Rounded.apply(self.of_sum(x), self._on_a_moved_grid, of_gradient)  # type: ignore[return-value]
 
-    def _off_by_a_part(self, x: Tensor, *, eps: float) -> Tensor:
+    def _off_by_a_part(self, x: Tensor) -> Tensor:
         part = torch.rand(x.shape, generator=self.generator).sub_(0.5).double()
-        return torch.addcmul(x, x, part, value=eps)
+        return torch.addcmul(x, x, part, value=self.sum_eps)
 
-    def _on_a_grid(self, x: Tensor) -> Tensor:
-        """Equal numbers stay equal, as in any dtype, but runs round them to other numbers."""
+    def _on_a_moved_grid(self, x: Tensor) -> Tensor:
+        """What is equal stays equal, as in any dtype, and each run rounds it to another number."""
         moved = 1 + torch.rand(x.shape[0], *[1] * (x.ndim - 1), generator=self.generator).double()
-        moved[::2] = 1
         larger = x * moved * self.splitter
         return (larger - (larger - x * moved)) / moved
 
-    def _held_by_some(self, gradient: Tensor) -> Tensor:
-        if not self.holds_gradients:
-            return gradient
-        free = torch.arange(len(gradient)).view(-1, *[1] * (gradient.ndim - 1)) % 4 >= 2
-        return torch.where(free, gradient, self._on_a_grid(gradient))
-
-
-def _unchanged(x: Tensor) -> Tensor:
-    return x.clone()
-
 
 class _Rounded(torch.autograd.Function):
-    """A number rounded in one way, and its gradient in one."""
+    """A number rounded in one way, and its gradient in one, or not at all."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, rounding: Rounding, of_gradient: Rounding) -> Tensor:
+    def forward(ctx: Any, x: Tensor, rounding: Rounding, of_gradient: Rounding | None) -> Tensor:
         ctx.of_gradient = of_gradient
         return rounding(x)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        return ctx.of_gradient(grad), None, None
+        return ctx.of_gradient(grad) if ctx.of_gradient else grad, None, None
 
 
 def _attention(
@@ -138,14 +112,13 @@ def _attention(
     ql, kl = (_kept(x[f"{name}_landmarks"], _rows(inputs.landmark_mask)) for name in ("query", "key"))
 
     def factor(rows: Tensor, columns: Tensor, name: str, mask: Tensor | None) -> Tensor:
-        raw = rounding.of_logits(rows @ columns.mT)
+        raw = rounding.of_sum(rows @ columns.mT)
         logits = _mixed(raw, x.get(f"{name}_logits"), rounding)
         if mask is not None:
             logits = logits.masked_fill(~_columns(mask), MASKED_LOGIT)
         powers = rounding.of_sum((logits - logits.detach().amax(-1, keepdim=True)).exp())
         # Each use is rounded alone: gradients meet, and cancel, where they are added.
-        total = rounding.of_sum(powers).sum(-1, keepdim=True)
-        weights = rounding.of_sum(powers) / rounding.of_sum(total, summands=powers.shape[-1])
+        weights = rounding.of_sum(powers) / rounding.of_sum(rounding.of_sum(powers).sum(-1, keepdim=True))
         weights = _kept(rounding.of_sum(weights), None if mask is None else _columns(mask))
         return rounding.of_storage(_mixed(weights, x.get(f"{name}_weights"), rounding))
 
