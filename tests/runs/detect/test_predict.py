@@ -127,7 +127,8 @@ def test_images_much_larger_than_those_of_the_training_are_seen_in_tiles_unasked
 @pytest.mark.parametrize(("size", "mode"), [((17, 53), "RGB"), ((40, 32), "L"), ((90, 33), "RGBA")])
 def test_a_trained_net_finds_objects_within_images_of_any_size_and_kind(trained, tmp_path, size, mode):
     job, record, model = trained
-    Image.effect_noise(size, 90).convert(mode).save(tmp_path / "image.png")
+    noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    Image.fromarray(noise).convert(mode).save(tmp_path / "image.png")
     many = job.predict(record.recipe, record.facts, model, (tmp_path / "image.png",), min_score=0.0)
     assert many.content["objects"]
     for each in many.content["objects"]:
