@@ -1,6 +1,7 @@
 """The criterion that every kernel of the operator has to meet; for users who add one, too."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -84,9 +85,11 @@ class Yardstick:
         return [_flat(each) for each in zip(*runs, strict=True)]
 
     def _stacked(
-        self, attention: Callable[..., Tensor], draws: Sequence[OperatorInputs], **options
+        self, attention: Callable[..., Tensor], draws: Sequence[OperatorInputs], **options: Any
     ) -> dict[str, Tensor]:
-        return _flat([output_and_gradients(attention, each, scale=self.scale, **options) for each in draws])
+        if self.scale is not None:
+            options["scale"] = self.scale
+        return _flat([output_and_gradients(attention, each, **options) for each in draws])
 
 
 def assert_kernel_right(

@@ -27,15 +27,14 @@ from crosshead import HeadMixing  # noqa: E402
 from crosshead.attention.fused import ops  # noqa: E402, F401  registers the operator
 from crosshead.attention.fused.cuda import launch, tiles  # noqa: E402
 from crosshead.attention.masks import zero_outside  # noqa: E402
-from crosshead.testing.budgets import assert_within_budget  # noqa: E402
 from crosshead.testing.inputs import (  # noqa: E402
     MASK_NAMES,
     MIXING_MODES,
     make_inputs,
     output_and_gradients,
 )
-from crosshead.testing.kernel import ORDERS, assert_kernel_right, draw_inputs  # noqa: E402
-from crosshead.testing.oracle import dense_attention, rounded_attention  # noqa: E402
+from crosshead.testing.kernel import assert_kernel_right, draw_inputs  # noqa: E402
+from crosshead.testing.oracle import dense_attention  # noqa: E402
 
 PRECISIONS = [torch.float32, torch.bfloat16, torch.float16]
 NO_MIXING = HeadMixing()
@@ -278,11 +277,7 @@ def test_half_precision_neither_overflows_nor_underflows_over_65536_keys(monkeyp
         inputs.key[:, :, 12_345] = 100.0 * inputs.query_landmarks.sum(2)
     for x in inputs.floating().values():
         x.requires_grad_()
-    inputs = inputs.to(dtype)
-    actual = output_and_gradients(attend, inputs)
-    exact = output_and_gradients(dense_attention, inputs.to(torch.float64))
-    rounded = [output_and_gradients(rounded_attention, inputs, reverse=order) for order in ORDERS]
-    assert_within_budget(actual, exact=exact, reference=rounded)
+    assert_right([inputs.to(dtype)])
 
 
 def test_offsets_beyond_32_bits():
