@@ -140,3 +140,9 @@ def test_drop_path_and_dropout_act_in_training_alone():
     evaluated = block.eval()(x)
     assert not torch.allclose(evaluated, x)
     assert_close(block(x), evaluated, rtol=0, atol=0)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")
+def test_torchscript_is_refused_even_where_nothing_attends():
+    with pytest.raises(NotImplementedError, match=r"cannot compile Stem.*torch\.export"):
+        torch.jit.script(Stem(3, 8, stride=4))

@@ -1,5 +1,7 @@
 """What the operator refuses, and the words in which it does."""
 
+from typing import NoReturn
+
 from torch import Tensor
 
 from crosshead.attention.masks import check_mask
@@ -27,6 +29,18 @@ def refuse_dense_maps(*, attn_mask: object = None, is_causal: bool = False, attn
             f"attn_drop must be 0; got {attn_drop}: dropout on the two factors is not dropout on their "
             "product. Use proj_drop or stochastic depth"
         )
+
+
+def refuse_torchscript(module: object) -> NoReturn:
+    """Refuses `torch.jit.script`, in a module's `__prepare_scriptable__`, which it asks first.
+
+    Raises:
+        NotImplementedError: always.
+    """
+    raise NotImplementedError(
+        f"torch.jit.script cannot compile {type(module).__name__}: TorchScript has no types for its grids, "
+        "masks and modules as arguments. Use torch.export.export, or torch.jit.trace"
+    )
 
 
 def refuse_nested(name: str, x: Tensor, *, mask: str) -> None:

@@ -4,12 +4,13 @@ Legend: `B` batch, `N` query tokens, `M` key tokens, `C` channels, `H` heads, `D
 """
 
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from crosshead.attention.checks import check_projected, refuse_dense_maps
+from crosshead.attention.checks import check_projected, refuse_dense_maps, refuse_torchscript
 from crosshead.attention.functional import Implementation, check_implementation, interactive_attention
 from crosshead.attention.integers import as_integer
 from crosshead.attention.landmarks import axis_landmarks, pool_landmarks
@@ -247,16 +248,8 @@ class InteractiveAttention(nn.Module):
         """`(B, N, parts C)` to `parts` tensors `(B, H, N, D)`."""
         return x.unflatten(-1, (-1, self.num_heads, self.head_dim)).permute(2, 0, 3, 1, 4).unbind(0)
 
-    def __prepare_scriptable__(self) -> nn.Module:
-        """What `torch.jit.script` asks of every module first.
-
-        Raises:
-            NotImplementedError: always.
-        """
-        raise NotImplementedError(
-            f"torch.jit.script cannot compile {type(self).__name__}: TorchScript has no types for its grids "
-            "and masks. Export with torch.export.export, or record one input size with torch.jit.trace"
-        )
+    def __prepare_scriptable__(self) -> NoReturn:
+        refuse_torchscript(self)
 
     def extra_repr(self) -> str:
         """The constructor's arguments."""

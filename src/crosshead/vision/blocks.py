@@ -7,11 +7,13 @@ norms and linear layers see contiguous rows through a view, and no axis is ever 
 """
 
 from collections.abc import Sequence
+from typing import NoReturn
 
 import torch
 from timm.layers import DropPath, LayerScale, LayerScale2d, Mlp
 from torch import Tensor, nn
 
+from crosshead.attention.checks import refuse_torchscript
 from crosshead.attention.functional import Implementation
 from crosshead.attention.mixing import Mixing
 from crosshead.attention.module import InteractiveAttention
@@ -74,6 +76,9 @@ class Stem(nn.Module):
         x = x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
         x = self.conv2(self.act(self.conv1(x)))
         return over_channels(self.norm, x)
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        refuse_torchscript(self)
 
 
 class Downsample(nn.Module):
