@@ -23,7 +23,7 @@ $(VENV)/.installed-%: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
 	@touch $@
 
-# Without a compiler or AVX-512 everything works, only slower, and the command says what is missing.
+# Without a compiler, AVX2 or AVX-512 everything works, only slower, and the command says what is missing.
 kernel:
 	-@$(BIN)/crosshead build
 

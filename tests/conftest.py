@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
@@ -229,3 +230,22 @@ def dense_run(dense_recipe, tmp_path_factory) -> Callable[[str], Any]:
         return runs[name]
 
     return trained
+
+
+@pytest.fixture(scope="session")
+def command_line() -> Callable[..., int]:
+    """Runs `crosshead ARGUMENTS` in this process; returns the exit code."""
+    from crosshead.cli.main import main
+
+    def call(*arguments: str | Path) -> int:
+        before = sys.argv
+        sys.argv = ["crosshead", *map(str, arguments)]
+        try:
+            main()
+        except SystemExit as stop:
+            return stop.code if isinstance(stop.code, int) else 1 if stop.code else 0
+        finally:
+            sys.argv = before
+        return 0
+
+    return call

@@ -2,15 +2,12 @@
 
 import contextlib
 import logging
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
-
-from crosshead.cli.main import main
 
 TINY = [
     *("--model-args", "depths=[1,1,1,1]", "dims=[8,16,16,16]", "head_dim=8"),
@@ -30,27 +27,15 @@ class Answer:
 Command = Callable[..., Answer]
 
 
-def call(arguments: tuple[str | Path, ...]) -> int:
-    before = sys.argv
-    sys.argv = ["crosshead", *map(str, arguments)]
-    try:
-        main()
-    except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else 1 if stop.code else 0
-    finally:
-        sys.argv = before
-    return 0
-
-
 @pytest.fixture
-def crosshead(capfd, monkeypatch, tmp_path) -> Command:
+def crosshead(command_line, capfd, monkeypatch, tmp_path) -> Command:
     """Runs a command in an empty folder: `crosshead("train", "digits")`."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(logging, "basicConfig", lambda **_: None)
 
     def run(*arguments: str | Path) -> Answer:
         capfd.readouterr()
-        code = call(arguments)
+        code = command_line(*arguments)
         captured = capfd.readouterr()
         return Answer(code, captured.out, captured.err)
 
@@ -63,11 +48,11 @@ def tiny_flags() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory) -> Path:
+def trained(command_line, tmp_path_factory) -> Path:
     """The folder of a finished run, not to be changed."""
     threads, folder = torch.get_num_threads(), tmp_path_factory.mktemp("cli")
     with contextlib.chdir(folder):
-        assert call(("train", "digits", *TINY)) == 0
+        assert command_line("train", "digits", *TINY) == 0
     torch.set_num_threads(threads)
     return folder / "runs" / "digits-1"
 

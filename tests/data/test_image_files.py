@@ -96,7 +96,9 @@ class TestReadImage:
     @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"])
     @pytest.mark.parametrize("wanted", ["L", "RGB"])
     def test_every_kind_of_image_becomes_the_mode_that_is_wanted(self, tmp_path, mode, wanted):
-        Image.new("RGB", (3, 2), "white").convert(mode).save(tmp_path / "image.tiff")
+        # As such files are: uncompressed ones are cut short by Pillow before version 13.
+        compression = "jpeg" if mode == "YCbCr" else None
+        Image.new("RGB", (3, 2), "white").convert(mode).save(tmp_path / "image.tiff", compression=compression)
         image = read_image(tmp_path / "image.tiff", mode=wanted)
         assert (image.mode, image.size) == (wanted, (3, 2))
         assert np.asarray(image).min() == 255

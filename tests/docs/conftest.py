@@ -5,7 +5,6 @@ import gzip
 import logging
 import pickle
 import struct
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,31 +13,17 @@ import pytest
 import torch
 from PIL import Image
 
-from crosshead.cli.main import main
-
 # A net and a training that take seconds, for any classifier.
 TINY = "--model ivit_nano --model-args depths=[1,1,1,1] dims=[8,16,16,16] head_dim=8 --epochs 1 --threads 1"
 
 
-def call(arguments: list[str]) -> int:
-    before = sys.argv
-    sys.argv = ["crosshead", *arguments]
-    try:
-        main()
-    except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else 1 if stop.code else 0
-    finally:
-        sys.argv = before
-    return 0
-
-
 @pytest.fixture
-def crosshead(capfd, monkeypatch) -> Callable[[list[str]], None]:
+def crosshead(command_line, capfd, monkeypatch) -> Callable[[list[str]], None]:
     """Runs `crosshead ARGUMENTS` in this process; what it prints is shown where it fails."""
     monkeypatch.setattr(logging, "basicConfig", lambda **_: None)
 
     def run(arguments: list[str]) -> None:
-        code = call(arguments)
+        code = command_line(*arguments)
         captured = capfd.readouterr()
         assert code == 0, f"crosshead {' '.join(arguments)}: exit code {code}\n{captured.out}{captured.err}"
 
@@ -62,12 +47,13 @@ def data(coco_data, label_data, tmp_path_factory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
-def digits_run(tmp_path_factory) -> Path:
+def digits_run(command_line, tmp_path_factory) -> Path:
     """A finished and evaluated run on digits, not to be changed."""
     threads, folder = torch.get_num_threads(), tmp_path_factory.mktemp("digits")
     with contextlib.chdir(folder):
-        assert call(["train", "digits", *TINY.split(), "--batch-size", "256", "--accelerator", "cpu"]) == 0
-        assert call(["evaluate", "runs/digits-1", "--accelerator", "cpu"]) == 0
+        flags = [*TINY.split(), "--batch-size", "256", "--accelerator", "cpu"]
+        assert command_line("train", "digits", *flags) == 0
+        assert command_line("evaluate", "runs/digits-1", "--accelerator", "cpu") == 0
     torch.set_num_threads(threads)
     return folder / "runs" / "digits-1"
 
