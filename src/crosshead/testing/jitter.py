@@ -21,6 +21,9 @@ from crosshead.testing.inputs import OperatorInputs, draw_cotangent
 
 Rounding = Callable[[Tensor], Tensor]
 
+# Summands of a matrix product that are added one after another, before such sums are added.
+CHAIN = 256
+
 
 def jittered_results(
     inputs: OperatorInputs, *, runs: int = 8, scale: float | None = None, seed: int = 0
@@ -71,12 +74,22 @@ class _Rounding:
         # t - (t - x) with t = x (2^(53 - p) + 1) is float64's x in p bits (Veltkamp), in any range.
         self.splitter = torch.finfo(dtype).eps / torch.finfo(torch.float64).eps + 1
 
+    def of_product(self, a: Tensor, b: Tensor) -> Tensor:
+        return _Product.apply(a, b, self._product)  # type: ignore[return-value]
+
     def of_sum(self, x: Tensor) -> Tensor:
         return _Rounded.apply(x, self._off_by_a_part, self._off_by_a_part)  # type: ignore[return-value]
 
     def of_storage(self, x: Tensor) -> Tensor:
         of_gradient = self._on_a_moved_grid if self.holds_gradients else None
         return _Rounded.apply(self.of_sum(x), self._on_a_moved_grid, of_gradient)  # type: ignore[return-value]
+
+    def _product(self, a: Tensor, b: Tensor) -> Tensor:
+        """A sum that is rounded at each summand, where it is part of the whole and a random walk."""
+        total, squares, summands = a @ b, a.square() @ b.square(), min(a.shape[-1], CHAIN)
+        typical = (summands * (total.square() / 3 + squares / 2)).sqrt()
+        part = torch.rand(total.shape, generator=self.generator).sub_(0.5).double()
+        return torch.addcmul(total, typical, part, value=self.sum_eps)
 
     def _off_by_a_part(self, x: Tensor) -> Tensor:
         part = torch.rand(x.shape, generator=self.generator).sub_(0.5).double()
@@ -102,6 +115,21 @@ class _Rounded(torch.autograd.Function):
         return ctx.of_gradient(grad) if ctx.of_gradient else grad, None, None
 
 
+class _Product(torch.autograd.Function):
+    """A matrix product, and its two gradients, of which each is one."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, product: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        ctx.save_for_backward(a, b)
+        ctx.product = product
+        return product(a, b)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+        a, b = ctx.saved_tensors
+        return ctx.product(grad, b.mT), ctx.product(a.mT, grad), None
+
+
 def _attention(
     x: dict[str, Tensor], inputs: OperatorInputs, scale: float | None, rounding: _Rounding
 ) -> Tensor:
@@ -112,7 +140,7 @@ def _attention(
     ql, kl = (_kept(x[f"{name}_landmarks"], _rows(inputs.landmark_mask)) for name in ("query", "key"))
 
     def factor(rows: Tensor, columns: Tensor, name: str, mask: Tensor | None) -> Tensor:
-        raw = rounding.of_sum(rows @ columns.mT)
+        raw = rounding.of_product(rows, columns.mT)
         logits = _mixed(raw, x.get(f"{name}_logits"), rounding)
         if mask is not None:
             logits = logits.masked_fill(~_columns(mask), MASKED_LOGIT)
@@ -124,8 +152,8 @@ def _attention(
 
     f_q = factor(q, rounding.of_sum(s * kl), "query", inputs.landmark_mask)
     f_k = factor(rounding.of_sum(s * ql), k, "key", inputs.key_mask)
-    aggregate = rounding.of_storage(_kept(f_k @ v, _rows(inputs.landmark_mask)))
-    return _kept(f_q @ aggregate, _rows(inputs.query_mask))
+    aggregate = rounding.of_storage(_kept(rounding.of_product(f_k, v), _rows(inputs.landmark_mask)))
+    return _kept(rounding.of_product(f_q, aggregate), _rows(inputs.query_mask))
 
 
 def _mixed(x: Tensor, matrix: Tensor | None, rounding: _Rounding) -> Tensor:

@@ -127,35 +127,63 @@ struct PartSums {
   static float* of(const Tensor& x, int64_t part) { return x.data_ptr<float>() + part * x.stride(0); }
 };
 
-// sums (H, L, channels) += tile (H, L, T) times tokens (T, channels), head by head.
+// sums (H, L, channels) += tile (H, L, T) times tokens (T, channels), head by head; with the remainder
+// of the tile, if there is one.
 template <class T>
 void add_product_with_tokens(
     const Tile& tile, const Rows<const T>& tokens, int64_t channels, int64_t b, int64_t first, const Columns& columns,
-    const BackwardRoom<T>& room, float* sums) {
+    const BackwardRoom<T>& room, float* sums, const Tile* remainder = nullptr) {
   for (int64_t h = 0; h < tile.heads; ++h) {
-    const auto* a = Packing<T>::factor_as_a(tile.at(h, 0), tile.rows, tile.width, columns.tokens, room.factor_a);
     const auto rows =
         Packing<T>::tokens_as_rows(tokens.at(b, h, first), tokens.token, columns.tokens, channels, room.rows);
-    multiply(
-        tile.rows, channels, columns.tokens, a, tile.width, rows.data, rows.row, sums + h * tile.rows * channels,
-        channels, true);
+    for (const Tile* part : {&tile, remainder}) {
+      if (part == nullptr) continue;
+      const auto* a = Packing<T>::factor_as_a(part->at(h, 0), tile.rows, tile.width, columns.tokens, room.factor_a);
+      multiply(
+          tile.rows, channels, columns.tokens, a, tile.width, rows.data, rows.row, sums + h * tile.rows * channels,
+          channels, true);
+    }
   }
 }
 
-// tokens (T, channels) = tile (H, L, T) transposed times `left`, packed and transposed (B, H, channels, L).
+// tokens (T, channels) = tile (H, L, T) transposed times `left`, packed and transposed (B, H, channels, L); as above.
 template <class T>
 void write_tokens(
     const Tile& tile, const Tensor& left, const Rows<T>& tokens, int64_t b, int64_t first, const Columns& columns,
-    const BackwardRoom<T>& room) {
+    const BackwardRoom<T>& room, const Tile* remainder = nullptr) {
   const int64_t channels = left.size(2);
   for (int64_t h = 0; h < tile.heads; ++h) {
-    const auto* f = Packing<T>::factor_as_b(tile.at(h, 0), tile.rows, tile.width, room.factor_b);
-    multiply(
-        channels, columns.count, tile.rows, of_head<T>(left, b, h), left.size(3), f, tile.width, room.result,
-        tile.width, false);
+    for (const Tile* part : {&tile, remainder}) {
+      if (part == nullptr) continue;
+      const auto* f = Packing<T>::factor_as_b(part->at(h, 0), tile.rows, tile.width, room.factor_b);
+      multiply(
+          channels, columns.count, tile.rows, of_head<T>(left, b, h), left.size(3), f, tile.width, room.result,
+          tile.width, part == remainder);
+    }
     columns_to_tokens(
         room.result, tile.width, columns.tokens, channels, tokens.at(b, h, first), tokens.token, room.turned);
   }
+}
+
+// What the gradient of mixed logits, in room.gradient, gives to tokens and to the landmarks they were multiplied with.
+// Gradients of logits are differences: a rounding to bfloat16 would lose what is left of terms that cancel. So bfloat16
+// operands take two tiles, the rounded one and its remainder.
+template <class T>
+void logit_gradients(
+    const Rows<const T>& tokens, const Tensor& landmarks_transposed, int64_t D, const BackwardMixing& mixing, int64_t b,
+    int64_t first, const Columns& columns, const BackwardRoom<T>& room, const Rows<T>& grad_tokens, float* sums) {
+  mix_tile(room.gradient, mixing.p_transposed(), columns, room.gradient, room.blocks);
+  const Tile* remainder = nullptr;
+  if constexpr (std::is_same_v<Operand<T>, BFloat16>) {
+    for (int64_t h = 0; h < room.raw.heads; ++h) {
+      for (int64_t l = 0; l < room.raw.rows; ++l) {
+        Packing<T>::write_remainder(room.gradient.at(h, l), columns.count, room.raw.at(h, l));
+      }
+    }
+    remainder = &room.raw;
+  }
+  write_tokens<T>(room.gradient, landmarks_transposed, grad_tokens, b, first, columns, room, remainder);
+  add_product_with_tokens<T>(room.gradient, tokens, D, b, first, columns, room, sums, remainder);
 }
 
 template <class T>
@@ -188,10 +216,8 @@ void query_backward(
       if (mixing.p.present()) {
         add_between_heads(room.gradient, room.raw, columns, PartSums::of(sums.p, part));
       }
-      mix_tile(room.gradient, mixing.p_transposed(), columns, room.gradient, room.blocks);
-      write_tokens<T>(room.gradient, landmarks_transposed, grad_q, b, first, columns, room);
-      add_product_with_tokens<T>(
-          room.gradient, q, D, b, first, columns, room, PartSums::of(sums.landmarks, part));
+      logit_gradients<T>(
+          q, landmarks_transposed, D, mixing, b, first, columns, room, grad_q, PartSums::of(sums.landmarks, part));
     }
   });
 }
@@ -274,10 +300,8 @@ void key_backward(
       if (mixing.p.present()) {
         add_between_heads(room.gradient, room.raw, columns, PartSums::of(sums.p, part));
       }
-      mix_tile(room.gradient, mixing.p_transposed(), columns, room.gradient, room.blocks);
-      write_tokens<T>(room.gradient, landmarks_transposed, grad_k, b, first, columns, room);
-      add_product_with_tokens<T>(
-          room.gradient, k, D, b, first, columns, room, PartSums::of(sums.landmarks, part));
+      logit_gradients<T>(
+          k, landmarks_transposed, D, mixing, b, first, columns, room, grad_k, PartSums::of(sums.landmarks, part));
     }
   });
 }

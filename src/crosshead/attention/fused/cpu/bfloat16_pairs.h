@@ -69,6 +69,15 @@ struct Packing<BFloat16> {
     }
     return room;
   }
+
+  // What a row of a tile loses where it is rounded.
+  static void write_remainder(const float* row, int64_t count, float* remainder) {
+    const __m512i upper = _mm512_set1_epi32(int(0xffff0000));
+    for (int64_t t = 0; t < count; t += kLanes) {
+      const Vector x = load(row + t);
+      store(remainder + t, sub(x, _mm512_castsi512_ps(_mm512_and_si512(bfloat16_bits(x), upper))));
+    }
+  }
 };
 
 }  // namespace crosshead
