@@ -181,7 +181,8 @@ def _minimum(a: Any, b: Any) -> Any:
     """A minimum that tracers can follow, where the built-in one would fix the size."""
     if is_traced(a) or is_traced(b):
         return torch.minimum(torch.as_tensor(a), torch.as_tensor(b))
-    return torch.sym_min(a, b)
+    # Two numbers of Python: torch 2.11 does not compile a `sym_min` of these.
+    return min(a, b) if isinstance(a, int) and isinstance(b, int) else torch.sym_min(a, b)
 
 
 def _average_over_grid(x: Tensor, grid: Sequence[int], cells: Sequence[int]) -> Tensor:

@@ -104,8 +104,8 @@ class LabelImages(Dataset[tuple[Image.Image, np.ndarray]]):
         >>> Image.new("L", (6, 4), 1).save(path)
         >>> pairs = LabelledPairs(folder=path.parent, images=[path], labels=[path])
         >>> image, labels = LabelImages(pairs, table=label_table([0, 1], ignored=[]), in_chans=1)[0]
-        >>> image.size, labels.shape, labels.max()
-        ((6, 4), (4, 6), np.uint8(1))
+        >>> image.size, labels.shape, int(labels.max())
+        ((6, 4), (4, 6), 1)
     """
 
     def __init__(self, pairs: LabelledPairs, *, table: np.ndarray, in_chans: int) -> None:
