@@ -22,7 +22,7 @@ from crosshead.testing.inputs import OperatorInputs, draw_cotangent
 Rounding = Callable[[Tensor], Tensor]
 
 # Summands of a matrix product that are added one after another, before such sums are added.
-CHAIN = 256
+CHAIN = 64
 
 
 def jittered_results(
@@ -125,9 +125,10 @@ class _Product(torch.autograd.Function):
         return product(a, b)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None]:  # type: ignore[override]
         a, b = ctx.saved_tensors
-        return ctx.product(grad, b.mT), ctx.product(a.mT, grad), None
+        of_b = ctx.product(a.mT, grad) if ctx.needs_input_grad[1] else None
+        return ctx.product(grad, b.mT), of_b, None
 
 
 def _attention(
@@ -146,7 +147,10 @@ def _attention(
             logits = logits.masked_fill(~_columns(mask), MASKED_LOGIT)
         powers = rounding.of_sum((logits - logits.detach().amax(-1, keepdim=True)).exp())
         # Each use is rounded alone: gradients meet, and cancel, where they are added.
-        weights = rounding.of_sum(powers) / rounding.of_sum(rounding.of_sum(powers).sum(-1, keepdim=True))
+        # Products with ones: the sum over a row, and on the way back what each weight says of it.
+        ones = powers.new_ones(powers.shape[-1], 1)
+        total = rounding.of_product(rounding.of_sum(powers), ones)
+        weights = rounding.of_sum(powers) * rounding.of_product(rounding.of_sum(1 / total), ones.mT)
         weights = _kept(rounding.of_sum(weights), None if mask is None else _columns(mask))
         return rounding.of_storage(_mixed(weights, x.get(f"{name}_weights"), rounding))
 
