@@ -4,7 +4,7 @@ from importlib.util import find_spec
 
 import pytest
 
-collect_ignore_glob = [] if find_spec("triton") else ["src/crosshead/attention/fused/cuda/*"]
+collect_ignore_glob = [] if find_spec("triton") else ["src/crosshead/attention/impl/fused/cuda/*"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -19,7 +19,9 @@ import numpy as np
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from crosshead.data import block_folds, load_landsat, spectral_difference
+from crosshead.tasks.change.pairs.baseline import spectral_difference
+from crosshead.tasks.change.pairs.held_out import block_folds
+from crosshead.tasks.change.pairs.landsat import load_landsat
 
 RESULTS, RUNS = Path(__file__).parent / "results", Path("runs/dense")
 SOURCES = {

@@ -19,8 +19,8 @@ import torch
 
 import crosshead.vision  # noqa: F401  registers iViT with timm
 from crosshead.bench.memory import ENVIRONMENT, available_bytes, measure_here
+from crosshead.measure.stamp import stamp
 from crosshead.bench.trial import Result, Trial
-from crosshead.runs.stamp import stamp
 
 MODELS = ("ivit_small", "swin_tiny_patch4_window7_224", "deit_small_patch16_224")
 SIZES = (512, 1024, 2048)

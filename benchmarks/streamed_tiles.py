@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from crosshead.attention import reference, streamed
+from crosshead.attention.impl import reference, streamed
 from crosshead.attention.mixing import HeadMixing
 
 RESULT = Path(__file__).parent / "results" / "streamed_tiles.csv"

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -13,6 +14,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+
+from crosshead.tasks.splits import DataError
 
 WIDTH, HEIGHT = 40, 32
 # Rectangles as (class, left, top, width, height), those of the first image first; class 0 is red, 1 blue.
@@ -46,6 +49,30 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def refused() -> Callable:
+    """Runs a call that must fail with one line that names the path and says each of the given words."""
+
+    def check(call: Callable[[], object], path: object, *words: str) -> str:
+        with pytest.raises(DataError) as caught:
+            call()
+        message = str(caught.value)
+        assert "\n" not in message
+        for word in (str(path), *words):
+            assert word in message
+        return message
+
+    return check
+
+
+@pytest.fixture
+def real_data() -> Path:
+    folder = os.environ.get("CROSSHEAD_TEST_DATA")
+    if not folder:
+        pytest.skip("CROSSHEAD_TEST_DATA does not name a folder with the real data sets")
+    return Path(folder)
 
 
 def picture(rectangles: list[tuple[int, ...]], *, seed: int) -> Image.Image:

@@ -14,8 +14,8 @@ FILES = sorted(SOURCE.rglob("*.py"))
 # From the bottom up; rooms on one floor do not import each other.
 FLOORS = [
     {"attention"},
-    {"cost", "measure"},
-    {"data", "rivals", "vision"},
+    {"measure"},
+    {"rivals", "vision"},
     {"tasks"},
     {"runs"},
     {"recipes"},
@@ -57,7 +57,7 @@ def imports_of(path: Path) -> Iterator[tuple[str, int]]:
 
 
 def room_of(module: str) -> str:
-    """`crosshead.attention.reference` lives in `attention`, `crosshead.cost` in `cost`."""
+    """`crosshead.attention.impl.reference` lives in `attention`, `crosshead.measure.cost` in `measure`."""
     parts = module.split(".")
     return parts[1] if len(parts) > 1 else ""
 
@@ -97,7 +97,7 @@ def test_imports_run_downwards_only():
 def test_every_room_stands_on_a_floor():
     found = {room_of(module_name(path)) for path in FILES} - FACE - {TESTING}
     assert found <= FLOOR_OF.keys()
-    assert {"attention", "cost", "vision", "data", "tasks", "runs", "recipes", "cli"} <= found
+    assert {"attention", "measure", "vision", "tasks", "runs", "recipes", "cli"} <= found
 
 
 def outside_imports(path: Path) -> set[str]:
@@ -120,7 +120,7 @@ def test_attention_imports_torch_only():
 
 
 def test_the_cost_model_is_arithmetic_and_imports_nothing():
-    (path,) = in_room("cost")
+    path = SOURCE / "measure" / "cost.py"
     assert not outside_imports(path)
     assert not list(own_imports(path))
 
@@ -132,7 +132,7 @@ def test_the_test_helpers_need_no_hypothesis():
 def test_implementations_never_import_each_other():
     for path in in_room("attention"):
         parts = module_name(path).split(".")
-        implementation = parts[2] if len(parts) > 2 and parts[2] in IMPLEMENTATIONS else None
+        implementation = parts[3] if len(parts) > 3 and parts[3] in IMPLEMENTATIONS else None
         if implementation is None:
             continue
         for module, where in own_imports(path):
@@ -166,20 +166,20 @@ def test_this_test_sees_each_kind_of_import(tmp_path, monkeypatch):
     package.mkdir(parents=True)
     path = package / "blocks.py"
     path.write_text(
-        "import crosshead.tasks.classify\n"
+        "import crosshead.tasks.classify.module\n"
         "from crosshead.runs import folder\n"
-        "from ..data import idx\n"
+        "from ..tasks import images\n"
         "from . import swap\n"
         "def later():\n"
         "    import_module('crosshead.cli.main')\n"
     )
     monkeypatch.setitem(globals(), "SOURCE", tmp_path / "crosshead")
     assert [module for module, _ in imports_of(path)] == [
-        "crosshead.tasks.classify",
+        "crosshead.tasks.classify.module",
         "crosshead.runs.folder",
-        "crosshead.data.idx",
+        "crosshead.tasks.images",
         "crosshead.vision.swap",
         "crosshead.cli.main",
     ]
     complaints = [complaint.partition(": ")[2] for complaint in wrong_ways(path)]
-    assert complaints == [f"{room} is not below vision" for room in ("tasks", "runs", "data", "cli")]
+    assert complaints == [f"{room} is not below vision" for room in ("tasks", "runs", "tasks", "cli")]

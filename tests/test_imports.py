@@ -32,7 +32,7 @@ def test_importing_the_package_loads_no_heavy_library():
 
 
 def test_the_cost_model_loads_no_heavy_library():
-    assert not loaded_after("import crosshead.cost") & set(HEAVY)
+    assert not loaded_after("import crosshead.measure.cost") & set(HEAVY)
 
 
 def test_the_attention_core_loads_nothing_but_torch():

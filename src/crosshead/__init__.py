@@ -11,13 +11,13 @@ from crosshead._version import __version__
 
 if TYPE_CHECKING:
     from crosshead.attention.functional import attention_factors, interactive_attention
+    from crosshead.attention.impl.reference import AttentionFactors
     from crosshead.attention.landmarks import occupied_landmarks, pool_landmarks
     from crosshead.attention.mixing import HeadMixing
     from crosshead.attention.module import InteractiveAttention
-    from crosshead.attention.reference import AttentionFactors
 
 _HOME = {
-    "AttentionFactors": "crosshead.attention.reference",
+    "AttentionFactors": "crosshead.attention.impl.reference",
     "HeadMixing": "crosshead.attention.mixing",
     "InteractiveAttention": "crosshead.attention.module",
     "attention_factors": "crosshead.attention.functional",

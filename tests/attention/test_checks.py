@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from crosshead import HeadMixing, attention_factors, interactive_attention
-from crosshead.attention.fused.cpu import build
+from crosshead.attention.impl.fused.cpu import build
 from crosshead.testing.inputs import make_inputs
 
 

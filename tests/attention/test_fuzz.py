@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from crosshead import interactive_attention
-from crosshead.attention import fused, streamed
 from crosshead.attention.functional import Implementation
+from crosshead.attention.impl import fused, streamed
 from crosshead.testing.inputs import MASK_NAMES, OperatorInputs, make_inputs
 from crosshead.testing.kernel import Yardstick
 

@@ -19,8 +19,9 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
 
 from crosshead import HeadMixing, InteractiveAttention, interactive_attention
-from crosshead.attention import functional, fused
-from crosshead.attention.fused.cpu import build
+from crosshead.attention import functional
+from crosshead.attention.impl import fused
+from crosshead.attention.impl.fused.cpu import build
 from crosshead.testing.inputs import MASK_NAMES, MaskName, MixingMode, OperatorInputs, make_inputs
 from crosshead.vision.ivit import IViT
 

@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from crosshead.bench import attention, checks, trial
+from crosshead.bench import attention, checks
 from crosshead.bench.attention import measure_attention, setting_of
 from crosshead.bench.options import AttentionOptions
 from crosshead.bench.providers_operator import build_operator
 from crosshead.bench.roofline import Machine, done_work, needed_work
+from crosshead.bench import trial
 
 MACHINE = Machine(multiply_adds_per_second=1e9, bytes_per_second=1e9)
 TINY: dict[str, Any] = {

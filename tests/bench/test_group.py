@@ -100,7 +100,7 @@ def test_what_would_not_fit_into_memory_is_skipped_with_the_estimate(monkeypatch
 
 def test_without_a_forecast_a_small_run_makes_one(monkeypatch):
     clock = itertools.count(0, 4)
-    monkeypatch.setattr("crosshead.bench.timing.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("crosshead.measure.timing.time.perf_counter", lambda: next(clock))
     outcome = measure(candidate(forecast=Forecast(time_order=1)))["a"]
     assert outcome.status == "skipped: one run would take about 40 s, the budget is 5 s"
 

@@ -5,6 +5,7 @@ from dataclasses import asdict
 import pytest
 import torch
 
+from crosshead.bench.operands import Setting
 from crosshead.bench.memory import (
     CLEAR_REFERENCES,
     MeasurementError,
@@ -12,7 +13,6 @@ from crosshead.bench.memory import (
     available_bytes,
     measure_here,
 )
-from crosshead.bench.operands import Setting
 from crosshead.bench.trial import Result, Trial
 
 pytestmark = pytest.mark.skipif(not CLEAR_REFERENCES.exists(), reason="the system keeps no high-water mark")

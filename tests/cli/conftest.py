@@ -60,7 +60,7 @@ def trained(command_line, tmp_path_factory) -> Path:
 @pytest.fixture
 def digit(tmp_path) -> Path:
     """A picture of a digit."""
-    from crosshead.data import load_digits
+    from crosshead.tasks.classify.digits import load_digits
 
     image, _ = load_digits().test[0]
     image.save(tmp_path / "digit.png")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from crosshead.attention.fused.cpu import build, trust
+from crosshead.attention.impl.fused.cpu import build, trust
 
 
 def test_help_tells_what_is_built_and_where_it_is_kept(crosshead):

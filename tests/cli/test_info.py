@@ -3,7 +3,7 @@ from importlib.metadata import version
 import pytest
 import torch
 
-from crosshead.attention.fused.cpu import build
+from crosshead.attention.impl.fused.cpu import build
 
 
 def cells_of(out: str) -> list[list[str]]:

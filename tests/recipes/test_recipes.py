@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from crosshead.recipes import RECIPES
-from crosshead.runs.facts import Facts, ImageFacts, ObjectFacts, PairFacts, PixelFacts
-from crosshead.runs.job import job_of
+from crosshead.tasks.meta import Facts, ImageFacts, ObjectFacts, PairFacts, PixelFacts
+from crosshead.tasks.task import job_of
 
 TASKS = {
     "classify": ("digits", "fashion-mnist", "cifar10", "folder", "imagenet1k"),

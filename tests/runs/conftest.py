@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from crosshead.runs import engine
-from crosshead.runs.classify.recipe import ClassifyRecipe
 from crosshead.runs.folder import RunFolder
+from crosshead.tasks.classify.recipe import ClassifyRecipe
 
 TINY = ClassifyRecipe(
     data="digits",

@@ -12,7 +12,7 @@ from crosshead.runs.checkpoints import (
     require_same_tensors,
 )
 from crosshead.runs.folder import RunError, RunFolder
-from crosshead.tasks.classify import Classifier
+from crosshead.tasks.classify.module import Classifier
 
 GOOD = {"state_dict": {"w": torch.ones(2)}, "epoch": 1, "loops": {}}
 

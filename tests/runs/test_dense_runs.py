@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 
 from crosshead.runs import engine
 from crosshead.runs.folder import RunFolder
-from crosshead.runs.job import job_of
 from crosshead.runs.load import load_run
 from crosshead.runs.metrics import AFTER, BEFORE, read_metrics
 from crosshead.runs.record import read_record
 from crosshead.tasks.seeding import seed_everything
+from crosshead.tasks.task import job_of
 
 COLUMNS = {
     "segment": ("train_loss", "train_pixel_accuracy", "test_loss", "test_pixel_accuracy", "test_mean_iou"),

@@ -7,11 +7,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from crosshead.runs.classify.model import build_model
 from crosshead.runs.folder import RunError
-from crosshead.runs.job import job_of
 from crosshead.runs.load import backbone_name, load_run, read_weights, start_from
 from crosshead.runs.record import read_record
+from crosshead.tasks.classify.net import build_model
+from crosshead.tasks.task import job_of
 
 
 def test_a_run_comes_back_with_its_weights_ready_to_be_used(trained):

@@ -7,7 +7,7 @@ from crosshead.runs import engine
 from crosshead.runs.folder import RunError, RunFolder
 from crosshead.runs.metrics import AFTER, BEFORE, read_metrics
 from crosshead.runs.record import read_record
-from crosshead.tasks.classify import Classifier
+from crosshead.tasks.classify.module import Classifier
 
 
 def test_a_finished_run_has_one_row_for_each_epoch(trained, tiny):

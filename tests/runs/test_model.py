@@ -4,10 +4,10 @@ import pytest
 import timm
 import torch
 
-from crosshead.runs.classify.model import build_model, model_arguments
-from crosshead.runs.facts import ImageFacts
 from crosshead.runs.folder import RunError
 from crosshead.runs.load import load_run
+from crosshead.tasks.classify.net import build_model, model_arguments
+from crosshead.tasks.meta import ImageFacts
 
 GREY = ImageFacts(classes=tuple("abc"), in_chans=1, image_size=16, mean=(0.5,), std=(0.25,))
 VIT = {"patch_size": 4, "embed_dim": 16, "depth": 1, "num_heads": 2}

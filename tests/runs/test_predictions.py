@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from crosshead.runs.job import Prediction
 from crosshead.runs.predictions import write_prediction
+from crosshead.tasks.task import Prediction
 
 
 def prediction(image: str, *, picture: bytes = b"picture") -> Prediction:

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from crosshead.runs.change.recipe import ChangeRecipe
-from crosshead.runs.classify.recipe import ClassifyRecipe
-from crosshead.runs.detect.recipe import DetectRecipe
-from crosshead.runs.facts import ImageFacts, ObjectFacts, PairFacts, PixelFacts
 from crosshead.runs.folder import RunError, RunFolder
 from crosshead.runs.record import RunRecord, read_record
-from crosshead.runs.segment.recipe import SegmentRecipe
+from crosshead.tasks.change.recipe import ChangeRecipe
+from crosshead.tasks.classify.recipe import ClassifyRecipe
+from crosshead.tasks.detect.recipe import DetectRecipe
+from crosshead.tasks.meta import ImageFacts, ObjectFacts, PairFacts, PixelFacts
+from crosshead.tasks.segment.recipe import SegmentRecipe
 
 RECORD = RunRecord(
     name="folder",

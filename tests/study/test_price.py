@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from crosshead.cost import layer_cost
+from crosshead.measure.cost import layer_cost
 from crosshead.runs.model import count_parameters
 from crosshead.study import price
 from crosshead.study.backbone import build_model

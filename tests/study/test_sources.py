@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from torch.utils.data import Subset
 
-from crosshead import data
-from crosshead.data.list_ops.sequences import Sequences
 from crosshead.runs.folder import RunError
 from crosshead.study import sources
+from crosshead.study.list_ops.sequences import Sequences
 from crosshead.study.sources import TokenRows, load_samples
 from crosshead.study.trial import Data
+from crosshead.tasks.classify.digits import load_digits
 
 
 def fingerprints(images) -> list[bytes]:
@@ -27,7 +27,7 @@ def testing():
 
 
 def test_the_test_split_trains_on_all_training_images_and_measures_on_the_test_images(testing):
-    splits = data.load_digits()
+    splits = load_digits()
     assert fingerprints(testing.train) == fingerprints(splits.train)
     assert fingerprints(testing.held_out) == fingerprints(splits.test)
 
@@ -63,8 +63,8 @@ def test_test_images_are_not_even_read_while_rates_are_chosen(monkeypatch):
 
     from dataclasses import replace
 
-    splits = replace(data.load_digits(), test=Untouchable())
-    monkeypatch.setattr(data, "load_digits", lambda: splits)
+    splits = replace(load_digits(), test=Untouchable())
+    monkeypatch.setattr(sources, "load_digits", lambda: splits)
     samples = load_samples("digits", split="validation", size=8, data_dir=None)
     assert len(labels_of(samples.held_out)) == 120
     with pytest.raises(AssertionError, match="looked at"):

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
-from crosshead.tasks.augment import eval_transform, train_transform
+from crosshead.tasks.classify.transforms import eval_transform, train_transform
 from crosshead.tasks.loading import AugmentedImages, ImageLoaders, epoch_order
 
 

@@ -12,13 +12,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from crosshead.attention import fused, reference, streamed
 from crosshead.attention.checks import check_operands, refuse_dense_maps
+from crosshead.attention.impl import fused, reference, streamed
+from crosshead.attention.impl.operator import beyond_one_derivative
+from crosshead.attention.impl.precision import autocast_exists, without_autocast
+from crosshead.attention.impl.reference import AttentionFactors
 from crosshead.attention.masks import zero_outside
 from crosshead.attention.mixing import HeadMixing
-from crosshead.attention.operator import beyond_one_derivative
-from crosshead.attention.precision import autocast_exists, without_autocast
-from crosshead.attention.reference import AttentionFactors
 from crosshead.attention.transforms import carry_tangents, under_export, under_torch_func
 
 Implementation = Literal["auto", "reference", "streamed", "fused"]

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from crosshead.attention.checks import refuse_nested
+from crosshead.attention.impl.precision import accumulation_dtype, cast, without_autocast
 from crosshead.attention.integers import as_axis_lengths, as_integer, is_traced
 from crosshead.attention.masks import along_tokens, check_mask, zero_outside
-from crosshead.attention.precision import accumulation_dtype, cast, without_autocast
 
 
 def pool_landmarks(

@@ -9,8 +9,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from crosshead.attention.impl.precision import cast
 from crosshead.attention.integers import as_integer
-from crosshead.attention.precision import cast
 
 Mixing = Literal["none", "logits", "weights", "both"]
 MIXINGS: tuple[str, ...] = ("none", "logits", "weights", "both")

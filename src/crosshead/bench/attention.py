@@ -11,11 +11,11 @@ from crosshead.bench.catalogue import Provider, choose_providers
 from crosshead.bench.checks import Checker
 from crosshead.bench.forecast import Forecast
 from crosshead.bench.group import Candidate, Outcome, measure_group
-from crosshead.bench.memory import MemoryProcesses, measure_on_cuda, supported
 from crosshead.bench.operands import Setting, make_operands, make_tokens
 from crosshead.bench.options import AttentionOptions
 from crosshead.bench.providers_operator import forget_programs
 from crosshead.bench.roofline import Machine, done_work, needed_work
+from crosshead.bench.memory import MemoryProcesses, measure_on_cuda, supported
 from crosshead.bench.trial import Trial, attention_trial
 
 PROBE_TOKENS = 256

@@ -14,9 +14,9 @@ from torch.nn.functional import cross_entropy
 from crosshead.bench.checks import WrongResult
 from crosshead.bench.forecast import Forecast
 from crosshead.bench.group import Candidate, Outcome, measure_group
-from crosshead.bench.memory import MemoryProcesses, measure_on_cuda, supported
 from crosshead.bench.operands import INPUT_SEED, WEIGHT_SEED
 from crosshead.bench.options import BackboneOptions
+from crosshead.bench.memory import MemoryProcesses, measure_on_cuda, supported
 from crosshead.bench.trial import Result, Trial
 from crosshead.vision import Footprint, footprint
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from crosshead.bench.checks import WrongResult
 from crosshead.bench.forecast import Forecast
 from crosshead.bench.memory import MeasurementError, available_bytes
-from crosshead.bench.timing import plan_samples, quartiles, time_calls, time_in_turns
+from crosshead.measure.timing import plan_samples, quartiles, time_calls, time_in_turns
 from crosshead.bench.trial import Trial
 
 Tell = Callable[[str, float], None]

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from crosshead.bench.operands import COTANGENT_SEED, INPUT_SEED, WEIGHT_SEED
+from crosshead.measure.stamp import stamp
 from crosshead.runs.folder import next_run, write_atomically
-from crosshead.runs.stamp import stamp
 
 
 def free_folder(output: Path | None, name: str) -> Path:

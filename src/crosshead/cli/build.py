@@ -14,8 +14,8 @@ def build(force: bool = False) -> None:
     """
     from rich.console import Console
 
-    from crosshead.attention.fused.cpu import build as kernel
-    from crosshead.attention.fused.cpu.trust import checksum_file
+    from crosshead.attention.impl.fused.cpu import build as kernel
+    from crosshead.attention.impl.fused.cpu.trust import checksum_file
 
     console = Console()
     built = not force and kernel.missing() is None

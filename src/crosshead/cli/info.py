@@ -4,7 +4,7 @@ def info() -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from crosshead.runs.stamp import hardware, versions
+    from crosshead.measure.stamp import hardware, versions
 
     console = Console()
     table = Table(title="Versions")
@@ -44,7 +44,7 @@ def info() -> None:
 def _missing(device: str) -> str | None:
     import torch
 
-    from crosshead.attention.fused import device_refusal
+    from crosshead.attention.impl.fused import device_refusal
 
     if device == "cuda" and not torch.cuda.is_available():
         return "torch finds no NVIDIA GPU"

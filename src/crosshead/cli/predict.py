@@ -37,11 +37,11 @@ def predict(
         json: Print JSON in place of text: a list with an object for each image.
     """
     from crosshead.cli.console import quiet
-    from crosshead.data import DataError
     from crosshead.runs.folder import RunFolder
-    from crosshead.runs.job import job_of
     from crosshead.runs.load import load_run, to_device
     from crosshead.runs.predictions import write_prediction
+    from crosshead.tasks.splits import DataError
+    from crosshead.tasks.task import job_of
 
     folder = RunFolder(run)
     with quiet():

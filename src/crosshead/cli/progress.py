@@ -13,8 +13,8 @@ from crosshead.runs.curves import title_of
 from crosshead.runs.folder import RunFolder
 from crosshead.runs.metrics import read_metrics
 from crosshead.runs.model import count_parameters
-from crosshead.runs.recipe import Recipe
-from crosshead.tasks.task import Task
+from crosshead.tasks.module import Task
+from crosshead.tasks.recipe import Recipe
 
 SECONDS_BETWEEN_UPDATES = 0.5
 

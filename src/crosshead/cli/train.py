@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 
 from crosshead.recipes import RECIPES
-from crosshead.runs.recipe import Recipe
+from crosshead.tasks.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ def check_data(recipe: Recipe) -> None:
     Raises:
         ValueError: With the number of faults.
     """
-    from crosshead.runs.job import job_of
+    from crosshead.tasks.task import job_of
 
     recipe.check()
     faults = 0

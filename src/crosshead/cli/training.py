@@ -13,7 +13,7 @@ from crosshead.runs.checkpoints import comparable
 from crosshead.runs.curves import title_of
 from crosshead.runs.folder import RunFolder
 from crosshead.runs.metrics import AFTER, read_metrics
-from crosshead.runs.recipe import Recipe
+from crosshead.tasks.recipe import Recipe
 
 
 def show_training(run: RunFolder, recipe: Recipe, fit: Callable[[Sequence[Callback]], object]) -> None:

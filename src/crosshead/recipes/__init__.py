@@ -19,7 +19,7 @@ from crosshead.recipes.masks import masks
 from crosshead.recipes.nuclei import nuclei
 from crosshead.recipes.nuclei_semantic import nuclei_semantic
 from crosshead.recipes.pairs import pairs
-from crosshead.runs.recipe import Recipe
+from crosshead.tasks.recipe import Recipe
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "digits": digits,

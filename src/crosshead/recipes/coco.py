@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from crosshead.runs.detect.recipe import DetectRecipe
+from crosshead.tasks.detect.recipe import DetectRecipe
 
 
 def coco() -> DetectRecipe:

@@ -1,4 +1,4 @@
-from crosshead.runs.segment.recipe import SegmentRecipe
+from crosshead.tasks.segment.recipe import SegmentRecipe
 
 
 def fashion_scenes() -> SegmentRecipe:

@@ -1,4 +1,4 @@
-from crosshead.runs.classify.recipe import ClassifyRecipe
+from crosshead.tasks.classify.recipe import ClassifyRecipe
 
 
 def imagenet1k() -> ClassifyRecipe:

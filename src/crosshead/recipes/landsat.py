@@ -1,4 +1,4 @@
-from crosshead.runs.change.recipe import ChangeRecipe
+from crosshead.tasks.change.recipe import ChangeRecipe
 
 
 def landsat() -> ChangeRecipe:

@@ -1,4 +1,4 @@
-from crosshead.runs.detect.recipe import DetectRecipe
+from crosshead.tasks.detect.recipe import DetectRecipe
 
 
 def nuclei() -> DetectRecipe:

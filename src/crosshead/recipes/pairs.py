@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 from crosshead.recipes.landsat import landsat
-from crosshead.runs.change.recipe import ChangeRecipe
+from crosshead.tasks.change.recipe import ChangeRecipe
 
 
 def pairs() -> ChangeRecipe:

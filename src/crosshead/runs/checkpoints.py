@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
 from crosshead.runs.folder import RunError, RunFolder, write_atomically
-from crosshead.tasks.task import Task
+from crosshead.tasks.module import Task
 
 _REMEDY = "restore it from a copy, or train again into another folder"
 

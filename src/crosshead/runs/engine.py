@@ -15,20 +15,20 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from timm.optim import list_optimizers
 from torch import nn
 
+from crosshead.measure.stamp import stamp
 from crosshead.runs.callbacks import KeepModel, LastIsTested, SeedEpochs, WatchLoss
 from crosshead.runs.checkpoints import AtomicCheckpointIO, Checkpoints, read_checkpoint, require_same_tensors
 from crosshead.runs.curves import draw_curves
-from crosshead.runs.facts import Facts
 from crosshead.runs.folder import RunError, RunFolder
-from crosshead.runs.job import Job, job_of
 from crosshead.runs.load import StartReport, start_from
 from crosshead.runs.metrics import KeepMetrics, read_metrics
-from crosshead.runs.recipe import Recipe
 from crosshead.runs.record import RunRecord
-from crosshead.runs.stamp import stamp
 from crosshead.tasks.loading import EpochLoaders
+from crosshead.tasks.meta import Facts
+from crosshead.tasks.module import Task
+from crosshead.tasks.recipe import Recipe
 from crosshead.tasks.seeding import seed_everything
-from crosshead.tasks.task import Task
+from crosshead.tasks.task import Job, job_of
 
 
 def train(

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from crosshead.runs.engine import make_task, make_trainer
 from crosshead.runs.folder import RunError, RunFolder, write_json
-from crosshead.runs.job import Evaluation, job_of
 from crosshead.runs.load import load_run
+from crosshead.tasks.task import Evaluation, job_of
 
 
 def evaluate(

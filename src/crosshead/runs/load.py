@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from crosshead.runs.checkpoints import read_checkpoint, require_same_tensors
 from crosshead.runs.folder import RunError, RunFolder
-from crosshead.runs.job import job_of
 from crosshead.runs.record import RunRecord, read_record
+from crosshead.tasks.task import job_of
 
 
 def load_run(run: RunFolder, *, best: bool = False) -> tuple[RunRecord, nn.Module]:

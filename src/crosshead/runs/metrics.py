@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import Callback
 from crosshead.runs.checkpoints import was_tested
 from crosshead.runs.curves import draw_curves
 from crosshead.runs.folder import RunError, RunFolder, write_atomically
-from crosshead.tasks.task import Task
+from crosshead.tasks.module import Task
 
 BEFORE = ("epoch", "step", "learning_rate")
 AFTER = ("images_per_second", "seconds")

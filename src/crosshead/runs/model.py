@@ -10,9 +10,9 @@ from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 import crosshead.vision  # noqa: F401  registers the iViT models with timm
-from crosshead.runs.facts import Facts
 from crosshead.runs.folder import RunError, RunFolder, write_atomically, write_json
-from crosshead.runs.recipe import Recipe
+from crosshead.tasks.meta import Facts
+from crosshead.tasks.recipe import Recipe
 
 N = TypeVar("N", bound=nn.Module)
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from crosshead.runs.folder import write_atomically
-from crosshead.runs.job import Prediction
+from crosshead.tasks.task import Prediction
 
 
 def write_prediction(folder: Path, prediction: Prediction) -> list[Path]:

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crosshead.runs.change.recipe import ChangeRecipe
-from crosshead.runs.classify.recipe import ClassifyRecipe
-from crosshead.runs.detect.recipe import DetectRecipe
-from crosshead.runs.facts import Facts, ImageFacts, ObjectFacts, PairFacts, PixelFacts
 from crosshead.runs.folder import RunError, RunFolder, read_json, write_json
-from crosshead.runs.recipe import Recipe
-from crosshead.runs.segment.recipe import SegmentRecipe
+from crosshead.tasks.change.recipe import ChangeRecipe
+from crosshead.tasks.classify.recipe import ClassifyRecipe
+from crosshead.tasks.detect.recipe import DetectRecipe
+from crosshead.tasks.meta import Facts, ImageFacts, ObjectFacts, PairFacts, PixelFacts
+from crosshead.tasks.recipe import Recipe
+from crosshead.tasks.segment.recipe import SegmentRecipe
 
 _TYPES: dict[str, tuple[type[Recipe], type[Facts]]] = {
     "classify": (ClassifyRecipe, ImageFacts),

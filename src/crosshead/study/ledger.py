@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from crosshead.measure.stamp import stamp
 from crosshead.runs.folder import RunError, write_atomically
-from crosshead.runs.stamp import stamp
 from crosshead.study.trial import Shape, Trial
 
 # What decides a trial, and a row must hold.

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from crosshead.bench.memory import MeasurementError, MemoryProcesses, measure_on_cuda, supported
 from crosshead.bench.operands import WEIGHT_SEED
-from crosshead.bench.timing import plan_samples, quartiles, time_calls, time_in_turns
-from crosshead.bench.trial import Result, Trial
 from crosshead.measure.flops import flop_counter
+from crosshead.bench.memory import MeasurementError, MemoryProcesses, measure_on_cuda, supported
+from crosshead.measure.timing import plan_samples, quartiles, time_calls, time_in_turns
+from crosshead.bench.trial import Result, Trial
 from crosshead.runs.model import count_parameters
 from crosshead.study.backbone import build_model, random_input
 from crosshead.study.trial import BANDS, Data, Shape

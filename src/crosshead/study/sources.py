@@ -9,13 +9,16 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Subset
 
-from crosshead import data
-from crosshead.data.list_ops.sequences import Sequences, SequenceSplits
-from crosshead.data.splits import ImageSplits
-from crosshead.data.stratified import stratified_split
 from crosshead.runs.folder import RunError
+from crosshead.study.list_ops.sequences import Sequences, SequenceSplits, load_list_ops
+from crosshead.study.pathfinder.images import load_pathfinder
 from crosshead.study.trial import Data, Split
-from crosshead.tasks.augment import Transform, eval_transform, train_transform
+from crosshead.tasks.classify.cifar10 import load_cifar10
+from crosshead.tasks.classify.digits import load_digits
+from crosshead.tasks.classify.fashion_mnist import load_fashion_mnist
+from crosshead.tasks.classify.transforms import Transform, eval_transform, train_transform
+from crosshead.tasks.splits import ImageSplits
+from crosshead.tasks.stratified import stratified_split
 
 # Of each class, held out from training where a learning rate is chosen.
 VALIDATION_SHARE = 1 / 12
@@ -98,26 +101,26 @@ def generate(
 
 def _load(name: Data, size: int, data_dir: Path | None) -> ImageSplits:
     if name == "digits":
-        return data.load_digits()
+        return load_digits()
     if data_dir is None:
         raise RunError(f"{name} needs the folder of its images: name it with --data-dir")
     if name == "pathfinder":
         return _pathfinder(size, data_dir)
     if name == "fashion-mnist":
-        return data.load_fashion_mnist(data_dir)
-    return data.load_cifar10(data_dir)
+        return load_fashion_mnist(data_dir)
+    return load_cifar10(data_dir)
 
 
 def _pathfinder(size: int, data_dir: Path, progress: Callable[[int, int], None] | None = None) -> ImageSplits:
     train, test = PATHFINDER_IMAGES
-    return data.load_pathfinder(size=size, train=train, test=test, cache_dir=data_dir, progress=progress)
+    return load_pathfinder(size=size, train=train, test=test, cache_dir=data_dir, progress=progress)
 
 
 def _expressions(
     size: int, data_dir: Path | None, progress: Callable[[int, int], None] | None = None
 ) -> SequenceSplits:
     # Expressions of a quarter of the length and more, as 500 of 2,000 tokens in the Long Range Arena.
-    return data.load_list_ops(
+    return load_list_ops(
         train=LIST_OPS[0],
         validation=LIST_OPS[1],
         test=LIST_OPS[1],

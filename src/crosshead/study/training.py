@@ -17,7 +17,7 @@ from crosshead.study.backbone import build_model
 from crosshead.study.diversity import head_diversity
 from crosshead.study.sources import Samples, load_samples
 from crosshead.study.trial import Trial
-from crosshead.tasks.classify import Classifier
+from crosshead.tasks.classify.module import Classifier
 from crosshead.tasks.loading import ImageLoaders, epoch_order
 from crosshead.tasks.seeding import seed_everything
 

@@ -9,7 +9,7 @@ import lightning.pytorch as pl
 import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from crosshead.tasks.augment import Transform
+from crosshead.tasks.classify.transforms import Transform
 from crosshead.tasks.seeding import seed_from, seeded_on_host
 
 

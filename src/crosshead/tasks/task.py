@@ -1,88 +1,147 @@
-"""What every training has in common: how the weights are updated, and which figure says how good they are."""
+"""What the engine has to know about a task, and nothing more: one class for each task."""
 
-from typing import Any, ClassVar, TypedDict, Unpack
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
 
-import lightning.pytorch as pl
-import torch
-from timm.optim import create_optimizer_v2
-from timm.scheduler import create_scheduler_v2
 from torch import nn
 
+from crosshead.runs.folder import RunFolder
+from crosshead.tasks.loading import EpochLoaders
+from crosshead.tasks.meta import Facts
+from crosshead.tasks.module import Task, Updates
+from crosshead.tasks.recipe import Recipe
 
-class Updates(TypedDict, total=False):
-    """How weights are updated.
+R = TypeVar("R", bound=Recipe)
+F = TypeVar("F", bound=Facts)
 
-    Attributes:
-        optimizer: Name of a timm optimiser; biases and norms are kept from weight decay.
-        learning_rate: Peak learning rate.
-        weight_decay: Weight decay.
-        warmup_epochs: Epochs of linear warm-up, before the cosine.
-        min_learning_rate: Where the cosine ends.
-        channels_last: Run in the channels-last memory format.
-    """
-
-    optimizer: str
-    learning_rate: float
-    weight_decay: float
-    warmup_epochs: int
-    min_learning_rate: float
-    channels_last: bool
+_HOME = {
+    "classify": ("crosshead.tasks.classify.task", "Classification"),
+    "segment": ("crosshead.tasks.segment.task", "Segmentation"),
+    "detect": ("crosshead.tasks.detect.task", "Detection"),
+    "change": ("crosshead.tasks.change.task", "ChangeDetection"),
+}
 
 
-class Task(pl.LightningModule):
-    """A net with its loss and its metrics. A task adds `training_step`, `validation_step` and `test_step`.
-
-    Each epoch it logs its `columns`, and `step_loss` in between. `training_step` returns a dictionary with
-    `loss`, and may add other figures of the batch, which are shown while training.
-
-    Args:
-        model: The net.
-        **updates: How its weights are updated: see `Updates`.
+@dataclass(frozen=True, kw_only=True)
+class Evaluation(ABC):
+    """The figures of one evaluation, written to evaluation.json; shares are between 0 and 1.
 
     Attributes:
-        columns: What is logged for each epoch, in the order of metrics.csv: training first, the score last.
-        items: What the data consist of.
+        images: Number of test images.
+        weights: Which weights: `last` or `best`.
+        counted: What `images` counts.
     """
 
-    columns: tuple[str, ...]
-    items: ClassVar[str] = "images"
+    counted: ClassVar[str] = "images"
 
-    def __init__(self, model: nn.Module, **updates: Unpack[Updates]) -> None:
-        super().__init__()
-        channels_last = updates.get("channels_last", False)
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        # Lightning types attributes as tensors or modules, and nets return what they return.
-        self.model: Any = model.to(memory_format=self.memory_format) if channels_last else model
-        self.optimizer = updates.get("optimizer", "adamw")
-        self.learning_rate = updates.get("learning_rate", 1e-3)
-        self.min_learning_rate = updates.get("min_learning_rate", 0.0)
-        self.weight_decay = updates.get("weight_decay", 0.05)
-        self.warmup_epochs = updates.get("warmup_epochs", 0)
+    images: int
+    weights: str
 
-    @property
-    def score(self) -> str:
-        """The column that says how good the net is on the test set; higher is better."""
-        return self.columns[-1]
+    @abstractmethod
+    def measures(self) -> list[tuple[str, str]]:
+        """The figures in words: what, and how much."""
 
-    def configure_optimizers(self) -> Any:
-        """timm's optimiser, and timm's cosine with warm-up, stepped after every update."""
-        optimizer = create_optimizer_v2(
-            self.model, opt=self.optimizer, lr=self.learning_rate, weight_decay=self.weight_decay
-        )
-        epochs = self.trainer.max_epochs or 1
-        scheduler, _ = create_scheduler_v2(
-            optimizer,
-            sched="cosine",
-            num_epochs=epochs - self.warmup_epochs,
-            warmup_epochs=self.warmup_epochs,
-            warmup_prefix=True,
-            warmup_lr=self.learning_rate / 100,
-            min_lr=self.min_learning_rate,
-            step_on_epochs=False,
-            updates_per_epoch=int(self.trainer.estimated_stepping_batches) // epochs,
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+    @abstractmethod
+    def by_class(self) -> tuple[str, dict[str, float | None]]:
+        """A share for each class, after its name; None where there is nothing to measure."""
 
-    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
-        """timm's schedulers are told the number of updates made so far."""
-        scheduler.step_update(self.global_step)
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What a net makes of one input.
+
+    Attributes:
+        name: What to call it; the stem of the files.
+        summary: The same in a line.
+        content: The same as JSON.
+        files: What to write beside the JSON, by the end of the name, such as `.png`.
+    """
+
+    name: str
+    summary: str
+    content: dict[str, Any]
+    files: dict[str, bytes] = field(default_factory=dict)
+
+
+class Job(ABC, Generic[R, F]):
+    """A task as the engine sees it; without state of its own.
+
+    Attributes:
+        options: The flags of `crosshead predict` that the task takes.
+        single_images: Whether the test set is measured image by image.
+    """
+
+    options: ClassVar[frozenset[str]] = frozenset()
+    single_images: ClassVar[bool] = False
+
+    @abstractmethod
+    def load(self, recipe: R) -> Any:
+        """The data that a recipe names.
+
+        Raises:
+            RunError: If the source needs a folder and none is given, or cannot be downloaded.
+            DataError: If the folder does not hold what it should.
+        """
+
+    @abstractmethod
+    def check_data(self, recipe: R) -> Iterator[str]:
+        """Everything that is wrong with the data, a line each."""
+
+    @abstractmethod
+    def facts(self, recipe: R, splits: Any) -> F:
+        """What the net has to know about the data."""
+
+    @abstractmethod
+    def build(self, recipe: R, facts: F) -> nn.Module:
+        """The net, freshly initialised unless the recipe asks for timm's weights.
+
+        Raises:
+            RunError: If timm does not know the model, or the model refuses the arguments.
+        """
+
+    @abstractmethod
+    def task(self, recipe: R, facts: F, model: nn.Module, updates: Updates) -> Task:
+        """The net with its loss and its metrics."""
+
+    @abstractmethod
+    def loaders(self, recipe: R, facts: F, splits: Any) -> EpochLoaders:
+        """Training and test batches."""
+
+    @abstractmethod
+    def config(self, recipe: R, facts: F, model: nn.Module) -> dict[str, Any]:
+        """What model/config.json says about the net."""
+
+    @abstractmethod
+    def evaluation(self, task: Any, facts: F, *, images: int, weights: str) -> Evaluation:
+        """The figures of a task that has been tested."""
+
+    @abstractmethod
+    def draw(
+        self, run: RunFolder, recipe: R, facts: F, splits: Any, task: Any, figures: Any
+    ) -> list[tuple[str, Path]]:
+        """Draws the pictures of an evaluation; returns what each shows, and where it lies."""
+
+    @abstractmethod
+    def predict(
+        self, recipe: R, facts: F, model: nn.Module, paths: tuple[Path, ...], **options: Any
+    ) -> Prediction:
+        """What the net makes of one input.
+
+        Raises:
+            DataError: If a file cannot be read or does not fit the net.
+            ValueError: If an option is out of its range.
+        """
+
+    def inputs(self, paths: tuple[Path, ...]) -> list[tuple[Path, ...]]:
+        """The files of each input: of one image one file."""
+        return [(path,) for path in paths]
+
+
+def job_of(recipe: Recipe) -> Job[Any, Any]:
+    """The job of a recipe's task."""
+    module, name = _HOME[recipe.task]
+    return getattr(import_module(module), name)()

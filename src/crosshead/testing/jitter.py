@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from crosshead.attention.precision import MASKED_LOGIT, accumulation_dtype
+from crosshead.attention.impl.precision import MASKED_LOGIT, accumulation_dtype
 from crosshead.testing.inputs import OperatorInputs, draw_cotangent
 
 Rounding = Callable[[Tensor], Tensor]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from crosshead.attention.functional import interactive_attention
-from crosshead.testing.budgets import assert_within_budget
+from crosshead.measure.budgets import assert_within_budget
 from crosshead.testing.inputs import OperatorInputs, make_inputs, output_and_gradients
 from crosshead.testing.jitter import jittered_results
 from crosshead.testing.oracle import dense_attention

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from crosshead.data.dense_splits import Objects
+from crosshead.tasks.dense_splits import Objects
 from crosshead.tasks.detect.transforms import collate, test_transform, train_transform
 
 # The function is a transform, and no test.

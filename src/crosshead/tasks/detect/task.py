@@ -1,113 +1,153 @@
-"""Object detection and instance segmentation: net, losses and metrics, as Lightning wants them."""
+"""Object detection and instance segmentation, as the engine sees them."""
 
-import math
-from typing import Any, Unpack
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from crosshead.tasks.detect.average_precision import AveragePrecision, average_precision, precision_metric
-from crosshead.tasks.detect.tiles import detect
-from crosshead.tasks.task import Task, Updates
+from crosshead.runs.folder import RunFolder
+from crosshead.runs.model import build_dense, dense_config
+from crosshead.tasks.dense_splits import DetectionSplits
+from crosshead.tasks.detect.evaluation import DetectEvaluation
+from crosshead.tasks.detect.module import Detector
+from crosshead.tasks.detect.net import build_detector
+from crosshead.tasks.detect.predict import predict_objects, show_objects
+from crosshead.tasks.detect.recipe import DetectRecipe
+from crosshead.tasks.detect.sources import check_dense, load_objects
+from crosshead.tasks.detect.transforms import collate, test_transform, train_transform
+from crosshead.tasks.loading import AugmentedItems, EpochLoaders
+from crosshead.tasks.meta import ObjectFacts
+from crosshead.tasks.module import Updates
+from crosshead.tasks.task import Job, Prediction
 
-Target = dict[str, Any]
-Batch = tuple[list[Tensor], list[Target]]
-LEARNED = ("boxes", "labels", "masks")
 
+class Detection(Job[DetectRecipe, ObjectFacts]):
+    """Boxes, and masks where the detector makes them."""
 
-class Detector(Task):
-    """Trains and tests a detector of torchvision.
+    options: ClassVar[frozenset[str]] = frozenset({"min_score", "tile"})
+    single_images: ClassVar[bool] = True
 
-    A batch is a list of images, float (C, height, width) in 0 to 1, and a list of targets: `boxes`
-    (n, 4) as left, top, right, bottom in pixels, `labels` (n) from 1 on, `crowd` (n) bool, `area` (n) in
-    pixels, `image_id`, and where wanted `masks`, uint8 (n, height, width). Crowd regions are not learned.
+    def load(self, recipe: DetectRecipe) -> DetectionSplits:
+        """Images with objects."""
+        return load_objects(recipe, masks=recipe.masks)
 
-    It logs `train_loss` and COCO's average precision of boxes, and of masks, after each epoch, nan where the
-    test set has no object; and `step_loss` in between. Tested images go through the net one at a time, as
-    the padding of a batch is not masked and would change the figures: a test batch of 1 loses nothing.
+    def check_data(self, recipe: DetectRecipe) -> Iterator[str]:
+        """Everything that is wrong with json files, images and masks."""
+        return check_dense(recipe, masks=recipe.masks)
 
-    Args:
-        model: The net, as `build_detector` makes it.
-        classes: Name of each label, from 1 on.
-        masks: Whether the net finds masks.
-        max_detections: Detections that are looked at in an image, for each class; more than 10.
-        tile: Side of the tiles that larger images are tested in, in pixels; by default whole images.
-        **updates: How the weights are updated: see `Updates`.
+    def facts(self, recipe: DetectRecipe, splits: DetectionSplits) -> ObjectFacts:
+        """Classes, normalisation and sizes, with the recipe's sizes where it names some."""
+        return ObjectFacts(
+            classes=splits.classes,
+            category_ids=splits.category_ids,
+            masks=recipe.masks,
+            in_chans=splits.in_chans,
+            mean=splits.mean,
+            std=splits.std,
+            short_side=recipe.short_side or splits.short_side,
+            long_side=recipe.long_side or max(splits.long_side, recipe.short_side or 0),
+        )
 
-    Attributes:
-        precision: After each test: average precision by "box", and by "mask" with masks.
+    def build(self, recipe: DetectRecipe, facts: ObjectFacts) -> nn.Module:
+        """torchvision's detector over a feature pyramid."""
+        return build_dense(
+            recipe,
+            lambda options: build_detector(
+                recipe.detector,
+                recipe.model,
+                num_classes=len(facts.classes),
+                in_chans=facts.in_chans,
+                mean=facts.mean,
+                std=facts.std,
+                short_side=facts.short_side,
+                long_side=facts.long_side,
+                anchor_sizes=recipe.anchor_sizes,
+                max_detections=recipe.max_detections,
+                rois=recipe.rois,
+                pyramid_dim=recipe.pyramid_dim,
+                pretrained=recipe.pretrained,
+                grad_checkpointing=recipe.grad_checkpointing,
+                backbone_options=options,
+            ),
+        )
 
-    Example:
-        >>> from crosshead.tasks.detect.net import build_detector
-        >>> options = {"depths": (1, 1, 1, 1), "dims": (16, 16, 16, 32)}
-        >>> net = build_detector("retinanet", "ivit_nano", num_classes=1, in_chans=1, mean=(0.5,), std=(0.2,),
-        ...                      short_side=64, long_side=96, anchor_sizes=(8, 16, 32, 64, 128),
-        ...                      pyramid_dim=32, backbone_options=options)
-        >>> Detector(net, classes=("cell",), masks=False).columns
-        ('train_loss', 'test_box_ap50', 'test_box_ap')
-    """
+    def task(self, recipe: DetectRecipe, facts: ObjectFacts, model: nn.Module, updates: Updates) -> Detector:
+        """The detector with its losses and its metrics."""
+        return Detector(
+            model,
+            classes=facts.classes,
+            masks=facts.masks,
+            max_detections=recipe.max_detections,
+            **updates,
+        )
 
-    columns = ("train_loss", "test_box_ap50", "test_box_ap")
+    def loaders(self, recipe: DetectRecipe, facts: ObjectFacts, splits: DetectionSplits) -> EpochLoaders:
+        """Images of any sizes; one by one to measure on."""
+        transform = train_transform(
+            flip=recipe.flip,
+            vertical_flip=recipe.vertical_flip,
+            scale=recipe.scale,
+            color_jitter=recipe.color_jitter,
+            crop=recipe.crop,
+        )
+        return EpochLoaders(
+            train=lambda epoch: AugmentedItems(splits.train, transform, seed=recipe.seed, epoch=epoch),
+            test=AugmentedItems(splits.test, test_transform()),
+            batch_size=recipe.batch_size,
+            test_batch_size=1,
+            collate=collate,
+            workers=recipe.workers,
+            seed=recipe.seed,
+        )
 
-    def __init__(
+    def config(self, recipe: DetectRecipe, facts: ObjectFacts, model: nn.Module) -> dict[str, Any]:
+        """The backbone and the detector."""
+        return dense_config(
+            recipe,
+            facts,
+            detector=recipe.detector,
+            pyramid_dim=recipe.pyramid_dim,
+            anchor_sizes=list(recipe.anchor_sizes),
+            max_detections=recipe.max_detections,
+        )
+
+    def evaluation(
+        self, task: Detector, facts: ObjectFacts, *, images: int, weights: str
+    ) -> DetectEvaluation:
+        """Average precision by COCO's rules."""
+        found = task.precision
+        return DetectEvaluation(
+            images=images,
+            weights=weights,
+            box=found["box"],
+            mask=found.get("mask"),
+            max_detections=max(found["box"].recall),
+        )
+
+    def draw(
         self,
+        run: RunFolder,
+        recipe: DetectRecipe,
+        facts: ObjectFacts,
+        splits: DetectionSplits,
+        task: Detector,
+        figures: DetectEvaluation,
+    ) -> list[tuple[str, Path]]:
+        """Draws a few test images with truth and prediction."""
+        show_objects(run, facts, splits, task.model)
+        return [("examples", run.examples)]
+
+    def predict(
+        self,
+        recipe: DetectRecipe,
+        facts: ObjectFacts,
         model: nn.Module,
+        paths: tuple[Path, ...],
         *,
-        classes: tuple[str, ...],
-        masks: bool,
-        max_detections: int = 100,
+        min_score: float = 0.5,
         tile: int | None = None,
-        **updates: Unpack[Updates],
-    ) -> None:
-        super().__init__(model, **updates)
-        self.classes, self.tile = classes, tile
-        if masks:
-            self.columns = (*self.columns, "test_mask_ap50", "test_mask_ap")
-        self.test_precision = precision_metric(masks=masks, max_detections=max_detections)
-        self.precision: dict[str, AveragePrecision] = {}
-
-    def forward(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
-        """Detections in each of several (C, height, width) images: see `detect`."""
-        return [detect(self.model, image, tile=self.tile) for image in images]
-
-    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Sum of the detector's losses for one batch."""
-        images, targets = batch
-        losses = self.model(images, [_objects_to_learn(target) for target in targets])
-        loss = torch.stack(list(losses.values())).sum()
-        self.log("step_loss", loss, batch_size=len(images))
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(images))
-        return {"loss": loss}
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Counts the detections of one test batch."""
-        images, targets = batch
-        expected = [{**target, "iscrowd": target["crowd"].long()} for target in targets]
-        self.test_precision.update(self(images), expected)
-
-    def on_validation_epoch_end(self) -> None:
-        """Logs average precision over the test set."""
-        self._conclude()
-        for kind, precision in self.precision.items():
-            self.log(f"test_{kind}_ap50", _number(precision.ap50))
-            self.log(f"test_{kind}_ap", _number(precision.ap))
-
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Counts the detections of one test batch."""
-        self.validation_step(batch, batch_idx)
-
-    def on_test_epoch_end(self) -> None:
-        """Leaves average precision over the test set in `precision`."""
-        self._conclude()
-
-    def _conclude(self) -> None:
-        self.precision = average_precision(self.test_precision, classes=self.classes)
-        self.test_precision.reset()
-
-
-def _objects_to_learn(target: Target) -> dict[str, Tensor]:
-    return {name: target[name][~target["crowd"]] for name in LEARNED if name in target}
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
+    ) -> Prediction:
+        """The objects in an image."""
+        (path,) = paths
+        return predict_objects(facts, model, path, min_score=min_score, tile=tile)

@@ -10,7 +10,7 @@ from torchvision import tv_tensors
 from torchvision.ops import masks_to_boxes
 from torchvision.transforms import v2
 
-from crosshead.data.dense_splits import Objects
+from crosshead.tasks.dense_splits import Objects
 
 Item = tuple[Tensor, dict[str, Any]]
 DetectionTransform = Callable[[Image.Image, Objects], Item]
@@ -43,7 +43,7 @@ def train_transform(
         `masks` uint8 (n, height, width) where there are masks.
 
     Example:
-        >>> from crosshead.data.coco.file import no_objects
+        >>> from crosshead.tasks.detect.coco.file import no_objects
         >>> transform = train_transform(crop=32)
         >>> image, target = transform(
         ...     Image.new("L", (40, 28)), no_objects(image_id=7, size=(40, 28), masks=True)
@@ -63,7 +63,7 @@ def test_transform() -> DetectionTransform:
     """The transform of tests and predictions: nothing but the change to tensors, as `train_transform` gives.
 
     Example:
-        >>> from crosshead.data.coco.file import no_objects
+        >>> from crosshead.tasks.detect.coco.file import no_objects
         >>> image, target = test_transform()(
         ...     Image.new("RGB", (40, 28)), no_objects(image_id=7, size=(40, 28), masks=False)
         ... )

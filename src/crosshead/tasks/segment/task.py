@@ -1,132 +1,138 @@
-"""Semantic segmentation: the net, its loss and its metrics, as Lightning wants them."""
+"""Semantic segmentation, as the engine sees it."""
 
-from collections.abc import Sequence
-from typing import Unpack
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
 
-import torch
-from segmentation_models_pytorch.losses import DiceLoss
-from torch import Tensor, nn
-from torch.nn import functional as F
-from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
+from torch import nn
 
-from crosshead.tasks.segment.figures import SegmentationFigures, figures
-from crosshead.tasks.task import Task, Updates
-from crosshead.tasks.windows import sliding_windows
+from crosshead.runs.folder import RunFolder
+from crosshead.runs.model import build_dense, dense_config
+from crosshead.tasks.classify.confusion import draw_confusion
+from crosshead.tasks.dense_splits import SegmentationSplits
+from crosshead.tasks.detect.sources import check_dense, load_labels
+from crosshead.tasks.loading import AugmentedItems, EpochLoaders
+from crosshead.tasks.meta import PixelFacts
+from crosshead.tasks.module import Updates
+from crosshead.tasks.segment.evaluation import SegmentEvaluation
+from crosshead.tasks.segment.module import SegmentationTask
+from crosshead.tasks.segment.net import Segmenter
+from crosshead.tasks.segment.predict import predict_labels, show_labels
+from crosshead.tasks.segment.recipe import SegmentRecipe
+from crosshead.tasks.segment.transforms import test_transform, train_transform
+from crosshead.tasks.task import Job, Prediction
 
 
-class SegmentationTask(Task):
-    """Trains and tests any net from (B, C, H, W) images to (B, K, H, W) scores.
+class Segmentation(Job[SegmentRecipe, PixelFacts]):
+    """A class for each pixel."""
 
-    A batch is (images, labels), labels (B, H, W) being class numbers or `ignore_index`. The loss is
-    cross-entropy plus `dice` times the Dice loss, both over labelled pixels; without any it is 0.
+    options: ClassVar[frozenset[str]] = frozenset({"tile"})
+    single_images: ClassVar[bool] = True
 
-    It logs its columns after each epoch and `step_loss` in between. `test_loss` is the mean over batches,
-    weighted by their images; other test figures come from one confusion matrix over all pixels of the set.
+    def load(self, recipe: SegmentRecipe) -> SegmentationSplits:
+        """Images with labels."""
+        return load_labels(recipe)
 
-    Args:
-        model: The net.
-        classes: Names of the K classes.
-        ignore_index: The label of pixels that are neither learned nor measured.
-        dice: Weight of the Dice loss, which counts each class alike however few its pixels; 0 for none.
-        window: Test images with a longer side than this, in pixels, go through in overlapping windows; None
-            for no limit.
-        **updates: How the weights are updated: see `Updates`.
+    def check_data(self, recipe: SegmentRecipe) -> Iterator[str]:
+        """Everything that is wrong with images and labels."""
+        return check_dense(recipe, masks=True)
 
-    Attributes:
-        figures: What `trainer.test` measured; None before.
+    def facts(self, recipe: SegmentRecipe, splits: SegmentationSplits) -> PixelFacts:
+        """Classes, normalisation and the ignored label."""
+        return PixelFacts(
+            classes=splits.classes,
+            in_chans=splits.in_chans,
+            mean=splits.mean,
+            std=splits.std,
+            ignore_index=splits.ignore_index,
+        )
 
-    Raises:
-        ValueError: With an `ignore_index` that is the label of a class, or a negative `dice`.
+    def build(self, recipe: SegmentRecipe, facts: PixelFacts) -> nn.Module:
+        """A decoder over a backbone."""
+        net = build_dense(
+            recipe,
+            lambda options: Segmenter(
+                recipe.decoder,
+                recipe.model,
+                num_classes=len(facts.classes),
+                in_chans=facts.in_chans,
+                decoder_dim=recipe.decoder_dim,
+                pretrained=recipe.pretrained,
+                backbone_options=options,
+            ),
+        )
+        if recipe.grad_checkpointing:
+            net.set_grad_checkpointing()
+        return net
 
-    Example:
-        >>> task = SegmentationTask(nn.Conv2d(3, 2, 1), classes=("sky", "sea"), ignore_index=255)
-        >>> task.loss(task(torch.zeros(1, 3, 8, 8)), torch.full((1, 8, 8), 255)).item()
-        0.0
-    """
+    def task(
+        self, recipe: SegmentRecipe, facts: PixelFacts, model: nn.Module, updates: Updates
+    ) -> SegmentationTask:
+        """The net with its loss and its metrics."""
+        return SegmentationTask(
+            model,
+            classes=facts.classes,
+            ignore_index=facts.ignore_index,
+            dice=recipe.dice,
+            window=recipe.crop,
+            **updates,
+        )
 
-    columns = ("train_loss", "train_pixel_accuracy", "test_loss", "test_pixel_accuracy", "test_mean_iou")
+    def loaders(self, recipe: SegmentRecipe, facts: PixelFacts, splits: SegmentationSplits) -> EpochLoaders:
+        """Crops to learn from; whole images, one by one, to measure on."""
+        look = {"mean": facts.mean, "std": facts.std}
+        transform = train_transform(
+            crop=recipe.crop,
+            scale=recipe.scale,
+            flip=recipe.flip,
+            vertical_flip=recipe.vertical_flip,
+            color_jitter=recipe.color_jitter,
+            ignore_index=facts.ignore_index,
+            **look,
+        )
+        return EpochLoaders(
+            train=lambda epoch: AugmentedItems(splits.train, transform, seed=recipe.seed, epoch=epoch),
+            test=AugmentedItems(splits.test, test_transform(**look)),
+            batch_size=recipe.batch_size,
+            test_batch_size=1,
+            workers=recipe.workers,
+            seed=recipe.seed,
+        )
 
-    def __init__(
+    def config(self, recipe: SegmentRecipe, facts: PixelFacts, model: nn.Module) -> dict[str, Any]:
+        """The backbone and the decoder."""
+        return dense_config(recipe, facts, decoder=recipe.decoder, decoder_dim=recipe.decoder_dim)
+
+    def evaluation(
+        self, task: SegmentationTask, facts: PixelFacts, *, images: int, weights: str
+    ) -> SegmentEvaluation:
+        """Intersection over union and accuracy."""
+        assert task.figures is not None
+        return SegmentEvaluation(images=images, weights=weights, **vars(task.figures))
+
+    def draw(
         self,
+        run: RunFolder,
+        recipe: SegmentRecipe,
+        facts: PixelFacts,
+        splits: SegmentationSplits,
+        task: SegmentationTask,
+        figures: SegmentEvaluation,
+    ) -> list[tuple[str, Path]]:
+        """Draws a few test images with truth and prediction, and which classes are taken for which."""
+        draw_confusion(run, figures.confusion, facts.classes)
+        show_labels(run, facts, splits, task)
+        return [("confusion", run.confusion), ("examples", run.examples)]
+
+    def predict(
+        self,
+        recipe: SegmentRecipe,
+        facts: PixelFacts,
         model: nn.Module,
+        paths: tuple[Path, ...],
         *,
-        classes: Sequence[str],
-        ignore_index: int,
-        dice: float = 1.0,
-        window: int | None = None,
-        **updates: Unpack[Updates],
-    ) -> None:
-        super().__init__(model, **updates)
-        if 0 <= ignore_index < len(classes):
-            raise ValueError(
-                f"ignore_index is {ignore_index}, the label of {classes[ignore_index]!r}; "
-                f"give {len(classes)} or more"
-            )
-        if dice < 0:
-            raise ValueError(f"dice is {dice}; give a weight of 0 or more")
-        self.classes, self.ignore_index = tuple(classes), ignore_index
-        self.dice, self.window = dice, window
-        self.dice_loss = DiceLoss("multiclass", ignore_index=ignore_index)
-        # The losses refuse labels that are no class; to look for them again would sort every pixel.
-        counting = {"ignore_index": ignore_index, "validate_args": False}
-        self.train_accuracy = MulticlassAccuracy(len(classes), average="micro", **counting)
-        self.confusion = MulticlassConfusionMatrix(len(classes), **counting)
-        self.figures: SegmentationFigures | None = None
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) images to (B, K, H, W) scores."""
-        return self.model(images.contiguous(memory_format=self.memory_format))
-
-    def loss(self, scores: Tensor, labels: Tensor) -> Tensor:
-        """The loss of (B, K, H, W) scores, given (B, H, W) labels."""
-        scores = scores.float()
-        labelled = (labels != self.ignore_index).sum()
-        # PyTorch's own mean over no pixel is 0 / 0.
-        loss = F.cross_entropy(scores, labels, ignore_index=self.ignore_index, reduction="sum")
-        loss = loss / labelled.clamp(min=1)
-        return loss + self.dice * self.dice_loss(scores, labels) if self.dice else loss
-
-    def probabilities(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) images to (B, K, H, W) probabilities, in windows where they are larger than those."""
-        size = max(images.shape[-2:]) if self.window is None else self.window
-        return sliding_windows(self, images, size=size)
-
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        """Loss and pixel accuracy of one batch."""
-        images, labels = batch
-        scores = self(images)
-        loss = self.loss(scores, labels)
-        accuracy = self.train_accuracy(scores.detach().argmax(1), labels)
-        self.log("step_loss", loss)
-        self.log("train_loss", loss, on_step=False, on_epoch=True)
-        self.log("train_pixel_accuracy", self.train_accuracy, on_step=False, on_epoch=True)
-        return {"loss": loss, "accuracy": accuracy}
-
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Loss of one test batch; its pixels are counted."""
-        images, labels = batch
-        probabilities = self.probabilities(images)
-        # Logarithms of probabilities are scores whose softmax gives them back.
-        scores = probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny).log()
-        loss = self.loss(scores, labels)
-        self.log("test_loss", loss, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(labels))
-        self.confusion.update(probabilities.argmax(1), labels)
-
-    def on_validation_epoch_end(self) -> None:
-        """Figures over all pixels of the set."""
-        self._measure()
-
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """The same as in validation."""
-        self.validation_step(batch, batch_idx)
-
-    def on_test_epoch_end(self) -> None:
-        """Keeps what was measured as `figures`."""
-        self.figures = self._measure()
-
-    def _measure(self) -> SegmentationFigures:
-        found = figures(self.confusion.compute(), self.classes)
-        self.confusion.reset()
-        self.log("test_pixel_accuracy", found.pixel_accuracy, sync_dist=True)
-        self.log("test_mean_iou", found.mean_iou, sync_dist=True)
-        return found
+        tile: int | None = None,
+    ) -> Prediction:
+        """The class of each pixel of an image."""
+        (path,) = paths
+        return predict_labels(facts, model, path, tile=recipe.crop if tile is None else tile)

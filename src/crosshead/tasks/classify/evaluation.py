@@ -1,0 +1,63 @@
+"""How good a trained classifier is: accuracy, calibration, and which classes it takes for which."""
+
+from dataclasses import dataclass
+
+from crosshead.tasks.classify.module import Classifier
+from crosshead.tasks.meta import ImageFacts
+from crosshead.tasks.task import Evaluation
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifyEvaluation(Evaluation):
+    """The figures of a classifier.
+
+    Attributes:
+        top1: Share of images whose class is ranked first.
+        top5: Share of images whose class is among the first five; None with five classes or fewer.
+        calibration_error: Expected calibration error over 15 bins of confidence.
+        per_class: Share of each class's images that are recognised; None for a class without images.
+        confusion: Counts: row the true class, column the class ranked first.
+    """
+
+    top1: float
+    top5: float | None
+    calibration_error: float
+    per_class: dict[str, float | None]
+    confusion: list[list[int]]
+
+    def measures(self) -> list[tuple[str, str]]:
+        """Accuracy and calibration."""
+        return [
+            ("top-1 accuracy", f"{self.top1:.2%}"),
+            ("top-5 accuracy", "-" if self.top5 is None else f"{self.top5:.2%}"),
+            ("expected calibration error", f"{self.calibration_error:.4f}"),
+        ]
+
+    def by_class(self) -> tuple[str, dict[str, float | None]]:
+        """Accuracy of each class."""
+        return "accuracy", self.per_class
+
+
+def evaluation_of(task: Classifier, facts: ImageFacts, *, weights: str) -> ClassifyEvaluation:
+    """The figures of a classifier that has been tested.
+
+    Args:
+        task: The classifier.
+        facts: Its classes.
+        weights: Which weights: `last` or `best`.
+    """
+    measured = task.test_metrics.compute()
+    confusion = measured["confusion"].cpu()
+    counts = confusion.sum(1).tolist()
+    return ClassifyEvaluation(
+        images=int(confusion.sum()),
+        weights=weights,
+        top1=float(measured["top1"]),
+        top5=float(measured["top5"]) if len(facts.classes) > 5 else None,
+        calibration_error=float(measured["calibration_error"]),
+        per_class={
+            name: share if count else None
+            for name, share, count in zip(facts.classes, measured["per_class"].tolist(), counts, strict=True)
+        },
+        confusion=confusion.tolist(),
+    )

@@ -1,0 +1,120 @@
+"""Image classification: the net, its loss, its optimiser and its metrics, as Lightning wants them."""
+
+from typing import Unpack
+
+from timm.data.mixup import Mixup
+from timm.loss.binary_cross_entropy import BinaryCrossEntropy
+from timm.loss.cross_entropy import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
+from torch import Tensor, nn
+from torchmetrics import MetricCollection
+from torchmetrics.classification import (
+    MulticlassAccuracy,
+    MulticlassCalibrationError,
+    MulticlassConfusionMatrix,
+)
+
+from crosshead.tasks.module import Task, Updates
+
+
+def classification_loss(
+    *, smoothing: float = 0.0, soft_targets: bool = False, binary: bool = False
+) -> nn.Module:
+    """timm's loss for (B, K) logits.
+
+    Args:
+        smoothing: Label smoothing, for targets that are class numbers; mixup smooths its own targets.
+        soft_targets: The targets are (B, K) probabilities, as mixup and cutmix make them.
+        binary: One sigmoid for each class instead of one softmax over all.
+    """
+    if binary:
+        return BinaryCrossEntropy(smoothing=0.0 if soft_targets else smoothing)
+    if soft_targets:
+        return SoftTargetCrossEntropy()
+    return LabelSmoothingCrossEntropy(smoothing) if smoothing else nn.CrossEntropyLoss()
+
+
+class Classifier(Task):
+    """Trains and tests any net from (B, C, H, W) images to (B, num_classes) logits.
+
+    It logs `train_loss`, `train_accuracy`, `test_loss`, `test_accuracy` after each epoch and `step_loss` in
+    between. With mixup or cutmix, training accuracy counts the class that prevails in the mixture.
+
+    Args:
+        model: The net.
+        num_classes: Number of classes K.
+        smoothing: Label smoothing.
+        binary_loss: One sigmoid for each class instead of one softmax over all.
+        mixup: Parameter of mixup's beta distribution; 0 for none.
+        cutmix: Parameter of cutmix's beta distribution; 0 for none.
+        **updates: How the weights are updated: see `Updates`.
+
+    Example:
+        >>> import torch
+        >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+        >>> Classifier(net, num_classes=3)(torch.zeros(2, 1, 2, 2)).shape
+        torch.Size([2, 3])
+    """
+
+    columns = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        num_classes: int,
+        smoothing: float = 0.0,
+        binary_loss: bool = False,
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
+        **updates: Unpack[Updates],
+    ) -> None:
+        super().__init__(model, **updates)
+        self.mixing = None
+        if mixup or cutmix:
+            self.mixing = Mixup(mixup, cutmix, label_smoothing=smoothing, num_classes=num_classes)
+        self.train_criterion = classification_loss(
+            smoothing=smoothing, soft_targets=self.mixing is not None, binary=binary_loss
+        )
+        self.test_criterion = nn.CrossEntropyLoss()
+        self.train_accuracy = MulticlassAccuracy(num_classes, average="micro")
+        self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
+        self.test_metrics = MetricCollection(
+            {
+                "top1": MulticlassAccuracy(num_classes, average="micro"),
+                "top5": MulticlassAccuracy(num_classes, average="micro", top_k=min(5, num_classes)),
+                "per_class": MulticlassAccuracy(num_classes, average="none"),
+                "calibration_error": MulticlassCalibrationError(num_classes, n_bins=15),
+                "confusion": MulticlassConfusionMatrix(num_classes),
+            },
+            compute_groups=False,
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) images to (B, K) logits."""
+        return self.model(images.contiguous(memory_format=self.memory_format))
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """Loss and accuracy of one batch."""
+        images, targets = batch
+        if self.mixing is not None:
+            images, targets = self.mixing(images, targets)
+        logits = self(images)
+        loss = self.train_criterion(logits, targets)
+        accuracy = self.train_accuracy(logits.detach(), targets.argmax(1) if targets.ndim == 2 else targets)
+        self.log("step_loss", loss)
+        self.log("train_loss", loss, on_step=False, on_epoch=True)
+        self.log("train_accuracy", self.train_accuracy, on_step=False, on_epoch=True)
+        return {"loss": loss, "accuracy": accuracy}
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Loss and accuracy of one test batch."""
+        images, labels = batch
+        logits = self(images)
+        self.val_accuracy(logits, labels)
+        self.log("test_loss", self.test_criterion(logits, labels), sync_dist=True, batch_size=len(labels))
+        self.log("test_accuracy", self.val_accuracy)
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Counts one test batch into `test_metrics`."""
+        images, labels = batch
+        self.test_metrics.update(self(images).float().softmax(1), labels)

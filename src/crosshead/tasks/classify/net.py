@@ -1,0 +1,92 @@
+"""The net of a classification: built by timm from a recipe."""
+
+from typing import Any
+
+import timm
+from torch import nn
+
+from crosshead.runs.folder import RunError
+from crosshead.runs.model import require_known
+from crosshead.tasks.classify.recipe import ClassifyRecipe
+from crosshead.tasks.meta import ImageFacts
+
+
+def build_model(recipe: ClassifyRecipe, facts: ImageFacts) -> nn.Module:
+    """The net that a recipe describes, freshly initialised unless the recipe asks for timm's weights.
+
+    Args:
+        recipe: Names the model, its arguments, its dropout rates and whether its attention is exchanged.
+        facts: Classes, channels and size.
+
+    Raises:
+        RunError: If timm does not know the model, or the model refuses the arguments.
+    """
+    arguments = model_arguments(recipe, facts)
+    # timm drops what is None, and not every model knows every rate.
+    rates: dict[str, Any] = {
+        "drop_path_rate": recipe.drop_path or None,
+        "drop_rate": recipe.dropout or None,
+    }
+    try:
+        model = timm.create_model(
+            recipe.model,
+            pretrained=recipe.pretrained,
+            num_classes=len(facts.classes),
+            in_chans=facts.in_chans,
+            **arguments,
+            **rates,
+        )
+        if recipe.swap_landmarks is not None:
+            from crosshead.vision.swap import swap_attention
+
+            model = swap_attention(model, landmarks=recipe.swap_landmarks)
+        if recipe.grad_checkpointing:
+            # Every model of timm has it, which the type of a module does not say.
+            model.set_grad_checkpointing()  # pyright: ignore[reportCallIssue]
+    except Exception as error:
+        # Constructors of a thousand models signal unfit arguments with every kind of exception.
+        reason = " ".join(str(error).split())
+        raise RunError(f"model {recipe.model} with {arguments} cannot be built: {reason}") from error
+    return model
+
+
+def model_arguments(recipe: ClassifyRecipe, facts: ImageFacts) -> dict[str, Any]:
+    """The constructor arguments of a recipe's model, the image size among them where it fixes parameters.
+
+    Raises:
+        RunError: If timm does not know the model.
+    """
+    name = require_known(recipe.model)
+    config = timm.get_pretrained_cfg(name)
+    if config is not None and config.fixed_input_size:
+        return {"img_size": facts.image_size, **recipe.model_args}
+    return dict(recipe.model_args)
+
+
+def model_config(recipe: ClassifyRecipe, facts: ImageFacts, model: nn.Module) -> dict[str, Any]:
+    """What `timm.create_model("local-dir:RUN/model", pretrained=True)` reads after `import crosshead.vision`.
+
+    Args:
+        recipe: The recipe.
+        facts: Classes, size, normalisation.
+        model: The net, for what its configuration says.
+    """
+    own: dict[str, Any] = dict(getattr(model, "pretrained_cfg", {}) or {})
+    kept = ("first_conv", "classifier", "pool_size", "fixed_input_size")
+    return {
+        "architecture": recipe.model.split(".")[0],
+        "num_classes": len(facts.classes),
+        "num_features": getattr(model, "num_features", None),
+        "label_names": list(facts.classes),
+        "model_args": model_arguments(recipe, facts),
+        "pretrained_cfg": {
+            **{key: own[key] for key in kept if own.get(key) is not None},
+            "input_size": [facts.in_chans, facts.image_size, facts.image_size],
+            "num_classes": len(facts.classes),
+            "mean": list(facts.mean),
+            "std": list(facts.std),
+            "crop_pct": recipe.crop_share,
+            "interpolation": "bilinear",
+        },
+        "crosshead": {"swap_landmarks": recipe.swap_landmarks},
+    }

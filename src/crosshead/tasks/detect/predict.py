@@ -1,0 +1,134 @@
+"""What a detector sees: objects, as JSON and as pictures."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from faster_coco_eval.core import mask as codec
+from PIL import Image
+from torch import nn
+from torchvision.transforms.v2 import functional as F
+
+from crosshead.runs.folder import RunFolder, write_atomically
+from crosshead.tasks.dense_splits import DetectionSplits
+from crosshead.tasks.detect.tiles import detect
+from crosshead.tasks.examples import chosen, png
+from crosshead.tasks.image_measures import band_mode
+from crosshead.tasks.images import read_image
+from crosshead.tasks.meta import ObjectFacts
+from crosshead.tasks.pictures.colors import class_colors
+from crosshead.tasks.pictures.grid import draw_grid
+from crosshead.tasks.pictures.objects import draw_objects
+from crosshead.tasks.task import Prediction
+
+# An image this many times as long as those of the training would be scaled down until its objects vanish.
+MUCH_LARGER = 1.5
+
+
+def predict_objects(
+    facts: ObjectFacts, model: nn.Module, path: Path, *, min_score: float = 0.5, tile: int | None = None
+) -> Prediction:
+    """The objects in an image.
+
+    Args:
+        facts: Of the images that the net was trained on.
+        model: A detector in evaluation mode.
+        path: An image of any size.
+        min_score: Objects that the detector is less sure of are left out.
+        tile: Larger images are seen in tiles of this side in pixels, 0 for never; by default images much
+            larger than those of the training are, in tiles of their long side.
+
+    Returns:
+        A picture, and a list of objects: class, COCO's category id, score, box as left, top, width and
+        height in pixels, and mask in COCO's compressed run lengths.
+
+    Raises:
+        DataError: If the image cannot be read.
+        ValueError: If an option is out of its range.
+    """
+    if not 0 <= min_score <= 1:
+        raise ValueError(f"min_score is {min_score}: give a number between 0 and 1")
+    if tile is not None and tile < 0:
+        raise ValueError(f"tile is {tile}: give 1 pixel or more, or 0 to see images whole")
+    image = read_image(path, mode=band_mode(facts.in_chans))
+    if tile is None and max(image.size) > MUCH_LARGER * facts.long_side:
+        tile = facts.long_side
+    found = objects_in(model, image, min_score=min_score, tile=tile or None)
+    objects = [_as_coco(facts, found, number) for number in range(len(found["boxes"]))]
+    counts = Counter(each["class"] for each in objects)
+    named = ", ".join(f"{name} {count}" for name, count in counts.most_common())
+    return Prediction(
+        name=path.stem,
+        summary=f"{len(objects)} object{'' if len(objects) == 1 else 's'}" + (f": {named}" if named else ""),
+        content={"image": str(path), "size": list(image.size), "objects": objects},
+        files={".png": png(_drawn(image, facts, found))},
+    )
+
+
+def objects_in(
+    model: nn.Module, image: Image.Image, *, min_score: float, tile: int | None
+) -> dict[str, np.ndarray]:
+    """Boxes, labels, scores and, where the net makes them, masks of the objects in an image, best first.
+
+    Args:
+        model: A detector in evaluation mode.
+        image: In the mode that the net was trained on.
+        min_score: Objects that the detector is less sure of are left out.
+        tile: Larger images are seen in tiles of this side in pixels.
+    """
+    tensor = F.to_dtype(F.to_image(image), torch.float32, scale=True)
+    found = detect(model, tensor.to(next(model.parameters()).device), tile=tile)
+    sure = found["scores"] >= min_score
+    return {name: values[sure].cpu().numpy() for name, values in found.items()}
+
+
+def show_objects(run: RunFolder, facts: ObjectFacts, splits: DetectionSplits, model: nn.Module) -> None:
+    """Draws a few test images with truth and prediction into examples.png.
+
+    Args:
+        run: The run.
+        facts: Of the images that the net was trained on.
+        splits: Whose test images are shown.
+        model: The net.
+    """
+    model, rows = model.eval(), []
+    items: Any = splits.test
+    for position in chosen(len(items)):
+        image, truth = items[position]
+        expected = {"boxes": truth.boxes, "labels": truth.labels}
+        if facts.masks:
+            expected["masks"] = truth.masks
+        found = objects_in(model, image, min_score=0.5, tile=None)
+        rows.append(
+            [
+                (f"test image {position}", image.convert("RGB")),
+                (f"truth: {len(truth)}", _drawn(image, facts, expected)),
+                (
+                    f"prediction: {len(found['boxes'])}",
+                    _drawn(image, facts, found),
+                ),
+            ]
+        )
+    legend = class_colors(facts.classes) if len(facts.classes) > 1 else None
+    write_atomically(run.examples, draw_grid(rows, title=run.path.name, legend=legend))
+
+
+def _drawn(image: Image.Image, facts: ObjectFacts, objects: dict[str, Any]) -> Image.Image:
+    return draw_objects(image, classes=facts.classes, **objects)
+
+
+def _as_coco(facts: ObjectFacts, found: dict[str, np.ndarray], number: int) -> dict[str, Any]:
+    left, top, right, bottom = (round(value, 2) for value in found["boxes"][number].tolist())
+    label = int(found["labels"][number])
+    content: dict[str, Any] = {
+        "class": facts.classes[label - 1],
+        "category_id": facts.category_ids[label - 1],
+        "score": round(float(found["scores"][number]), 4),
+        "bbox": [left, top, round(right - left, 2), round(bottom - top, 2)],
+    }
+    if "masks" in found:
+        runs: Any = codec.encode(np.asfortranarray(found["masks"][number].astype(np.uint8)))
+        content["segmentation"] = {"size": list(runs["size"]), "counts": runs["counts"].decode()}
+    return content

@@ -1,0 +1,203 @@
+import logging
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import BITSPERSAMPLE, TiffImageFile
+from torch.utils.data import Dataset
+
+from crosshead.tasks.splits import DataError
+
+logger = logging.getLogger(__name__)
+
+# Pillow recognises a file by its content, and some of its formats start other programs (EPS does).
+_FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
+
+_TOO_DARK = (
+    "16 bits a channel, with white at 65535, but no value above 4095: if white is 4095, multiply the values "
+    "by 16 and save it again"
+)
+
+
+def read_image(
+    path: str | Path, *, mode: Literal["L", "RGB"] = "RGB", side: int | None = None
+) -> Image.Image:
+    """Read and decode one image file, upright.
+
+    White is the largest value of the bits that the file states: 65535 of a PNG or TIFF of 16 bits, 4095 of
+    a TIFF of 12. Where a camera's 12 bits are stored in 16, the file does not say so, and the image would
+    come out black: a file of 16 bits a channel is refused if no value is above 4095 (a grey one may be 0
+    throughout). So no image is brightened by a guess, and those of a set are all read alike, for training and
+    for prediction.
+
+    Args:
+        path: The file; its content decides the format, not its name.
+        mode: "RGB", or "L" for grey.
+        side: If given, the width and height in pixels that the image must have.
+
+    Returns:
+        The image, 8 bits a band, turned as its EXIF orientation says.
+
+    Raises:
+        DataError: When the file is missing, truncated, no image, so large that Pillow suspects a
+            decompression bomb, of 16 bits that hold 12 or less, or not of `side` x `side` pixels.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> path = Path(mkdtemp(), "white.png")
+        >>> Image.new("L", (6, 4), "white").save(path)
+        >>> image = read_image(path)
+        >>> image.mode, image.size
+        ('RGB', (6, 4))
+    """
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            bits = _stated_bits(image)
+            image.load()
+            upright = _eight_bit(_upright(image), bits).convert(mode)
+    # Pillow's decoders meet damaged files with almost any exception there is.
+    except Exception as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise DataError(
+            f"{path}: not readable as an image ({reason}); repair or replace the file, or leave it out"
+        ) from error
+    if side is not None and upright.size != (side, side):
+        width, height = upright.size
+        raise DataError(
+            f"{path}: {width} x {height} pixels, not {side} x {side}; resize or replace the file, or leave "
+            "it out"
+        )
+    return upright
+
+
+class ImageFiles(Dataset[tuple[Image.Image, int]]):
+    """Labelled image files, decoded when asked for.
+
+    An unreadable file is reported once, by a warning with the count so far, and the next readable file of the
+    list stands in for it, with that file's own label: the same one in every epoch and every worker. Worker
+    processes share the record of what is unreadable.
+
+    Args:
+        paths: The files.
+        labels: Integers, (N,).
+        root: The folder that messages about the whole set name.
+        side: If given, the width and height in pixels that every image must have.
+
+    Raises:
+        ValueError: When there are not as many labels as paths.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> path = Path(mkdtemp(), "white.png")
+        >>> Image.new("RGB", (4, 4), "white").save(path)
+        >>> image, label = ImageFiles([str(path)], np.array([7]), root=path.parent)[0]
+        >>> image.size, label
+        ((4, 4), 7)
+    """
+
+    def __init__(
+        self, paths: Sequence[str], labels: np.ndarray, *, root: Path, side: int | None = None
+    ) -> None:
+        if len(paths) != len(labels):
+            raise ValueError(f"paths are {len(paths)} and labels {len(labels)}; give one label for each path")
+        self.paths = paths
+        self.labels = labels
+        self.root = root
+        self.side = side
+        self._unreadable = torch.zeros(len(paths), dtype=torch.bool).share_memory_()
+
+    @property
+    def tolerated(self) -> int:
+        """How many files may be unreadable: one in a hundred, or five in a small set."""
+        return max(5, len(self) // 100)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        """Decode an image, or the next readable one.
+
+        Args:
+            index: Position in `paths`.
+
+        Returns:
+            The image, mode "RGB", and its label.
+
+        Raises:
+            DataError: When more files than `tolerated`, or all of them, are unreadable.
+        """
+        start = range(len(self))[index]
+        for position in chain(range(start, len(self)), range(start)):
+            image = self._read(position)
+            if image is not None:
+                return image, int(self.labels[position])
+        raise DataError(f"{self.root}: none of its {len(self)} images is readable; replace the files")
+
+    def probe(self, count: int = 32) -> None:
+        """Decode a few images spread over the set, so that a broken set is refused before work starts on it.
+
+        Args:
+            count: How many.
+
+        Raises:
+            DataError: When all of them, or more than `tolerated`, are unreadable.
+        """
+        positions = np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).astype(int))
+        if all(self._read(int(position)) is None for position in positions):
+            raise DataError(
+                f"{self.root}: none of {len(positions)} images tried is readable, "
+                f"{self.paths[positions[0]]} for one; replace the files"
+            )
+
+    def _read(self, position: int) -> Image.Image | None:
+        if self._unreadable[position]:
+            return None
+        try:
+            return read_image(self.paths[position], side=self.side)
+        except DataError as error:
+            self._unreadable[position] = True
+            unreadable = int(self._unreadable.sum())
+            logger.warning("%s (%d unreadable of %d; the next image stands in)", error, unreadable, len(self))
+            if unreadable > self.tolerated:
+                raise DataError(
+                    f"{self.root}: {unreadable} of {len(self)} images are unreadable, more than the "
+                    f"{self.tolerated} that are tolerated; the last is {error}"
+                ) from error
+            return None
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    # Damaged EXIF is common in photographs that are otherwise sound, and raises almost anything.
+    except Exception as error:
+        logger.debug("EXIF orientation not readable (%s); the image is taken as it lies", error)
+        return image
+
+
+def _stated_bits(image: Image.Image) -> int:
+    """Bits a channel of an image that is not decoded yet; Pillow keeps 16 of grey ones only."""
+    if isinstance(image, TiffImageFile):
+        return max(image.tag_v2.get(BITSPERSAMPLE, (1,)))
+    return 16 if isinstance(image, PngImageFile) and ";16" in str(image.tile[0][3]) else 8
+
+
+def _eight_bit(image: Image.Image, bits: int) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        values = np.asarray(image)
+        if bits == 16 and 0 < values.max() < 4096:
+            raise ValueError(_TOO_DARK)
+        # Pillow's own conversion clips at 255, which turns the image white.
+        return Image.fromarray((values >> (bits - 8)).astype(np.uint8))
+    # Of colours, Pillow has kept the upper 8 bits.
+    if bits == 16 and np.asarray(image.convert("RGB")).max() < 16:
+        raise ValueError(_TOO_DARK)
+    if image.mode in ("I", "F"):
+        raise ValueError(f"mode {image.mode} does not say which value is white; save it with 8 or 16 bits")
+    # Pillow warns when a palette with transparency goes straight to RGB.
+    return image.convert("RGBA") if image.mode == "P" and "transparency" in image.info else image

@@ -1,0 +1,73 @@
+"""The choices of a semantic segmentation. Imports neither torch nor lightning."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from crosshead.tasks.recipe import Recipe
+
+Source = Literal["masks", "coco", "fashion-scenes"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentRecipe(Recipe):
+    """Training of a net that labels every pixel. Each field is a flag of `crosshead train`.
+
+    Example:
+        >>> SegmentRecipe(data="masks", model="ivit_nano", epochs=1, crop=0).check()
+        Traceback (most recent call last):
+            ...
+        ValueError: crop is 0: give 1 or more
+    """
+
+    task: ClassVar[str] = "segment"
+
+    data: Source
+    """Folders of images and label images, objects in COCO format whose masks are painted, or scenes made of
+    Fashion-MNIST."""
+    train_split: str | None = None
+    """Name of the split to learn from, where it is not the usual one."""
+    test_split: str | None = None
+    """Name of the split to measure on, likewise."""
+    in_chans: int | None = None
+    """1 for grey images or 3 for colour; by default as the files are."""
+    ignore_index: int | None = 255
+    """Value of pixels without a class in label images; None where all have one."""
+    reduce_zero_label: bool = False
+    """The value 0 stands for no class too, as in ADE20K."""
+    class_names: tuple[str, ...] | None = None
+    """Names of the classes; by default those of classes.txt, or the values that occur."""
+    skip_faulty: bool = False
+    """Leave out faulty annotations of a COCO file in place of refusing it."""
+    scenes: tuple[int, int] = (4000, 500)
+    """How many scenes to make of Fashion-MNIST, to train and to test."""
+    scene_size: int = 128
+    """Side of those scenes in pixels."""
+
+    decoder: Literal["upernet", "fpn"] = "upernet"
+    """The decoder, of segmentation-models-pytorch."""
+    decoder_dim: int = 256
+    """Channels of the decoder; a multiple of 64 for fpn."""
+    dice: float = 1.0
+    """Weight of the Dice loss beside the cross-entropy."""
+    crop: int
+    """Side of the crops to train on, in pixels; larger images are tested in windows of this size."""
+    scale: tuple[float, float] = (0.5, 2.0)
+    """Smallest and largest factor by which an image is scaled before it is cropped."""
+    flip: float = 0.5
+    """Probability of mirroring left and right."""
+    vertical_flip: float = 0.0
+    """Probability of mirroring top and bottom."""
+    color_jitter: float = 0.0
+    """Strength of changes to brightness, contrast and saturation."""
+
+    def check(self) -> None:
+        """Refuses what cannot work, before anything is loaded.
+
+        Raises:
+            ValueError: If a value is out of its range or two values exclude each other.
+        """
+        super().check()
+        self.require_counts("decoder_dim", "crop", "scene_size")
+        self.require_shares("flip", "vertical_flip")
+        self.require_no_less_than_zero("dice", "color_jitter")
+        self.require_range("scale")

@@ -1,0 +1,76 @@
+import pytest
+
+from crosshead.tasks.detect.coco.layout import choose_folder, find_coco
+from crosshead.tasks.splits import DataError
+
+
+@pytest.fixture
+def files(tmp_path):
+    def touch(*names):
+        for name in names:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).touch()
+        return tmp_path
+
+    return touch
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "images"),
+    [
+        ("train.json", "val.json", "images"),
+        ("train.json", "test.json", "train"),
+        ("instances_train.json", "instances_val.json", "images"),
+        ("annotations/instances_train2017.json", "annotations/instances_val2017.json", "train2017"),
+        ("annotations/instances_train2017.json", "annotations/instances_val2017.json", "images/train2017"),
+        ("annotations/train.json", "annotations/valid.json", "images/train"),
+        ("train/_annotations.coco.json", "valid/_annotations.coco.json", "train"),
+        ("train.json", "val.json", "."),
+    ],
+)
+def test_splits_and_their_images_are_found(files, train, test, images):
+    root = files(train, test, f"{images}/1.jpg")
+    first, second = find_coco(root)
+    assert (first.path, second.path) == (root / train, root / test)
+    assert choose_folder(first, ["0.jpg", "1.jpg"]) == root / images
+
+
+def test_the_folder_of_the_split_comes_before_one_for_all(files):
+    root = files("train.json", "val.json", "images/1.jpg", "train/1.jpg", "val/1.jpg")
+    assert [choose_folder(place, ["1.jpg"]).name for place in find_coco(root)] == ["train", "val"]
+
+
+def test_val_is_the_test_split_where_there_is_one_and_another_may_be_given(files):
+    root = files("train.json", "val.json", "test.json", "annotations/instances_minival2014.json")
+    assert find_coco(root)[1].path.name == "val.json"
+    assert find_coco(root, test="test")[1].path.name == "test.json"
+    assert find_coco(root, test="minival")[1].path.name == "instances_minival2014.json"
+    assert find_coco(root, train="val.json", test="test.json")[0].path.name == "val.json"
+
+
+def test_what_is_missing_or_ambiguous_is_refused(files, refused):
+    root = files("val.json")
+    refused(
+        lambda: find_coco(root), root, "no annotations of the train split (train or training)", "train.json"
+    )
+    files("train.json")
+    refused(lambda: find_coco(root, test="extra"), root, "test split (extra)", "extra.json")
+    refused(lambda: find_coco(root, test="extra.json"), root / "extra.json", "no such file")
+    refused(
+        lambda: find_coco(root, test="train"), root / "train.json", "both the training and the test split"
+    )
+    files("annotations/instances_train.json")
+    refused(lambda: find_coco(root), root, "several files", "annotations/instances_train.json, train.json")
+    assert find_coco(root, train="train.json")[0].path == root / "train.json"
+    refused(lambda: find_coco(None), "data_dir is None")
+
+
+def test_images_that_are_nowhere_are_looked_for_by_name(files, refused):
+    place = find_coco(files("train.json", "val.json"))[0]
+    refused(lambda: choose_folder(place, ["1.jpg"]), place.path, "its image 1.jpg is not in", "images")
+
+
+def test_an_archive_is_to_be_unpacked_first(files):
+    root = files("cells.tar.xz")
+    with pytest.raises(DataError, match=r"of the train split .*; if they are in cells\.tar\.xz, unpack it$"):
+        find_coco(root)

@@ -1,0 +1,174 @@
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from faster_coco_eval.core import mask as codec
+from PIL import Image
+
+from crosshead.runs.load import load_run
+from crosshead.tasks.detect.predict import predict_objects
+from crosshead.tasks.meta import ObjectFacts
+from crosshead.tasks.splits import DataError
+from crosshead.tasks.task import job_of
+
+FACTS = ObjectFacts(
+    classes=("red", "blue"),
+    category_ids=(3, 7),
+    masks=True,
+    in_chans=3,
+    mean=(0.4,) * 3,
+    std=(0.3,) * 3,
+    short_side=32,
+    long_side=40,
+)
+
+
+class ByColor(torch.nn.Module):
+    """Finds the red rectangle, of which it is sure, and the blue one, of which it is less so."""
+
+    def __init__(self, *, masks: bool = True) -> None:
+        super().__init__()
+        self.unused = torch.nn.Parameter(torch.zeros(1))
+        self.masks, self.seen = masks, []
+
+    def forward(self, images):
+        (image,) = images
+        self.seen.append(tuple(image.shape))
+        found = []
+        for label, band in ((1, 0), (2, 2)):
+            mask = (image[band] > 0.5) & (image[2 - band] < 0.5)
+            if mask.any():
+                rows, columns = mask.any(1).nonzero()[:, 0], mask.any(0).nonzero()[:, 0]
+                box = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
+                found.append((torch.tensor(box).float(), label, 1.0 - label / 4, mask))
+        boxes, labels, scores, masks = zip(*found, strict=True) if found else ((), (), (), ())
+        result = {
+            "boxes": torch.stack(boxes) if boxes else torch.zeros(0, 4),
+            "labels": torch.tensor(labels, dtype=torch.int64),
+            "scores": torch.tensor(scores),
+        }
+        if self.masks:
+            whole = torch.stack(masks)[:, None] if masks else torch.zeros(0, 1, *image.shape[1:])
+            result["masks"] = whole.bool()
+        return [result]
+
+
+def decoded(segmentation: Any) -> np.ndarray:
+    return np.asarray(codec.decode({**segmentation, "counts": segmentation["counts"].encode()}))
+
+
+@pytest.fixture
+def flag(tmp_path) -> Path:
+    """53 x 17 pixels with a red rectangle at the left and a blue one at the right."""
+    pixels = np.full((17, 53, 3), 20, np.uint8)
+    pixels[2:10, 3:8] = (250, 20, 20)
+    pixels[9:16, 40:52] = (20, 20, 250)
+    Image.fromarray(pixels).save(tmp_path / "flag.png")
+    return tmp_path / "flag.png"
+
+
+@pytest.fixture(scope="module")
+def trained(dense_run):
+    record, model = load_run(dense_run("masks"))
+    return job_of(record.recipe), record, model
+
+
+@pytest.mark.parametrize("tile", [0, 24])
+def test_each_object_is_told_as_coco_does_whole_or_in_tiles(flag, tile):
+    net = ByColor().eval()
+    prediction = predict_objects(FACTS, net, flag, min_score=0.0, tile=tile)
+    assert prediction.content["image"] == str(flag)
+    assert prediction.content["size"] == [53, 17]
+    first, second = prediction.content["objects"]
+    masks = [decoded(each.pop("segmentation")) for each in (first, second)]
+    assert first == {"class": "red", "category_id": 3, "score": 0.75, "bbox": [3, 2, 5, 8]}
+    assert second == {"class": "blue", "category_id": 7, "score": 0.5, "bbox": [40, 9, 12, 7]}
+    for mask, (left, top, width, height) in zip(masks, (first["bbox"], second["bbox"]), strict=True):
+        assert mask.shape == (17, 53)
+        assert mask[int(top) : int(top + height), int(left) : int(left + width)].all()
+        assert mask.sum() == width * height
+    assert prediction.summary == "2 objects: red 1, blue 1"
+    assert max(shape[2] for shape in net.seen) == (tile or 53)
+    with Image.open(io.BytesIO(prediction.files[".png"])) as picture:
+        assert picture.width >= 53
+
+
+def test_a_net_without_masks_tells_of_boxes_alone(flag):
+    prediction = predict_objects(FACTS, ByColor(masks=False).eval(), flag, min_score=0.0)
+    assert [sorted(each) for each in prediction.content["objects"]] == [
+        ["bbox", "category_id", "class", "score"]
+    ] * 2
+
+
+@pytest.mark.parametrize(
+    ("min_score", "summary"),
+    [
+        (0.5, "2 objects: red 1, blue 1"),
+        (0.6, "1 object: red 1"),
+        (0.75, "1 object: red 1"),
+        (1.0, "0 objects"),
+    ],
+)
+def test_what_it_is_less_sure_of_is_left_out(flag, min_score, summary):
+    assert predict_objects(FACTS, ByColor().eval(), flag, min_score=min_score).summary == summary
+
+
+@pytest.mark.parametrize(("width", "seen"), [(60, 60), (61, 40)])
+def test_images_much_larger_than_those_of_the_training_are_seen_in_tiles_unasked(tmp_path, width, seen):
+    Image.new("RGB", (width, 30)).save(tmp_path / "wide.png")
+    net = ByColor().eval()
+    predict_objects(FACTS, net, tmp_path / "wide.png")
+    assert max(shape[2] for shape in net.seen) == seen
+
+
+@pytest.mark.parametrize(("size", "mode"), [((17, 53), "RGB"), ((40, 32), "L"), ((90, 33), "RGBA")])
+def test_a_trained_net_finds_objects_within_images_of_any_size_and_kind(trained, tmp_path, size, mode):
+    job, record, model = trained
+    noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    Image.fromarray(noise).convert(mode).save(tmp_path / "image.png")
+    many = job.predict(record.recipe, record.facts, model, (tmp_path / "image.png",), min_score=0.0)
+    assert many.content["objects"]
+    for each in many.content["objects"]:
+        left, top, width, height = each["bbox"]
+        assert min(left, top, width, height) >= 0
+        assert left + width <= size[0] + 0.01
+        assert top + height <= size[1] + 0.01
+        assert 0 <= each["score"] <= 1
+        assert (each["class"], each["category_id"]) in (("red", 3), ("blue", 7))
+        assert decoded(each["segmentation"]).shape == size[::-1]
+    none = job.predict(record.recipe, record.facts, model, (tmp_path / "image.png",), min_score=1.0)
+    assert none.content["objects"] == []
+    with Image.open(io.BytesIO(none.files[".png"])) as picture:
+        picture.load()
+
+
+def test_a_net_of_grey_images_takes_coloured_ones(dense_recipe, flag):
+    recipe = dense_recipe("boxes", in_chans=1)
+    job = job_of(recipe)
+    facts = job.facts(recipe, job.load(recipe))
+    assert facts.in_chans == 1
+    prediction = job.predict(recipe, facts, job.build(recipe, facts).eval(), (flag,), min_score=0.0)
+    assert prediction.content["objects"]
+    assert all("segmentation" not in each for each in prediction.content["objects"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"min_score": 1.5}, "^min_score is 1.5: give a number between 0 and 1$"),
+        ({"min_score": -0.1}, "^min_score is -0.1: give a number between 0 and 1$"),
+        ({"tile": -1}, "^tile is -1: give 1 pixel or more, or 0 to see images whole$"),
+    ],
+)
+def test_options_out_of_their_range_are_refused(flag, options, message):
+    with pytest.raises(ValueError, match=message):
+        predict_objects(FACTS, ByColor().eval(), flag, **options)
+
+
+def test_an_unreadable_file_is_refused(tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"nothing")
+    with pytest.raises(DataError, match=r"bad.png: not readable as an image"):
+        predict_objects(FACTS, ByColor().eval(), tmp_path / "bad.png")

@@ -1,0 +1,192 @@
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Subset, TensorDataset
+
+from crosshead.tasks.seeding import seed_everything
+from crosshead.tasks.segment.module import SegmentationTask
+from crosshead.tasks.segment.net import Segmenter
+
+IGNORED = 255
+CLASSES = ("background", "square", "stripe")
+TINY = {"depths": (1, 1, 1, 1), "dims": (16, 32, 64, 64), "landmarks": (4, 4, 3, 2), "stem_stride": 1}
+
+
+def shapes() -> tuple[torch.Tensor, torch.Tensor]:
+    """Two grey images, each with a square and a stripe on noise, and their labels."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.zeros(2, 32, 32, dtype=torch.long)
+    labels[0, 4:14, 6:18] = labels[1, 18:28, 3:12] = 1
+    labels[0, 22:26] = labels[1, :, 20:25] = 2
+    images = labels[:, None].float() - 1 + 0.3 * torch.randn(2, 1, 32, 32, generator=generator)
+    return images, labels
+
+
+def task(model: nn.Module | None = None, **options: Any) -> SegmentationTask:
+    options.setdefault("ignore_index", IGNORED)
+    return SegmentationTask(model or nn.Conv2d(1, 3, 1), classes=CLASSES, **options)
+
+
+def trainer(*, epochs: int = 1) -> pl.Trainer:
+    return pl.Trainer(
+        max_epochs=epochs,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+def loader(data: Any = None, **options) -> DataLoader:
+    return DataLoader(data or TensorDataset(*shapes()), **options)
+
+
+@pytest.fixture
+def scores() -> torch.Tensor:
+    return torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1), requires_grad=True)
+
+
+def gradient(loss: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    return torch.autograd.grad(loss, scores)[0]
+
+
+def test_the_loss_is_cross_entropy_plus_the_weighted_dice_loss(scores):
+    _, labels = shapes()
+    share = scores.softmax(1)
+    truth = nn.functional.one_hot(labels, 3).permute(0, 3, 1, 2)
+    overlap = 2 * (share * truth).sum((0, 2, 3)) / (share + truth).sum((0, 2, 3))
+    cross_entropy = nn.functional.cross_entropy(scores, labels)
+    torch.testing.assert_close(task(dice=0.0).loss(scores, labels), cross_entropy)
+    expected = cross_entropy + 0.5 * (1 - overlap).mean()
+    torch.testing.assert_close(task(dice=0.5).loss(scores, labels), expected)
+
+
+def test_the_loss_is_a_mean_over_labelled_pixels(scores):
+    _, labels = shapes()
+    labels[0, :8] = IGNORED
+    expected = nn.functional.cross_entropy(scores, labels, ignore_index=IGNORED)
+    torch.testing.assert_close(task(dice=0.0).loss(scores, labels), expected)
+
+
+@pytest.mark.parametrize("dice", [0.0, 1.0])
+def test_ignored_pixels_change_neither_loss_nor_gradient(scores, dice):
+    _, labels = shapes()
+    labels[0, :8], labels[1, :, :5] = IGNORED, IGNORED
+    ignored = (labels == IGNORED)[:, None].expand_as(scores)
+    loss = task(dice=dice).loss(scores, labels)
+    others = torch.where(ignored, 9 * scores.detach().flip(1), scores)
+    assert torch.equal(task(dice=dice).loss(others, labels), loss)
+    at = gradient(loss, scores)
+    assert not at[ignored].any()
+    assert at[~ignored].all()
+
+
+@pytest.mark.parametrize("dice", [0.0, 1.0])
+def test_a_batch_without_labels_has_loss_0_and_no_gradient(scores, dice):
+    loss = task(dice=dice).loss(scores, torch.full((2, 32, 32), IGNORED))
+    assert loss == 0
+    assert torch.equal(gradient(loss, scores), torch.zeros_like(scores))
+
+
+def test_half_precision_scores_lose_nothing_in_the_loss(scores):
+    _, labels = shapes()
+    rounded = scores.detach().bfloat16()
+    assert torch.equal(task().loss(rounded, labels), task().loss(rounded.float(), labels))
+
+
+@pytest.mark.parametrize("decoder", ["upernet", "fpn"])
+def test_two_images_are_learned(decoder: Any):
+    torch.set_num_threads(1)
+    seed_everything(0)
+    net = Segmenter(decoder, "ivit_nano", num_classes=3, in_chans=1, decoder_dim=64, backbone_options=TINY)
+    module = task(net, learning_rate=3e-3)
+    fitting = trainer(epochs=2)
+    fitting.fit(module, loader(Subset(TensorDataset(*shapes()), [0, 1] * 15), batch_size=2), loader())
+    metrics = fitting.callback_metrics
+    assert set(module.columns) <= metrics.keys()
+    assert metrics["test_mean_iou"] > 0.9
+    assert metrics["train_pixel_accuracy"] > 0.9
+
+
+class Told(nn.Module):
+    """Predicts for each pixel the class that the image names."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.largest = max(getattr(self, "largest", 0), *images.shape[-2:])
+        return 30 * nn.functional.one_hot(images[:, 0].long(), 3).permute(0, 3, 1, 2).float()
+
+
+def of_many_sizes(*, ignored: int | None = None) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Images that name a class for each pixel, now and then another than their labels do."""
+    generator = torch.Generator().manual_seed(0)
+    items = []
+    for number, size in enumerate([(17, 23), (27, 23), (20, 37)]):
+        labels = torch.randint(2, size, generator=generator)
+        predicted = torch.where(torch.rand(size, generator=generator) < 0.8, labels, number)
+        if number == ignored:
+            labels[:] = IGNORED
+        items.append((predicted[None].float(), labels))
+    return items
+
+
+def counted(items: list) -> torch.Tensor:
+    confusion = torch.zeros(3, 3, dtype=torch.long)
+    for image, labels in items:
+        for true, guess in zip(labels.flatten().tolist(), image.flatten().tolist(), strict=True):
+            if true != IGNORED:
+                confusion[true, int(guess)] += 1
+    return confusion
+
+
+@pytest.mark.parametrize("ignored", [None, 1])
+def test_figures_come_from_all_pixels_of_the_set(ignored):
+    items = of_many_sizes(ignored=ignored)
+    module, testing = task(Told()), trainer()
+    (logged,) = testing.test(module, loader(items), verbose=False)
+    found = module.figures
+    assert found is not None
+    assert found.confusion == counted(items).tolist()
+    assert found.per_class_iou["stripe"] == 0.0
+    assert logged["test_mean_iou"] == pytest.approx(found.mean_iou)
+    assert logged["test_pixel_accuracy"] == pytest.approx(found.pixel_accuracy)
+    assert logged["test_loss"] > 0
+
+
+def test_every_epoch_counts_anew():
+    items = of_many_sizes()
+    module = task(Told())
+    for _ in range(2):
+        trainer().validate(module, loader(items), verbose=False)
+        trainer().test(module, loader(items), verbose=False)
+    assert module.figures is not None
+    assert module.figures.confusion == counted(items).tolist()
+
+
+def test_images_larger_than_the_window_go_through_in_windows():
+    items = of_many_sizes()
+    whole, windows = task(Told()), task(Told(), window=16)
+    (of_whole,) = trainer().test(whole, loader(items), verbose=False)
+    (of_windows,) = trainer().test(windows, loader(items), verbose=False)
+    assert (whole.model.largest, windows.model.largest) == (37, 16)
+    assert of_windows == pytest.approx(of_whole, rel=1e-5)
+
+
+def test_the_test_loss_of_a_whole_image_is_that_of_its_scores():
+    module, (images, labels) = task(), shapes()
+    (logged,) = trainer().test(module, loader(batch_size=2), verbose=False)
+    with torch.no_grad():
+        expected = module.loss(module(images), labels).item()
+    assert logged["test_loss"] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"ignore_index": 1}, "the label of 'square'; give"), ({"dice": -1.0}, "dice is -1.0")],
+)
+def test_what_has_no_meaning_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        task(**options)
