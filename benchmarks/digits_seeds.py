@@ -31,7 +31,7 @@ def main() -> None:
             {
                 "command": " ".join(["crosshead", *command]),
                 "seed": seed,
-                "test_accuracy": epochs[-1]["test_accuracy"],
+                "val_accuracy": epochs[-1]["val_accuracy"],
                 "seconds": round(sum(float(epoch["seconds"]) for epoch in epochs)),
                 "stamp": json.dumps(stamp),
             }
@@ -40,7 +40,7 @@ def main() -> None:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(rows)
-    accuracies = [float(row["test_accuracy"]) for row in rows]
+    accuracies = [float(row["val_accuracy"]) for row in rows]
     error = stdev(accuracies) / len(accuracies) ** 0.5
     Console().print(f"digits, {len(rows)} seeds: {mean(accuracies):.4f} ± {error:.4f} (standard error)")
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from crosshead.tasks.splits import DataError
+from crosshead.tasks.task import DataError
 
 WIDTH, HEIGHT = 40, 32
 # Rectangles as (class, left, top, width, height), those of the first image first; class 0 is red, 1 blue.

@@ -11,7 +11,7 @@ from PIL import Image
 
 TINY = [
     *("--model-args", "stem_stride=1", "depths=[1,1,1,1]", "dims=[8,16,16,16]", "head_dim=8"),
-    *("--epochs", "1", "--test-every", "1", "--batch-size", "4", "--threads", "1", "--accelerator", "cpu"),
+    *("--epochs", "1", "--val-every", "1", "--batch-size", "4", "--threads", "1", "--accelerator", "cpu"),
 ]
 RECIPES = {
     "nuclei": ["--pyramid-dim", "32", "--rois", "16"],

@@ -22,7 +22,7 @@ FLAGS = {
     "change": ["pairs", "--block", "10", "--dim", "16", "--crop", "16", "--crops", "8", "--tile", "24"],
 }
 SCORES = {"segment": "mean IoU", "boxes": "box AP", "masks": "mask AP", "change": "F1"}
-LAST = {"segment": "test_mean_iou", "boxes": "test_box_ap", "masks": "test_mask_ap", "change": "test_f1"}
+LAST = {"segment": "val_mean_iou", "boxes": "val_box_ap", "masks": "val_mask_ap", "change": "val_f1"}
 
 
 def no_number(value: str) -> None:
@@ -61,7 +61,7 @@ def of_task(picture, dates) -> Callable[[str], tuple[Path, ...]]:
 
 @pytest.mark.parametrize("name", FLAGS)
 def test_a_training_tells_its_course_and_what_to_do_next(crosshead, dense_recipe, trained, name):
-    more = ["--epochs", "2", "--test-every", "2"]
+    more = ["--epochs", "2", "--val-every", "2"]
     recipe, *flags = FLAGS[name]
     answer = crosshead(
         "train", recipe, *flags, *TINY, *more, "--data-dir", dense_recipe(name).data_dir, "--from", trained

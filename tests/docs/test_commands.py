@@ -57,7 +57,7 @@ ALONE = "--epochs 1 --threads 1 --workers 0 --accelerator cpu --devices 1 --stra
 NET = "--model ivit_nano --model-args depths=[1,1,1,1] dims=[8,16,16,16] head_dim=8"
 MAPS = f"{NET} stem_stride=1 attention_stages=[1,2] landmarks=[2,2,2,1] kernel_size=3 --batch-size 4"
 CLASSIFY = f"{NET} --batch-size 16 --image-size 32 {ALONE}"
-DETECT = f"{MAPS} --pyramid-dim 32 --rois 16 --anchor-sizes 4 8 16 24 32 --short-side 32 {ALONE}"
+DETECT = f"{MAPS} --pyramid-dim 32 --rois 16 --anchor-sizes 4 8 16 24 32 --min-size 32 {ALONE}"
 SEGMENT = f"{MAPS} --crop 32 --decoder-dim 64 {ALONE}"
 CHANGE = f"{MAPS} --dim 16 --crop 16 --crops 8 --tile 24 {ALONE}"
 TRAIN = {

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from crosshead.recipes import RECIPES
-from crosshead.tasks.meta import Facts, ImageFacts, ObjectFacts, PairFacts, PixelFacts
-from crosshead.tasks.task import job_of
+from crosshead.tasks.meta import Meta, ClassifyMeta, DetectMeta, ChangeMeta, SegmentMeta
+from crosshead.tasks.task import task_of
 
 TASKS = {
     "classify": ("digits", "fashion-mnist", "cifar10", "folder", "imagenet1k"),
@@ -21,7 +21,7 @@ TASKS = {
 GREY = ("digits", "fashion-mnist", "fashion-scenes")
 
 
-def facts_of(recipe: Any) -> Facts:
+def facts_of(recipe: Any) -> Meta:
     """What data for a recipe might be like."""
     bands = 1 if recipe.data in GREY else 6 if recipe.task == "change" else 3
     look: dict[str, Any] = {
@@ -31,14 +31,14 @@ def facts_of(recipe: Any) -> Facts:
         "std": (0.25,) * bands,
     }
     if recipe.task == "classify":
-        return ImageFacts(**look, image_size=32)
+        return ClassifyMeta(**look, image_size=32)
     if recipe.task == "segment":
-        return PixelFacts(**look, ignore_index=255)
+        return SegmentMeta(**look, ignore_index=255)
     if recipe.task == "change":
         names = tuple(map(str, range(bands)))
-        return PairFacts(**look, bands=names, after_mean=look["mean"], after_std=look["std"])
-    sides: dict[str, Any] = {"short_side": recipe.short_side or 128, "long_side": recipe.long_side or 128}
-    return ObjectFacts(**look, category_ids=(1, 2, 3), masks=recipe.masks, **sides)
+        return ChangeMeta(**look, bands=names, after_mean=look["mean"], after_std=look["std"])
+    sides: dict[str, Any] = {"min_size": recipe.min_size or 128, "max_size": recipe.max_size or 128}
+    return DetectMeta(**look, category_ids=(1, 2, 3), masks=recipe.masks, **sides)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -74,7 +74,7 @@ assert not loaded, loaded
         "--decoder",
         "--reduce-zero-label",
         "--fold",
-        "--test-every",
+        "--val-every",
         "--check-data",
     )
     for flag in flags:
@@ -95,12 +95,12 @@ def test_a_recipe_is_sound_and_builds_its_net(name):
     recipe.check()
     assert recipe.data_dir is None
     assert not recipe.download
-    facts = facts_of(recipe)
-    job = job_of(recipe)
+    meta = facts_of(recipe)
+    job = task_of(recipe)
     small = dataclasses.replace(recipe, drop_path=0.0)
     with torch.device("meta"):
-        net = job.build(small, facts)
-    config = job.config(small, facts, net)
+        net = job.build(small, meta)
+    config = job.config(small, meta, net)
     assert config["architecture"] == recipe.model
     assert config["label_names"] == ["a", "b", "c"]
     names = {name for name, _ in net.named_parameters()}
@@ -130,7 +130,7 @@ def test_the_recipes_of_coco_are_the_published_schedules():
     assert (once.epochs, thrice.epochs) == (12, 36)
     for recipe in (once, thrice):
         assert recipe.batch_size * recipe.devices * recipe.nodes * recipe.accumulate == 16
-        assert (recipe.short_side, recipe.long_side) == (800, 1333)
+        assert (recipe.min_size, recipe.max_size) == (800, 1333)
         assert recipe.detector == "mask-rcnn"
         assert recipe.skip_faulty
     assert once.scale == (1.0, 1.0)

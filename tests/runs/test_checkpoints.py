@@ -47,7 +47,7 @@ class Recorder:
         self.saved.append(path.stem)
 
     def finish_epoch(self, callback, accuracy: float) -> list[str]:
-        self.callback_metrics["test_accuracy"] = torch.tensor(accuracy)
+        self.callback_metrics["val_accuracy"] = torch.tensor(accuracy)
         self.saved.clear()
         callback.on_train_epoch_end(self, Classifier(torch.nn.Identity(), num_classes=2))
         return list(self.saved)

@@ -30,14 +30,14 @@ def rows(*epochs: dict[str, str]) -> list[dict[str, str]]:
 @pytest.mark.parametrize(
     ("column", "title"),
     [
-        ("test_mean_iou", "mean IoU"),
-        ("test_box_ap50", "box AP50"),
-        ("test_mask_ap", "mask AP"),
+        ("val_mean_iou", "mean IoU"),
+        ("val_box_ap50", "box AP50"),
+        ("val_mask_ap", "mask AP"),
         ("train_pixel_accuracy", "pixel accuracy"),
-        ("test_f1", "F1"),
-        ("test_auc", "AUC"),
-        ("test_kappa", "kappa"),
-        ("test_loss", "loss"),
+        ("val_f1", "F1"),
+        ("val_auc", "AUC"),
+        ("val_kappa", "kappa"),
+        ("val_loss", "loss"),
     ],
 )
 def test_a_column_has_a_name_in_words(column, title):
@@ -46,14 +46,14 @@ def test_a_column_has_a_name_in_words(column, title):
 
 def test_losses_scores_and_rate_are_drawn_over_the_epochs_that_have_them(tmp_path, drawn):
     run = RunFolder(tmp_path)
-    blank = {"test_loss": "", "test_mean_iou": ""}
+    blank = {"val_loss": "", "val_mean_iou": ""}
     draw_curves(
         run,
         rows(
             {"train_loss": "3", "train_pixel_accuracy": "0.1", **blank},
-            {"train_loss": "2", "train_pixel_accuracy": "0.2", "test_loss": "1", "test_mean_iou": "0.5"},
+            {"train_loss": "2", "train_pixel_accuracy": "0.2", "val_loss": "1", "val_mean_iou": "0.5"},
             {"train_loss": "1", "train_pixel_accuracy": "0.3", **blank},
-            {"train_loss": "1", "train_pixel_accuracy": "0.4", "test_loss": "2", "test_mean_iou": "0.25"},
+            {"train_loss": "1", "train_pixel_accuracy": "0.4", "val_loss": "2", "val_mean_iou": "0.25"},
         ),
     )
     loss, score, rate = drawn[0].axes
@@ -69,21 +69,21 @@ def test_losses_scores_and_rate_are_drawn_over_the_epochs_that_have_them(tmp_pat
 
 
 def test_a_run_that_was_not_tested_yet_has_curves_too(tmp_path, drawn):
-    draw_curves(RunFolder(tmp_path), rows({"train_loss": "3", "test_box_ap50": "", "test_box_ap": ""}))
+    draw_curves(RunFolder(tmp_path), rows({"train_loss": "3", "val_box_ap50": "", "val_box_ap": ""}))
     _, score, _ = drawn[0].axes
     assert score.get_title() == "Box AP"
     assert (tmp_path / "curves.png").exists()
 
 
 def test_a_score_that_is_alone_is_named_in_the_title_only(tmp_path, drawn):
-    draw_curves(RunFolder(tmp_path), rows({"train_loss": "3", "train_accuracy": "0.5", "test_accuracy": "1"}))
+    draw_curves(RunFolder(tmp_path), rows({"train_loss": "3", "train_accuracy": "0.5", "val_accuracy": "1"}))
     _, score, _ = drawn[0].axes
     assert [line.get_label() for line in score.lines] == ["training", "test"]
     assert score.get_legend() is None
 
 
 def test_a_score_that_is_no_number_is_drawn_as_nothing(tmp_path):
-    draw_curves(RunFolder(tmp_path), rows(*[{"train_loss": "3", "test_box_ap": "nan"}] * 2))
+    draw_curves(RunFolder(tmp_path), rows(*[{"train_loss": "3", "val_box_ap": "nan"}] * 2))
     assert (tmp_path / "curves.png").exists()
 
 

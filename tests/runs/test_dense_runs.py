@@ -16,17 +16,17 @@ from crosshead.runs.load import load_run
 from crosshead.runs.metrics import AFTER, BEFORE, read_metrics
 from crosshead.runs.record import read_record
 from crosshead.tasks.seeding import seed_everything
-from crosshead.tasks.task import job_of
+from crosshead.tasks.task import task_of
 
 COLUMNS = {
-    "segment": ("train_loss", "train_pixel_accuracy", "test_loss", "test_pixel_accuracy", "test_mean_iou"),
-    "boxes": ("train_loss", "test_box_ap50", "test_box_ap"),
-    "masks": ("train_loss", "test_box_ap50", "test_box_ap", "test_mask_ap50", "test_mask_ap"),
-    "retinanet": ("train_loss", "test_box_ap50", "test_box_ap"),
+    "segment": ("train_loss", "train_pixel_accuracy", "val_loss", "val_pixel_accuracy", "val_mean_iou"),
+    "boxes": ("train_loss", "val_box_ap50", "val_box_ap"),
+    "masks": ("train_loss", "val_box_ap50", "val_box_ap", "val_mask_ap50", "val_mask_ap"),
+    "retinanet": ("train_loss", "val_box_ap50", "val_box_ap"),
     "change": (
         "train_loss",
         "train_accuracy",
-        *("test_loss", "test_accuracy", "test_kappa", "test_auc", "test_f1"),
+        *("val_loss", "val_accuracy", "val_kappa", "val_auc", "val_f1"),
     ),
 }
 # Everything that draws random numbers.
@@ -98,8 +98,8 @@ def test_a_run_folder_holds_all_that_is_promised(dense_run, dense_recipe, name):
     }
     record = read_record(run)
     assert record.recipe == recipe
-    job = job_of(recipe)
-    assert record.facts == job.facts(recipe, job.load(recipe))
+    job = task_of(recipe)
+    assert record.meta == job.meta(recipe, job.load(recipe))
     (row,) = read_metrics(run)
     assert tuple(row) == (*BEFORE, *COLUMNS[name], *AFTER)
     assert (row["epoch"], row["step"]) == ("1", "2")
@@ -135,7 +135,7 @@ def test_a_crashed_run_resumes_to_the_same_bits(dense_recipe, tmp_path, name):
 
 
 def test_epochs_without_a_test_have_no_test_figures_and_are_never_the_best(dense_recipe, tmp_path):
-    recipe = dense_recipe("change", epochs=4, test_every=3, ema=0.9)
+    recipe = dense_recipe("change", epochs=4, val_every=3, ema=0.9)
     straight, crashed = RunFolder(tmp_path / "straight"), RunFolder(tmp_path / "crashed")
     engine.train("change", recipe, straight)
     for row in measured(straight):
@@ -144,7 +144,7 @@ def test_epochs_without_a_test_have_no_test_figures_and_are_never_the_best(dense
             bool(row[column]) == (tested or column.startswith("train_")) for column in COLUMNS["change"]
         )
     best = torch.load(straight.best, weights_only=True)
-    scores = {int(row["epoch"]): float(row["test_f1"]) for row in measured(straight) if row["test_f1"]}
+    scores = {int(row["epoch"]): float(row["val_f1"]) for row in measured(straight) if row["val_f1"]}
     assert best["epoch"] + 1 == max(scores, key=lambda epoch: scores[epoch])
     # The last finished epoch is the second one, which is not tested.
     with pytest.raises(ConnectionError):
@@ -158,18 +158,18 @@ def test_epochs_without_a_test_have_no_test_figures_and_are_never_the_best(dense
 @pytest.mark.parametrize("name", COLUMNS)
 def test_less_memory_and_another_memory_format_change_no_loss(dense_recipe, name):
     recipe = dense_recipe(name)
-    job = job_of(recipe)
+    job = task_of(recipe)
     splits = job.load(recipe)
-    facts = job.facts(recipe, splits)
-    loaders = job.loaders(recipe, facts, splits)
+    meta = job.meta(recipe, splits)
+    loaders = job.loaders(recipe, meta, splits)
     items = loaders.training_items()(0)
     batch = loaders._loader(items, 2, drop_last=True)  # pyright: ignore[reportArgumentType]
     first = next(iter(batch))
-    state = copy.deepcopy(job.build(recipe, facts).state_dict())
+    state = copy.deepcopy(job.build(recipe, meta).state_dict())
     results = []
     for changes in ({}, {"grad_checkpointing": True}, {"channels_last": True}):
         changed = dataclasses.replace(recipe, **changes)
-        task: Any = engine.make_task(job, changed, facts, job.build(changed, facts))
+        task: Any = engine.make_task(job, changed, meta, job.build(changed, meta))
         task.model.load_state_dict(state)
         modules = list(task.model.modules())
         assert any(getattr(module, "grad_checkpointing", False) for module in modules) == (

@@ -74,7 +74,7 @@ def test_a_run_folder_holds_all_that_is_promised(trained, tiny):
     }
     record = read_record(trained)
     assert record.recipe == tiny
-    assert record.facts.classes == tuple("0123456789")
+    assert record.meta.classes == tuple("0123456789")
     assert {"torch", "timm", "lightning", "crosshead"} <= record.stamp["versions"].keys()
     assert record.stamp["hardware"]["processor"]
 
@@ -187,7 +187,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(tiny, tmp_path, monkeypatc
 
 
 def test_a_folder_in_use_is_refused_before_anything_is_loaded(tiny, copied, monkeypatch):
-    monkeypatch.setattr(engine, "job_of", None)
+    monkeypatch.setattr(engine, "task_of", None)
     with pytest.raises(RunError, match="exists already"):
         engine.train("digits", tiny, copied)
 
@@ -221,7 +221,7 @@ def test_what_cannot_start_is_refused_in_one_line(tiny, tmp_path, changes, messa
 
 def test_other_data_than_those_of_the_run_are_refused(copied):
     content = json.loads(copied.recipe.read_text())
-    content["facts"]["classes"][0] = "zero"
+    content["meta"]["classes"][0] = "zero"
     copied.recipe.write_text(json.dumps(content))
     with pytest.raises(RunError, match=r"the data are not those that .*--data-dir"):
         engine.resume(copied, read_record(copied))

@@ -11,7 +11,7 @@ from crosshead.runs.folder import RunError
 from crosshead.runs.load import backbone_name, load_run, read_weights, start_from
 from crosshead.runs.record import read_record
 from crosshead.tasks.classify.net import build_model
-from crosshead.tasks.task import job_of
+from crosshead.tasks.task import task_of
 
 
 def test_a_run_comes_back_with_its_weights_ready_to_be_used(trained):
@@ -76,7 +76,7 @@ def test_weights_of_another_architecture_are_refused(copied):
 
 def test_a_start_takes_what_fits_and_says_what_did_not(trained):
     record: Any = read_record(trained)
-    images = dataclasses.replace(record.facts, classes=("a", "b", "c"))
+    images = dataclasses.replace(record.meta, classes=("a", "b", "c"))
     model = build_model(record.recipe, images)
     fresh = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     report = start_from(model, trained.path)
@@ -91,11 +91,11 @@ def test_a_start_takes_what_fits_and_says_what_did_not(trained):
 
 
 def test_a_start_into_a_swapped_vit_keeps_its_projections(tiny, trained, tmp_path):
-    facts: Any = read_record(trained).facts
+    meta: Any = read_record(trained).meta
     arguments = {"patch_size": 2, "embed_dim": 16, "depth": 1, "num_heads": 2}
     vit = dataclasses.replace(tiny, model="vit_tiny_patch16_224", model_args=arguments)
-    save_file(build_model(vit, facts).state_dict(), tmp_path / "vit.safetensors")
-    swapped = build_model(dataclasses.replace(vit, swap_landmarks=(2, 2)), facts)
+    save_file(build_model(vit, meta).state_dict(), tmp_path / "vit.safetensors")
+    swapped = build_model(dataclasses.replace(vit, swap_landmarks=(2, 2)), meta)
     report = start_from(swapped, tmp_path / "vit.safetensors")
     assert "blocks.0.attn.qkv.weight" in report.matched
     assert report.missing
@@ -111,10 +111,10 @@ def test_a_start_without_anything_in_common_is_refused(trained):
 def grey_net(dense_recipe, name):
     """A net around a backbone that takes images of one band, as the classifier of digits does."""
     recipe = dense_recipe(name)
-    job = job_of(recipe)
-    facts = job.facts(recipe, job.load(recipe))
+    job = task_of(recipe)
+    meta = job.meta(recipe, job.load(recipe))
     pairs = {"after_mean": (0.5,), "after_std": (0.5,), "bands": ("1",)} if name == "change" else {}
-    return job.build(recipe, dataclasses.replace(facts, in_chans=1, mean=(0.5,), std=(0.5,), **pairs))
+    return job.build(recipe, dataclasses.replace(meta, in_chans=1, mean=(0.5,), std=(0.5,), **pairs))
 
 
 def backbone(model) -> dict[str, torch.Tensor]:

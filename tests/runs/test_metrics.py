@@ -17,8 +17,8 @@ def test_a_finished_run_has_one_row_for_each_epoch(trained, tiny):
     assert all(tuple(row) == (*BEFORE, *Classifier.columns, *AFTER) for row in rows)
     for row in rows:
         assert 0 < float(row["train_loss"]) < 5
-        assert 0 < float(row["test_loss"]) < 5
-        assert 0 <= float(row["test_accuracy"]) <= 1
+        assert 0 < float(row["val_loss"]) < 5
+        assert 0 <= float(row["val_accuracy"]) <= 1
         assert float(row["images_per_second"]) > 1
     assert 0 < float(rows[0]["learning_rate"]) < tiny.lr
     assert float(rows[1]["learning_rate"]) == 0
@@ -41,5 +41,5 @@ def test_columns_of_another_task_are_not_continued(trained, tmp_path, dense_run)
     shutil.copy(trained.metrics, run.metrics)
     record = read_record(run)
     longer = dataclasses.replace(record, recipe=dataclasses.replace(record.recipe, epochs=2))
-    with pytest.raises(RunError, match=r"metrics.csv has not the columns epoch, .*, test_f1, .*: restore it"):
+    with pytest.raises(RunError, match=r"metrics.csv has not the columns epoch, .*, val_f1, .*: restore it"):
         engine.resume(run, longer)

@@ -7,9 +7,9 @@ import torch
 from crosshead.runs.folder import RunError
 from crosshead.runs.load import load_run
 from crosshead.tasks.classify.net import build_model, model_arguments
-from crosshead.tasks.meta import ImageFacts
+from crosshead.tasks.classify.data import ClassifyMeta
 
-GREY = ImageFacts(classes=tuple("abc"), in_chans=1, image_size=16, mean=(0.5,), std=(0.25,))
+GREY = ClassifyMeta(classes=tuple("abc"), in_chans=1, image_size=16, mean=(0.5,), std=(0.25,))
 VIT = {"patch_size": 4, "embed_dim": 16, "depth": 1, "num_heads": 2}
 
 
@@ -19,8 +19,8 @@ def test_timm_reads_the_model_folder_of_a_run(trained):
     images = torch.randn(2, 1, 8, 8)
     torch.testing.assert_close(theirs(images), ours(images), rtol=0, atol=0)
     config = vars(theirs)["pretrained_cfg"]
-    assert config["label_names"] == list(record.facts.classes)
-    assert config["mean"] == list(record.facts.mean)
+    assert config["label_names"] == list(record.meta.classes)
+    assert config["mean"] == list(record.meta.mean)
     assert tuple(config["input_size"]) == (1, 8, 8)
 
 

@@ -9,7 +9,7 @@ from crosshead.runs.record import RunRecord, read_record
 from crosshead.tasks.change.recipe import ChangeRecipe
 from crosshead.tasks.classify.recipe import ClassifyRecipe
 from crosshead.tasks.detect.recipe import DetectRecipe
-from crosshead.tasks.meta import ImageFacts, ObjectFacts, PairFacts, PixelFacts
+from crosshead.tasks.meta import ClassifyMeta, DetectMeta, ChangeMeta, SegmentMeta
 from crosshead.tasks.segment.recipe import SegmentRecipe
 
 RECORD = RunRecord(
@@ -22,25 +22,25 @@ RECORD = RunRecord(
         swap_landmarks=(4, 4),
         epochs=3,
     ),
-    facts=ImageFacts(classes=("crow", "owl"), in_chans=1, image_size=32, mean=(0.1,), std=(1 / 3,)),
+    meta=ClassifyMeta(classes=("crow", "owl"), in_chans=1, image_size=32, mean=(0.1,), std=(1 / 3,)),
     start=None,
     stamp={"versions": {}},
 )
 LOOK = {"classes": ("crow", "owl"), "in_chans": 1, "mean": (0.1,), "std": (1 / 3,)}
-SHARED = {"data_dir": Path("/data/birds"), "model": "ivit_nano", "epochs": 4, "test_every": 2}
-# A recipe and facts of each task, with a choice made wherever JSON has no word for it: tuples, paths, None.
+SHARED = {"data_dir": Path("/data/birds"), "model": "ivit_nano", "epochs": 4, "val_every": 2}
+# A recipe and meta of each task, with a choice made wherever JSON has no word for it: tuples, paths, None.
 DENSE = {
     "segment": (
         SegmentRecipe(data="masks", crop=32, scale=(0.5, 1.5), class_names=("crow", "owl"), **SHARED),
-        PixelFacts(**LOOK, ignore_index=255),
+        SegmentMeta(**LOOK, ignore_index=255),
     ),
     "detect": (
         DetectRecipe(data="coco", anchor_sizes=(4, 8, 16, 32, 64), scenes=(8, 4), in_chans=1, **SHARED),
-        ObjectFacts(**LOOK, category_ids=(3, 7), masks=True, short_side=32, long_side=40),
+        DetectMeta(**LOOK, category_ids=(3, 7), masks=True, min_size=32, max_size=40),
     ),
     "change": (
         ChangeRecipe(data="pairs", class_names=("same", "gone", "new"), **SHARED),
-        PairFacts(**LOOK, bands=("red",), after_mean=(0.2,), after_std=(0.3,)),
+        ChangeMeta(**LOOK, bands=("red",), after_mean=(0.2,), after_std=(0.3,)),
     ),
 }
 
@@ -53,25 +53,25 @@ def test_what_is_written_is_read_again(tmp_path):
 
 @pytest.mark.parametrize("task", DENSE)
 def test_what_is_written_of_another_task_is_read_again(tmp_path, task):
-    recipe, facts = DENSE[task]
-    record = RunRecord(name="birds", recipe=recipe, facts=facts, start="/runs/digits-1", stamp={})
+    recipe, meta = DENSE[task]
+    record = RunRecord(name="birds", recipe=recipe, meta=meta, start="/runs/digits-1", stamp={})
     record.write(RunFolder(tmp_path))
     assert json.loads((tmp_path / "recipe.json").read_text())["task"] == task
     read = read_record(RunFolder(tmp_path))
     assert read == record
-    assert (type(read.recipe), type(read.facts)) == (type(recipe), type(facts))
+    assert (type(read.recipe), type(read.meta)) == (type(recipe), type(meta))
 
 
 def test_a_task_that_is_unknown_and_the_facts_of_another_are_refused(tmp_path):
-    recipe, facts = DENSE["change"]
+    recipe, meta = DENSE["change"]
     content = {
         "task": "change",
-        **dataclasses.asdict(RunRecord(name="", recipe=recipe, facts=facts, start=None, stamp={})),
+        **dataclasses.asdict(RunRecord(name="", recipe=recipe, meta=meta, start=None, stamp={})),
     }
     for changes in (
         {"task": "divine"},
         {"task": "detect"},
-        {"facts": dataclasses.asdict(DENSE["segment"][1])},
+        {"meta": dataclasses.asdict(DENSE["segment"][1])},
     ):
         (tmp_path / "recipe.json").write_text(json.dumps({**content, **changes}, default=str))
         with pytest.raises(RunError, match="no recipe of this version"):
@@ -88,7 +88,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
         read_record(RunFolder(tmp_path))
 
 
-@pytest.mark.parametrize("field", ["recipe", "facts", "name", "task"])
+@pytest.mark.parametrize("field", ["recipe", "meta", "name", "task"])
 def test_a_recipe_with_a_part_missing_is_refused(tmp_path, field):
     content = {"task": "classify", **dataclasses.asdict(RECORD)}
     del content[field]

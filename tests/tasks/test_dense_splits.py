@@ -4,7 +4,7 @@ import pytest
 from crosshead.tasks.dense_splits import DetectionSplits, Objects, SegmentationSplits, ignored_label
 from crosshead.tasks.detect.coco.file import no_objects
 
-SHARED = {"short_side": 4, "long_side": 6, "in_chans": 1, "mean": (0.5,), "std": (0.5,)}
+SHARED = {"min_size": 4, "max_size": 6, "in_chans": 1, "mean": (0.5,), "std": (0.5,)}
 
 
 def detection(**changes):

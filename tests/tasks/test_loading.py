@@ -37,7 +37,7 @@ def loaders(*, epoch: int = 0, rank: int = 0, ranks: int = 1, workers: int = 0) 
         train=Noise(21),
         test=Noise(7),
         train_transform=RANDOM,
-        test_transform=FIXED,
+        eval_transform=FIXED,
         batch_size=4,
         workers=workers,
         seed=3,
@@ -115,7 +115,7 @@ def test_every_rank_gets_as_many_test_batches_and_all_images_are_tested():
 
 
 def test_loaders_for_evaluation_have_no_training_images():
-    made = ImageLoaders(train=None, test=Noise(3), train_transform=None, test_transform=FIXED, batch_size=2)
+    made = ImageLoaders(train=None, test=Noise(3), train_transform=None, eval_transform=FIXED, batch_size=2)
     with pytest.raises(ValueError, match="without a training set"):
         made.train_dataloader()
 

@@ -32,7 +32,7 @@ def test_a_recipe_cannot_be_changed_afterwards():
         ({"rand_augment": "strong"}, "rand_augment is strong: give a policy such as rand-m9"),
         ({"mixup": 0.2, "batch_size": 5}, "batch_size is 5: mixup and cutmix pair images"),
         ({"ema": 0.99, "strategy": "fsdp"}, "ema=0.99 with strategy=fsdp.*--ema 0"),
-        ({"test_every": 0}, "test_every is 0: give 1 or more"),
+        ({"val_every": 0}, "val_every is 0: give 1 or more"),
     ],
 )
 def test_what_cannot_work_is_refused_by_name_value_and_remedy(changes, message):
@@ -65,8 +65,8 @@ def test_recipes_are_read_without_torch():
         ),
         (SEGMENT, {"scale": (0.0, 0.5)}, "scale is 0.0, 0.5"),
         (DETECT, {"pyramid_dim": 0}, "pyramid_dim is 0"),
-        (DETECT, {"short_side": 0}, "short_side is 0"),
-        (DETECT, {"long_side": -1}, "long_side is -1"),
+        (DETECT, {"min_size": 0}, "min_size is 0"),
+        (DETECT, {"max_size": -1}, "max_size is -1"),
         (DETECT, {"rois": 0}, "rois is 0"),
         (DETECT, {"max_detections": 0}, "max_detections is 0"),
         (DETECT, {"crop": 0}, "crop is 0"),
@@ -101,7 +101,7 @@ def test_what_cannot_work_is_refused_by_every_task(recipe, changes, message):
 def test_tests_may_be_any_number_of_epochs_apart():
     for recipe in (GOOD, SEGMENT, DETECT, CHANGE):
         for epochs in (1, 3, 5):
-            dataclasses.replace(recipe, epochs=epochs, test_every=3).check()
+            dataclasses.replace(recipe, epochs=epochs, val_every=3).check()
 
 
 def test_only_mask_rcnn_needs_masks():

@@ -6,7 +6,8 @@ import pytest
 from torch.utils.data import DataLoader, Dataset
 
 from crosshead.tasks.classify.image_array import ImageArray
-from crosshead.tasks.splits import DataError, ImageSplits
+from crosshead.tasks.splits import ImageSplits
+from crosshead.tasks.task import DataError
 
 
 class Failing(Dataset):

@@ -40,14 +40,14 @@ def predict(
     from crosshead.runs.folder import RunFolder
     from crosshead.runs.load import load_run, to_device
     from crosshead.runs.predictions import write_prediction
-    from crosshead.tasks.splits import DataError
-    from crosshead.tasks.task import job_of
+    from crosshead.tasks.task import DataError
+    from crosshead.tasks.task import task_of
 
     folder = RunFolder(run)
     with quiet():
         record, model = load_run(folder, best=best)
     model = to_device(model, accelerator)
-    job = job_of(record.recipe)
+    job = task_of(record.recipe)
     given = {"top": top, "min_score": min_score, "tile": tile}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     for name in options.keys() - job.options:
@@ -56,7 +56,7 @@ def predict(
     predictions, refused = [], []
     for paths in job.inputs((image, *images)):
         try:
-            prediction = job.predict(record.recipe, record.facts, model, paths, **options)
+            prediction = job.predict(record.recipe, record.meta, model, paths, **options)
         except DataError as error:
             refused.append(error)
             continue

@@ -13,7 +13,7 @@ from crosshead.runs.curves import title_of
 from crosshead.runs.folder import RunFolder
 from crosshead.runs.metrics import read_metrics
 from crosshead.runs.model import count_parameters
-from crosshead.tasks.module import Task
+from crosshead.tasks.module import TaskModule
 from crosshead.tasks.recipe import Recipe
 
 SECONDS_BETWEEN_UPDATES = 0.5
@@ -42,7 +42,7 @@ class ShowProgress(Callback):
         # made when that is due.
         train: Any = trainer.train_dataloader
         loaders: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
-        items = pl_module.items if isinstance(pl_module, Task) else "images"
+        items = pl_module.items if isinstance(pl_module, TaskModule) else "images"
         device = pl_module.device.type + (f" x {trainer.world_size}" if trainer.world_size > 1 else "")
         self.console.print(
             f"{self.recipe.model}, {count_parameters(pl_module):,} parameters; "

@@ -63,11 +63,11 @@ def check_data(recipe: Recipe) -> None:
     Raises:
         ValueError: With the number of faults.
     """
-    from crosshead.tasks.task import job_of
+    from crosshead.tasks.task import task_of
 
     recipe.check()
     faults = 0
-    for fault in job_of(recipe).check_data(recipe):
+    for fault in task_of(recipe).check_data(recipe):
         print(fault, flush=True)
         faults += 1
     place = recipe.data_dir or recipe.data

@@ -25,7 +25,7 @@ def bccd() -> DetectRecipe:
         rois=128,
         anchor_sizes=(12, 24, 48, 96, 192),
         epochs=16,
-        test_every=4,
+        val_every=4,
         batch_size=4,
         lr=1e-3,
         warmup_epochs=1,

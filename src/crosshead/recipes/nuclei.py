@@ -28,7 +28,7 @@ def nuclei() -> DetectRecipe:
         anchor_sizes=(8, 16, 32, 64, 128),
         max_detections=500,
         epochs=12,
-        test_every=4,
+        val_every=4,
         batch_size=4,
         lr=1e-3,
         warmup_epochs=1,

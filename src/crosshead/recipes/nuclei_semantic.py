@@ -27,7 +27,7 @@ def nuclei_semantic() -> SegmentRecipe:
         crop=256,
         scale=(0.75, 1.5),
         epochs=20,
-        test_every=2,
+        val_every=2,
         batch_size=8,
         lr=2e-3,
         warmup_epochs=1,

@@ -5,9 +5,10 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, WeightAveraging
 from torch import Tensor
 
+from crosshead.runs.checkpoints import validates
 from crosshead.runs.folder import RunError, RunFolder
 from crosshead.runs.model import save_model
 from crosshead.tasks.seeding import seed_everything
@@ -24,11 +25,11 @@ class SeedEpochs(Callback):
         seed_everything(self.seed, trainer.current_epoch, trainer.global_rank)
 
 
-class LastIsTested(Callback):
-    """Sees to it that the last epoch is tested, however many epochs lie between two tests."""
+class LastIsValidated(Callback):
+    """Sees to it that the last epoch is validated, however many epochs lie between two validations."""
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Asks for a test after this epoch, where it is the last."""
+        """Asks for a validation after this epoch, where it is the last."""
         if trainer.current_epoch + 1 == trainer.max_epochs:
             trainer.check_val_every_n_epoch = 1
 
@@ -96,15 +97,34 @@ class WatchLoss(Callback):
 class KeepModel(Callback):
     """Writes `model/` after each epoch, so that a run can be used whenever it is stopped.
 
-    It has to come before the callback that averages weights: while the test set is evaluated the module holds
-    the averaged ones, and those are what is kept.
+    It has to come before the callback that averages weights: during a validation the module holds the
+    averaged ones, and those are what is kept.
+
+    Args:
+        run: the run.
+        config: what model/config.json says.
+        averaging: the callback that averages weights, if there is one.
     """
 
-    def __init__(self, run: RunFolder, config: dict[str, Any], *, averaged: bool) -> None:
-        self.run, self.config, self.averaged = run, config, averaged
+    def __init__(self, run: RunFolder, config: dict[str, Any], *, averaging: WeightAveraging | None) -> None:
+        self.run, self.config, self.averaging = run, config, averaging
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Saves the weights that have just been tested."""
+        """Saves the weights that have just been validated."""
+        self._save(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Saves the weights where nothing is validated."""
+        if validates(trainer):
+            return
+        if self.averaging is None:
+            self._save(trainer)
+            return
+        self.averaging.on_validation_epoch_start(trainer, pl_module)
+        self._save(trainer)
+        self.averaging.on_validation_epoch_end(trainer, pl_module)
+
+    def _save(self, trainer: pl.Trainer) -> None:
         state = trainer.strategy.lightning_module_state_dict()
         if trainer.is_global_zero:
             weights = {
@@ -112,5 +132,5 @@ class KeepModel(Callback):
                 for name, value in state.items()
                 if name.startswith("model.")
             }
-            note = {"epoch": trainer.current_epoch + 1, "averaged": self.averaged}
+            note = {"epoch": trainer.current_epoch + 1, "averaged": self.averaging is not None}
             save_model(self.run, self.config, weights, note=note)

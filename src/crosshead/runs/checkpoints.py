@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
 from crosshead.runs.folder import RunError, RunFolder, write_atomically
-from crosshead.tasks.module import Task
+from crosshead.tasks.module import TaskModule
 
 _REMEDY = "restore it from a copy, or train again into another folder"
 
@@ -43,7 +43,7 @@ class AtomicCheckpointIO(CheckpointIO):
 
 class Checkpoints(Checkpoint):
     """Writes checkpoints/best.ckpt and checkpoints/last.ckpt after each epoch, in this order; `best` only
-    where the epoch was tested.
+    where the epoch was validated.
 
     Killed in between, the run resumes from the older `last`, repeats the epoch and writes the same `best`.
     """
@@ -54,8 +54,8 @@ class Checkpoints(Checkpoint):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Saves."""
-        assert isinstance(pl_module, Task)
-        if was_tested(trainer):
+        assert isinstance(pl_module, TaskModule)
+        if was_validated(trainer):
             score = comparable(float(trainer.callback_metrics[pl_module.score]))
             if score > self.best_score:
                 self.best_score = score
@@ -71,9 +71,16 @@ class Checkpoints(Checkpoint):
         self.best_score = state_dict["best_score"]
 
 
-def was_tested(trainer: pl.Trainer) -> bool:
-    """Whether the epoch that ends was tested: Lightning keeps older figures until the next test."""
-    return (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
+def validates(trainer: pl.Trainer) -> bool:
+    """Whether the training has a validation set."""
+    loaders: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+    return loaders.val is not None
+
+
+def was_validated(trainer: pl.Trainer) -> bool:
+    """Whether the epoch that ends was validated: Lightning keeps older metrics until the next time."""
+    due = (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
+    return due and validates(trainer)
 
 
 def comparable(score: float) -> float:

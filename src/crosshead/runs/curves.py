@@ -19,10 +19,10 @@ def title_of(column: str) -> str:
     """A column of metrics.csv in words, without saying of which set.
 
     Example:
-        >>> title_of("test_mean_iou"), title_of("train_loss")
+        >>> title_of("val_mean_iou"), title_of("train_loss")
         ('mean IoU', 'loss')
     """
-    words = column.removeprefix("train_").removeprefix("test_").split("_")
+    words = column.removeprefix("train_").removeprefix("val_").split("_")
     return " ".join(_WORDS.get(word, word) for word in words)
 
 
@@ -44,20 +44,21 @@ def draw_curves(run: RunFolder, rows: list[dict[str, str]]) -> None:
         epochs, values = [int(row["epoch"]) for row in known], [float(row[column]) for row in known]
         axes.plot(epochs, values, color=color, label=label, marker=marker, markersize=3)
 
-    measured = [name for name in rows[0] if name.startswith(("train_", "test_"))]
+    measured = [name for name in rows[0] if name.startswith(("train_", "val_"))]
     losses = [name for name in measured if name.endswith("_loss")]
     scores = [name for name in measured if name not in losses]
     for name, color in zip(losses, COLORS, strict=False):
-        plot(loss, name, "training" if name.startswith("train_") else "test", color)
+        plot(loss, name, "training" if name.startswith("train_") else "validation", color)
     loss.set_title("Loss")
     several = len({title_of(name) for name in scores}) > 1
     for name, color in zip(scores, COLORS, strict=False):
-        part = "training" if name.startswith("train_") else "test"
+        part = "training" if name.startswith("train_") else "validation"
         plot(score, name, f"{part} {title_of(name)}" if several else part, color)
-    values = [float(row[scores[-1]]) for row in rows if row[scores[-1]]]
-    title = title_of(scores[-1])
+    values = [float(row[scores[-1]]) for row in rows if row[scores[-1]]] if scores else []
+    title = title_of(scores[-1]) if scores else "no metrics"
     values = [value for value in values if not math.isnan(value)]
-    reached = f" (test: last {values[-1]:.2%}, best {max(values):.2%})" if values else ""
+    part = "training" if scores and scores[-1].startswith("train_") else "validation"
+    reached = f" ({part}: last {values[-1]:.2%}, best {max(values):.2%})" if values else ""
     score.set_title(title[0].upper() + title[1:] + reached)
     score.yaxis.set_major_formatter(PercentFormatter(1.0))
     plot(rate, "learning_rate", "", "#555555")

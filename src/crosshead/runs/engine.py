@@ -2,9 +2,9 @@
 
 import dataclasses
 import difflib
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -16,7 +16,7 @@ from timm.optim import list_optimizers
 from torch import nn
 
 from crosshead.measure.stamp import stamp
-from crosshead.runs.callbacks import KeepModel, LastIsTested, SeedEpochs, WatchLoss
+from crosshead.runs.callbacks import KeepModel, LastIsValidated, SeedEpochs, WatchLoss
 from crosshead.runs.checkpoints import AtomicCheckpointIO, Checkpoints, read_checkpoint, require_same_tensors
 from crosshead.runs.curves import draw_curves
 from crosshead.runs.folder import RunError, RunFolder
@@ -24,11 +24,10 @@ from crosshead.runs.load import StartReport, start_from
 from crosshead.runs.metrics import KeepMetrics, read_metrics
 from crosshead.runs.record import RunRecord
 from crosshead.tasks.loading import EpochLoaders
-from crosshead.tasks.meta import Facts
-from crosshead.tasks.module import Task
+from crosshead.tasks.module import TaskModule
 from crosshead.tasks.recipe import Recipe
 from crosshead.tasks.seeding import seed_everything
-from crosshead.tasks.task import Job, job_of
+from crosshead.tasks.task import Data, Meta, Task, task_of
 
 
 def train(
@@ -63,18 +62,17 @@ def train(
         recipe = dataclasses.replace(recipe, data_dir=recipe.data_dir.expanduser().resolve())
     if rank_zero_only.rank == 0:
         run.require_free()
-    job = job_of(recipe)
-    splits = job.load(recipe)
-    facts = job.facts(recipe, splits)
-    task = _fresh_task(job, recipe, facts)
+    task = task_of(recipe.task)
+    data = task.data(recipe)
+    module = _fresh_module(task, recipe, data.meta)
     if start is not None:
-        report(start_from(task.model, start))
-    loaders = _full_loaders(job, recipe, facts, splits)
-    trainer = _training(job, recipe, run, facts, task, loaders, callbacks)
+        report(start_from(module.model, start))
+    loaders = _full_loaders(task, recipe, data)
+    trainer = _training(task, recipe, run, data, module, loaders, callbacks)
     if rank_zero_only.rank == 0:
         source = None if start is None else str(start.resolve())
-        RunRecord(name=name, recipe=recipe, facts=facts, start=source, stamp=stamp()).write(run)
-    return _fit(trainer, run, task, loaders, checkpoint=None)
+        RunRecord(name=name, recipe=recipe, meta=data.meta, start=source, stamp=stamp()).write(run)
+    return _fit(trainer, run, module, loaders, checkpoint=None)
 
 
 def resume(run: RunFolder, record: RunRecord, *, callbacks: Sequence[Callback] = ()) -> nn.Module:
@@ -92,42 +90,41 @@ def resume(run: RunFolder, record: RunRecord, *, callbacks: Sequence[Callback] =
         RunError: If the data have changed, or the checkpoint is damaged or of another architecture.
         DataError: If the data are not as they should be.
     """
-    job = job_of(record.recipe)
-    splits = job.load(record.recipe)
-    facts = job.facts(record.recipe, splits)
-    if facts != record.facts:
+    task = task_of(record.recipe.task)
+    data = task.data(record.recipe)
+    if data.meta != record.meta:
         raise RunError(
             f"the data are not those that {run.path} was trained on (classes, size or statistics differ): "
             "point --data-dir to those"
         )
     if run.last.exists():
-        task = _fresh_task(job, dataclasses.replace(record.recipe, pretrained=False), facts)
+        module = _fresh_module(task, dataclasses.replace(record.recipe, pretrained=False), data.meta)
         state = read_checkpoint(run.last)["state_dict"]
-        require_same_tensors(state, task.state_dict(), path=run.last, model=record.recipe.model)
+        require_same_tensors(state, module.state_dict(), path=run.last, model=record.recipe.model)
         checkpoint = run.last
     else:
-        task = _fresh_task(job, record.recipe, facts)
+        module = _fresh_module(task, record.recipe, data.meta)
         if record.start is not None:
-            start_from(task.model, Path(record.start))
+            start_from(module.model, Path(record.start))
         checkpoint = None
-    loaders = _full_loaders(job, record.recipe, facts, splits)
-    trainer = _training(job, record.recipe, run, facts, task, loaders, callbacks)
-    return _fit(trainer, run, task, loaders, checkpoint=checkpoint)
+    loaders = _full_loaders(task, record.recipe, data)
+    trainer = _training(task, record.recipe, run, data, module, loaders, callbacks)
+    return _fit(trainer, run, module, loaders, checkpoint=checkpoint)
 
 
-def make_task(job: Job, recipe: Recipe, facts: Facts, model: nn.Module) -> Task:
+def make_module(task: Task, recipe: Recipe, meta: Meta, model: nn.Module) -> TaskModule:
     """A net with its loss, its metrics and the way its weights are updated.
 
     Raises:
-        RunError: If timm does not know the optimiser.
+        RunError: if timm does not know the optimiser.
     """
     known = [str(name) for name in list_optimizers()]
     if recipe.optimizer.lower().removeprefix("lookahead_") not in known:
         similar = difflib.get_close_matches(recipe.optimizer, known, n=3) or ["adamw"]
         raise RunError(f"optimizer {recipe.optimizer} is unknown: did you mean {' or '.join(similar)}?")
-    return job.task(
+    return task.module(
         recipe,
-        facts,
+        meta,
         model,
         {
             "optimizer": recipe.optimizer,
@@ -148,6 +145,11 @@ def make_trainer(recipe: Recipe, **options: object) -> pl.Trainer:
     """
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
+    if recipe.nodes > 1 and not {"MASTER_ADDR", "SLURM_NTASKS"} & os.environ.keys():
+        raise RunError(
+            f"nodes must be 1 where nothing has started the others; got {recipe.nodes}: start the command on "
+            "each machine by torchrun or SLURM"
+        )
     try:
         return pl.Trainer(
             accelerator=recipe.accelerator,
@@ -169,16 +171,16 @@ def make_trainer(recipe: Recipe, **options: object) -> pl.Trainer:
         ) from error
 
 
-def _fresh_task(job: Job, recipe: Recipe, facts: Facts) -> Task:
+def _fresh_module(task: Task, recipe: Recipe, meta: Meta) -> TaskModule:
     seed_everything(recipe.seed)
-    task = make_task(job, recipe, facts, job.build(recipe, facts))
+    module = make_module(task, recipe, meta, task.build(recipe, meta))
     if recipe.compile:
-        task.model.compile()
-    return task
+        module.model.compile()
+    return module
 
 
-def _full_loaders(job: Job, recipe: Recipe, facts: Facts, splits: Any) -> EpochLoaders:
-    loaders = job.loaders(recipe, facts, splits)
+def _full_loaders(task: Task, recipe: Recipe, data: Data) -> EpochLoaders:
+    loaders = task.loaders(recipe, data, data.meta)
     if not loaders.steps_per_epoch(recipe.devices * recipe.nodes):
         # The type of map-style data sets does not promise a length.
         available = len(loaders.training_items()(0))  # pyright: ignore[reportArgumentType]
@@ -188,19 +190,21 @@ def _full_loaders(job: Job, recipe: Recipe, facts: Facts, splits: Any) -> EpochL
 
 
 def _training(
-    job: Job,
+    task: Task,
     recipe: Recipe,
     run: RunFolder,
-    facts: Facts,
-    task: Task,
+    data: Data,
+    module: TaskModule,
     loaders: EpochLoaders,
     callbacks: Sequence[Callback],
 ) -> pl.Trainer:
-    averaging = [EMAWeightAveraging(decay=recipe.ema)] if recipe.ema else []
+    averaging = EMAWeightAveraging(decay=recipe.ema) if recipe.ema else None
+    if data.val is None:
+        module.columns = tuple(name for name in module.columns if not name.startswith("val_"))
     return make_trainer(
         recipe,
         max_epochs=recipe.epochs,
-        check_val_every_n_epoch=recipe.test_every,
+        check_val_every_n_epoch=recipe.val_every,
         accumulate_grad_batches=recipe.accumulate,
         gradient_clip_val=recipe.clip_grad,
         reload_dataloaders_every_n_epochs=1,
@@ -210,14 +214,14 @@ def _training(
         plugins=[AtomicCheckpointIO()],
         callbacks=[
             SeedEpochs(recipe.seed),
-            LastIsTested(),
+            LastIsValidated(),
             WatchLoss(
                 remedy="train again with a lower --lr, more --warmup-epochs or --clip-grad 1; "
                 f"{run.path} keeps what the epochs before it gave"
             ),
-            # Before averaging, which takes the averaged weights out again when the test set is done.
-            KeepModel(run, job.config(recipe, facts, task.model), averaged=recipe.ema > 0),
-            *averaging,
+            # Before averaging, which takes the averaged weights out again when validation is done.
+            KeepModel(run, task.config(recipe, data.meta, module.model), averaging=averaging),
+            *([averaging] if averaging else []),
             KeepMetrics(run, batch_size=recipe.batch_size),
             *callbacks,
             Checkpoints(run),
@@ -226,10 +230,10 @@ def _training(
 
 
 def _fit(
-    trainer: pl.Trainer, run: RunFolder, task: Task, loaders: EpochLoaders, *, checkpoint: Path | None
+    trainer: pl.Trainer, run: RunFolder, module: TaskModule, loaders: EpochLoaders, *, checkpoint: Path | None
 ) -> nn.Module:
     try:
-        trainer.fit(task, datamodule=loaders, ckpt_path=checkpoint, weights_only=True)
+        trainer.fit(module, datamodule=loaders, ckpt_path=checkpoint, weights_only=True)
     except SystemExit:
         # Lightning ends the process when it is stopped; what to say before is the command's affair.
         if trainer.received_sigterm:
@@ -238,7 +242,7 @@ def _fit(
     finally:
         if trainer.is_global_zero:
             draw_curves(run, read_metrics(run))
-    return task.model
+    return module.model
 
 
 def _loggers(recipe: Recipe, run: RunFolder) -> list[Logger]:

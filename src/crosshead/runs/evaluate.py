@@ -1,12 +1,12 @@
-"""How good a trained net is on its test set, by the figures of its task."""
+"""How good a trained net is on its test set, by the metrics of its task."""
 
 import dataclasses
 from pathlib import Path
 
-from crosshead.runs.engine import make_task, make_trainer
-from crosshead.runs.folder import RunError, RunFolder, write_json
+from crosshead.runs.engine import make_module, make_trainer
+from crosshead.runs.folder import RunError, RunFolder, write_atomically, write_json
 from crosshead.runs.load import load_run
-from crosshead.tasks.task import Evaluation, job_of
+from crosshead.tasks.task import Evaluation, task_of
 
 
 def evaluate(
@@ -23,14 +23,13 @@ def evaluate(
     Args:
         run: The run.
         data_dir: Where the data are now, if elsewhere than in training.
-        best: Take the epoch with the best test score, in place of the last one. It was chosen by these same
-            images, so its figures flatter.
+        best: take the epoch that did best on the validation set, in place of the last one.
         accelerator: cpu, cuda, mps or auto.
         batch_size: Images at a time, by default as in training.
         workers: Loader processes, by default as in training.
 
     Returns:
-        The figures, and the pictures: what each shows, and where it lies.
+        The metrics, and the pictures: what each shows, and where it lies.
 
     Raises:
         RunError: If the run has no usable weights, the data have other classes, or a batch size is given to
@@ -38,8 +37,8 @@ def evaluate(
         DataError: If the data are not as they should be.
     """
     record, model = load_run(run, best=best)
-    job = job_of(record.recipe)
-    if batch_size is not None and job.single_images:
+    task = task_of(record.recipe.task)
+    if batch_size is not None and task.single_images:
         raise RunError(
             f"batch_size={batch_size} has no use: images of any size are measured one by one, leave it out"
         )
@@ -54,22 +53,27 @@ def evaluate(
         workers=record.recipe.workers if workers is None else workers,
         compile=False,
     )
-    splits, facts = job.load(recipe), record.facts
-    found = job.facts(recipe, splits)
-    if (found.classes, found.in_chans) != (facts.classes, facts.in_chans):
+    data, meta = task.data(recipe), record.meta
+    found = data.meta
+    if (found.classes, found.in_chans) != (meta.classes, meta.in_chans):
         raise RunError(
-            f"the data have {found.in_chans} bands and the classes {_listed(found.classes)}, the run "
-            f"{facts.in_chans} and {_listed(facts.classes)}: point --data-dir to data like those of the run"
+            f"the data have {found.in_chans} channels and the classes {_listed(found.classes)}, the run "
+            f"{meta.in_chans} and {_listed(meta.classes)}: point --data-dir to data like those of the run"
         )
-    task = make_task(job, recipe, facts, model)
-    loaders = job.loaders(recipe, facts, splits)
+    module = make_module(task, recipe, meta, model)
+    loaders = task.loaders(recipe, data, meta)
     trainer = make_trainer(recipe, logger=False, enable_checkpointing=False, default_root_dir=run.path)
-    trainer.test(task, datamodule=loaders, verbose=False)
+    trainer.test(module, datamodule=loaders, verbose=False)
     # The type of map-style data sets does not promise a length.
     images = len(loaders.test)  # pyright: ignore[reportArgumentType]
-    figures = job.evaluation(task, facts, images=images, weights="best" if best else "last")
-    write_json(run.evaluation, dataclasses.asdict(figures))
-    return figures, job.draw(run, recipe, facts, splits, task, figures)
+    evaluation = task.evaluation(module, meta, images=images, weights="best" if best else "last")
+    write_json(run.evaluation, dataclasses.asdict(evaluation))
+    pictures = []
+    for picture in task.draw(run.path.name, recipe, data, meta, module):
+        path = run.path / f"{picture.name}.png"
+        write_atomically(path, picture.content)
+        pictures.append((picture.name, path))
+    return evaluation, pictures
 
 
 def _listed(names: tuple[str, ...]) -> str:

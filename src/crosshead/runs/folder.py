@@ -45,7 +45,7 @@ class RunFolder:
 
     @property
     def best(self) -> Path:
-        """The same, as of the epoch with the best test score."""
+        """The same, as of the epoch that did best on the validation set; there is none without such a set."""
         return self.path / "checkpoints" / "best.ckpt"
 
     @property
@@ -68,16 +68,6 @@ class RunFolder:
     def evaluation(self) -> Path:
         """The figures of the last evaluation."""
         return self.path / "evaluation.json"
-
-    @property
-    def confusion(self) -> Path:
-        """The confusion matrix of the last evaluation, drawn."""
-        return self.path / "confusion.png"
-
-    @property
-    def examples(self) -> Path:
-        """Test images of the last evaluation beside what the net makes of them."""
-        return self.path / "examples.png"
 
     @property
     def predictions(self) -> Path:
@@ -146,14 +136,15 @@ def read_json(path: Path, *, remedy: str) -> dict[str, Any]:
     Raises:
         RunError: If there is none, or it is damaged; `remedy` ends the message.
     """
+    # A pipe would be waited for, and nobody writes to it.
+    if not path.is_file():
+        raise RunError(f"{path} {'is not a file' if path.exists() else 'does not exist'}: {remedy}")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RunError(f"{path} does not exist: {remedy}") from None
-    except (NotADirectoryError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path} cannot be read ({error}): {remedy}") from None
     if not isinstance(content, dict):
-        raise RunError(f"{path} holds no JSON object: {remedy}")
+        raise RunError(f"{path} does not hold a JSON object: {remedy}")
     return content
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from crosshead.runs.checkpoints import read_checkpoint, require_same_tensors
 from crosshead.runs.folder import RunError, RunFolder
 from crosshead.runs.record import RunRecord, read_record
-from crosshead.tasks.task import job_of
+from crosshead.tasks.task import task_of
 
 
 def load_run(run: RunFolder, *, best: bool = False) -> tuple[RunRecord, nn.Module]:
@@ -21,7 +21,7 @@ def load_run(run: RunFolder, *, best: bool = False) -> tuple[RunRecord, nn.Modul
 
     Args:
         run: The run.
-        best: Take the epoch with the best test score in place of the last one.
+        best: take the epoch that did best on the validation set in place of the last one.
 
     Raises:
         RunError: If there is no run, it has no weights yet, or they are damaged or of another architecture.
@@ -36,7 +36,7 @@ def load_run(run: RunFolder, *, best: bool = False) -> tuple[RunRecord, nn.Modul
         path = run.weights
         state = read_weights(run.path)
     recipe = dataclasses.replace(record.recipe, pretrained=False)
-    model = job_of(recipe).build(recipe, record.facts)
+    model = task_of(recipe.task).build(recipe, record.meta)
     require_same_tensors(state, model.state_dict(), path=path, model=record.recipe.model)
     model.load_state_dict(state)
     return record, model.eval()

@@ -7,10 +7,10 @@ import time
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
-from crosshead.runs.checkpoints import was_tested
+from crosshead.runs.checkpoints import was_validated
 from crosshead.runs.curves import draw_curves
 from crosshead.runs.folder import RunError, RunFolder, write_atomically
-from crosshead.tasks.module import Task
+from crosshead.tasks.module import TaskModule
 
 BEFORE = ("epoch", "step", "learning_rate")
 AFTER = ("images_per_second", "seconds")
@@ -19,7 +19,7 @@ AFTER = ("images_per_second", "seconds")
 class KeepMetrics(Callback):
     """Writes metrics.csv after each epoch, and curves.png now and then.
 
-    Epochs that were not tested have no figures of the test set. A resumed run keeps the rows of the epochs
+    Epochs that were not validated have no metrics of the validation set. A resumed run keeps the rows of the epochs
     that its checkpoint has seen, and writes the later ones again.
 
     Args:
@@ -37,7 +37,7 @@ class KeepMetrics(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Takes up the rows of the epochs that are done."""
-        assert isinstance(pl_module, Task)
+        assert isinstance(pl_module, TaskModule)
         columns = [*BEFORE, *pl_module.columns, *AFTER]
         rows = read_metrics(self.run)
         if rows and list(rows[0]) != columns:
@@ -57,9 +57,9 @@ class KeepMetrics(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Adds the row of this epoch."""
-        assert isinstance(pl_module, Task)
-        metrics, tested = trainer.callback_metrics, was_tested(trainer)
-        if not tested:
+        assert isinstance(pl_module, TaskModule)
+        metrics, validated = trainer.callback_metrics, was_validated(trainer)
+        if not validated:
             self.trained = time.perf_counter() - self.epoch_started
         images = trainer.num_training_batches * self.batch_size * trainer.world_size
         row = {
@@ -67,7 +67,7 @@ class KeepMetrics(Callback):
             "step": trainer.global_step,
             "learning_rate": f"{trainer.optimizers[0].param_groups[0]['lr']:.6g}",
             **{
-                name: f"{float(metrics[name]):.6g}" if tested or not name.startswith("test_") else ""
+                name: f"{float(metrics[name]):.6g}" if validated or not name.startswith("val_") else ""
                 for name in pl_module.columns
             },
             "images_per_second": f"{images / self.trained:.1f}",

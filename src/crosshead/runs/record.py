@@ -2,23 +2,16 @@
 
 import dataclasses
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from crosshead.runs.folder import RunError, RunFolder, read_json, write_json
-from crosshead.tasks.change.recipe import ChangeRecipe
-from crosshead.tasks.classify.recipe import ClassifyRecipe
-from crosshead.tasks.detect.recipe import DetectRecipe
-from crosshead.tasks.meta import Facts, ImageFacts, ObjectFacts, PairFacts, PixelFacts
-from crosshead.tasks.recipe import Recipe
-from crosshead.tasks.segment.recipe import SegmentRecipe
+from pydantic import TypeAdapter, ValidationError
 
-_TYPES: dict[str, tuple[type[Recipe], type[Facts]]] = {
-    "classify": (ClassifyRecipe, ImageFacts),
-    "segment": (SegmentRecipe, PixelFacts),
-    "detect": (DetectRecipe, ObjectFacts),
-    "change": (ChangeRecipe, PairFacts),
-}
+from crosshead.runs.folder import RunError, RunFolder, read_json, write_json
+from crosshead.tasks.recipe import Recipe
+from crosshead.tasks.task import Meta, task_of
+
+# Raised where recipe.json changes in a way that older readers, or older files, would misread.
+VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,52 +19,75 @@ class RunRecord:
     """The content of recipe.json.
 
     Attributes:
-        name: Name of the recipe.
-        recipe: Every choice.
-        facts: What the net has to know about the data.
-        start: Where the first weights came from, if from another run.
-        stamp: Versions and hardware.
+        name: name of the recipe.
+        recipe: every choice.
+        meta: what the net has to know about the data.
+        start: where the first weights came from, if from another run.
+        stamp: versions and hardware.
     """
 
     name: str
     recipe: Recipe
-    facts: Facts
+    meta: Meta
     start: str | None
     stamp: dict[str, Any]
 
     def write(self, run: RunFolder) -> None:
         """Writes recipe.json atomically."""
-        write_json(run.recipe, {"task": self.recipe.task, **dataclasses.asdict(self)})
+        write_json(run.recipe, {"version": VERSION, "task": self.recipe.task, **dataclasses.asdict(self)})
 
 
 def read_record(run: RunFolder) -> RunRecord:
-    """Reads recipe.json.
+    """Reads recipe.json, which may come from anywhere: types and bounds of each field are checked.
 
     Raises:
-        RunError: If there is no run, or its recipe is damaged or from another version.
+        RunError: if there is no run, or its recipe is damaged, contradicts itself or is of another version.
     """
     if not run.path.is_dir():
-        raise RunError(f"{run.path} is no folder: name a run folder, such as runs/digits-1")
+        raise RunError(f"{run.path} is not a folder: name a run folder, such as runs/digits-1")
     if run.is_empty:
         raise RunError(
             f"{run.path} holds no run, or one that was stopped before its recipe.json was written: "
             f"train again with --out {run.path}"
         )
     content = read_json(run.recipe, remedy="name the folder of a run that `crosshead train` made")
-    try:
-        recipe_type, facts_type = _TYPES[content["task"]]
-        recipe = dict(content["recipe"])
-        if recipe["data_dir"] is not None:
-            recipe["data_dir"] = Path(recipe["data_dir"])
-        return RunRecord(
-            name=content["name"],
-            recipe=recipe_type(**{name: as_tuples(value) for name, value in recipe.items()}),
-            facts=facts_type(**{name: as_tuples(value) for name, value in content["facts"].items()}),
-            start=content["start"],
-            stamp=content["stamp"],
+    if (version := content.get("version", 1)) != VERSION:
+        raise RunError(
+            f"{run.recipe} is of version {version!r}, and this Crosshead reads version {VERSION}: "
+            "train again, or use the Crosshead that made it"
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise RunError(f"{run.recipe} is no recipe of this version of Crosshead: {error}") from None
+    try:
+        task = task_of(str(content["task"]))
+        recipe = _validated(task.recipe, content["recipe"])
+        recipe = dataclasses.replace(recipe, model_args=as_tuples(recipe.model_args))
+        recipe.check()
+        return RunRecord(
+            name=_validated(str, content["name"]),
+            recipe=recipe,
+            meta=_validated(task.meta, content["meta"]),
+            start=_validated(str | None, content["start"]),
+            stamp=_validated(dict[str, Any], content["stamp"]),
+        )
+    except (KeyError, ValueError) as error:
+        raise RunError(f"{run.recipe} is not a recipe that Crosshead wrote: {_reason(error)}") from None
+
+
+def _validated(kind: Any, value: Any) -> Any:
+    """The value as that type; nothing is guessed, and a dataclass takes no field that it does not have."""
+    if dataclasses.is_dataclass(kind):
+        names = {field.name for field in dataclasses.fields(kind)}
+        unknown = sorted(set(value) - names) if isinstance(value, dict) else []
+        if unknown:
+            raise ValueError(f"{unknown[0]} is unknown")
+    return TypeAdapter(kind).validate_python(value)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        return f"{place}: {first['msg']}" if place else first["msg"]
+    return f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())
 
 
 def as_tuples(value: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from crosshead.tasks.splits import DataError
+from crosshead.tasks.task import DataError
 
 
 def cached_arrays(

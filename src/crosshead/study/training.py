@@ -97,17 +97,17 @@ def run_trial(
         trainer.fit(module, datamodule=loaders)
         seconds = time.perf_counter() - started
         (measured,) = trainer.validate(module, datamodule=loaders, verbose=False)
-        if not math.isfinite(measured["test_loss"]):
+        if not math.isfinite(measured["val_loss"]):
             raise NonFiniteLoss("the loss of the held-out samples is not finite")
     except NonFiniteLoss as error:
         logger.warning("%s, seed %d: %s", trial.attention, trial.seed, error)
         seconds = time.perf_counter() - started
-        measured = {"test_accuracy": float("nan"), "test_loss": float("nan")}
+        measured = {"val_accuracy": float("nan"), "val_loss": float("nan")}
     batch = next(iter(loaders.val_dataloader()))[0][:DIVERSITY_SAMPLES].to(module.device)
     diversity = head_diversity(model, batch)
     return {
-        "accuracy": round(measured["test_accuracy"], 6),
-        "loss": round(measured["test_loss"], 6),
+        "accuracy": round(measured["val_accuracy"], 6),
+        "loss": round(measured["val_loss"], 6),
         "parameters": parameters,
         "head_diversity": "" if diversity is None else round(diversity, 4),
         "train_seconds": round(seconds, 1),
@@ -128,7 +128,7 @@ class StretchLoaders(ImageLoaders):
             train=samples.train,
             test=samples.held_out,
             train_transform=samples.train_transform,
-            test_transform=samples.transform,
+            eval_transform=samples.transform,
             batch_size=trial.batch_size,
             workers=workers,
             seed=trial.seed,

@@ -63,8 +63,8 @@ class DetectionSplits:
         category_ids: The number that the file gives each class, in the same order.
         masks: Whether the objects have masks.
         in_chans: Bands of an image, 1 or 3.
-        short_side: The longest short side of an image in either split, in pixels.
-        long_side: The longest long side of an image in either split, in pixels. A detector that is told
+        min_size: The longest short side of an image in either split, in pixels.
+        max_size: The longest long side of an image in either split, in pixels. A detector that is told
             to scale images to these two shrinks none.
         max_objects: The most objects in an image of either split.
         mean: For each band, the mean of the training images scaled to 0..1.
@@ -81,8 +81,8 @@ class DetectionSplits:
     category_ids: tuple[int, ...]
     masks: bool
     in_chans: int
-    short_side: int
-    long_side: int
+    min_size: int
+    max_size: int
     max_objects: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -112,8 +112,8 @@ class SegmentationSplits:
         classes: The name of each label, background included where it is one.
         ignore_index: The label of pixels that are neither learnt nor measured: no class has it.
         in_chans: Bands of an image, 1 or 3.
-        short_side: The longest short side of an image in either split, in pixels.
-        long_side: The longest long side of an image in either split, in pixels.
+        min_size: The longest short side of an image in either split, in pixels.
+        max_size: The longest long side of an image in either split, in pixels.
         mean: For each band, the mean of the training images scaled to 0..1.
         std: For each band, the standard deviation of the training images scaled to 0..1.
 
@@ -127,8 +127,8 @@ class SegmentationSplits:
     classes: tuple[str, ...]
     ignore_index: int
     in_chans: int
-    short_side: int
-    long_side: int
+    min_size: int
+    max_size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
 

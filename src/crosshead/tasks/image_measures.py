@@ -5,7 +5,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from crosshead.tasks.splits import DataError
+from crosshead.tasks.task import DataError
 
 # Images whose brightness stands for that of all.
 MEASURED = 64

@@ -11,7 +11,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import BITSPERSAMPLE, TiffImageFile
 from torch.utils.data import Dataset
 
-from crosshead.tasks.splits import DataError
+from crosshead.tasks.task import DataError
 
 logger = logging.getLogger(__name__)
 

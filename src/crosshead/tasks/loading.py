@@ -69,17 +69,18 @@ def epoch_order(size: int, *, seed: int, epoch: int, rank: int = 0, ranks: int =
 
 
 class EpochLoaders(pl.LightningDataModule):
-    """Training and test loaders for a Trainer with `reload_dataloaders_every_n_epochs=1`.
+    """Loaders of the three splits, for a Trainer with `reload_dataloaders_every_n_epochs=1`.
 
     A training loader belongs to one epoch: Lightning starts the workers of a resumed run before it tells the
     sampler which epoch it is, so the epoch has to be known when the loader is made.
 
     Args:
         train: From the number of an epoch to its training items, of which there are equally many in each;
-            None where only the test set is needed.
-        test: Test items.
+            None where nothing is trained.
+        val: Items to validate on; None for none.
+        test: Items to test on; None where nothing is tested.
         batch_size: Training items in each batch of each process.
-        test_batch_size: The same for the test set; by default as in training.
+        eval_batch_size: The same for val and test; by default as in training.
         collate: From a list of items to a batch; by default equal tensors are stacked.
         workers: Loader processes; 0 loads in the main process.
         seed: The seed of the run.
@@ -89,16 +90,17 @@ class EpochLoaders(pl.LightningDataModule):
         self,
         *,
         train: Callable[[int], Dataset] | None,
-        test: Dataset,
+        val: Dataset | None,
+        test: Dataset | None,
         batch_size: int,
-        test_batch_size: int | None = None,
+        eval_batch_size: int | None = None,
         collate: Callable[[list], Any] | None = None,
         workers: int = 0,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.train, self.test, self.collate = train, test, collate
-        self.batch_size, self.test_batch_size = batch_size, test_batch_size or batch_size
+        self.train, self.val, self.test, self.collate = train, val, test, collate
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
         self.workers, self.seed = workers, seed
 
     def train_dataloader(self) -> DataLoader:
@@ -121,17 +123,27 @@ class EpochLoaders(pl.LightningDataModule):
             raise ValueError("these loaders were made without a training set: pass train")
         return self.train
 
-    def val_dataloader(self) -> DataLoader:
-        """The test set, shared out among the processes; a few items come twice where it does not divide."""
-        trainer = self._attached_trainer()
-        size, ranks = _length(self.test), trainer.world_size
-        padded = [index % size for index in range(-(-size // ranks) * ranks)]
-        mine = Subset(self.test, padded[trainer.global_rank :: ranks])
-        return self._loader(mine, self.test_batch_size, drop_last=False)
+    def val_dataloader(self) -> DataLoader | list:
+        """The validation set, shared out among the processes; none where there is none."""
+        return [] if self.val is None else self._shared_out(self.val)
 
     def test_dataloader(self) -> DataLoader:
-        """The same as during training."""
-        return self.val_dataloader()
+        """The test set, shared out among the processes.
+
+        Raises:
+            ValueError: if there is none.
+        """
+        if self.test is None:
+            raise ValueError("these loaders were made without a test set: pass test")
+        return self._shared_out(self.test)
+
+    def _shared_out(self, items: Dataset) -> DataLoader:
+        """Each process has its part; a few items come twice where the set does not divide."""
+        trainer = self._attached_trainer()
+        size, ranks = _length(items), trainer.world_size
+        padded = [index % size for index in range(-(-size // ranks) * ranks)]
+        mine = Subset(items, padded[trainer.global_rank :: ranks])
+        return self._loader(mine, self.eval_batch_size, drop_last=False)
 
     def steps_per_epoch(self, ranks: int) -> int:
         """Batches that each of so many processes trains on in an epoch."""
@@ -160,10 +172,11 @@ class ImageLoaders(EpochLoaders):
     """Loaders of image classification.
 
     Args:
-        train: Training images with their labels, or None where only the test set is needed.
-        test: Test images with theirs.
+        train: Training images with their labels, or None where nothing is trained.
+        val: Images to validate on with theirs, or None.
+        test: Images to test on with theirs, or None.
         train_transform: From PIL image to tensor, random.
-        test_transform: The same for evaluation, not random.
+        eval_transform: The same for evaluation, not random.
         batch_size: Images in each batch of each process.
         workers: Loader processes; 0 loads in the main process.
         seed: The seed of the run.
@@ -173,9 +186,10 @@ class ImageLoaders(EpochLoaders):
         self,
         *,
         train: Dataset | None,
-        test: Dataset,
+        val: Dataset | None = None,
+        test: Dataset | None = None,
         train_transform: Transform | None,
-        test_transform: Transform,
+        eval_transform: Transform,
         batch_size: int,
         workers: int = 0,
         seed: int = 0,
@@ -187,7 +201,8 @@ class ImageLoaders(EpochLoaders):
 
         super().__init__(
             train=None if train is None or train_transform is None else augmented,
-            test=AugmentedImages(test, test_transform),
+            val=None if val is None else AugmentedImages(val, eval_transform),
+            test=None if test is None else AugmentedImages(test, eval_transform),
             batch_size=batch_size,
             workers=workers,
             seed=seed,

@@ -29,7 +29,7 @@ class Updates(TypedDict, total=False):
     channels_last: bool
 
 
-class Task(pl.LightningModule):
+class TaskModule(pl.LightningModule):
     """A net with its loss and its metrics. A task adds `training_step`, `validation_step` and `test_step`.
 
     Each epoch it logs its `columns`, and `step_loss` in between. `training_step` returns a dictionary with
@@ -40,7 +40,8 @@ class Task(pl.LightningModule):
         **updates: How its weights are updated: see `Updates`.
 
     Attributes:
-        columns: What is logged for each epoch, in the order of metrics.csv: training first, the score last.
+        columns: What is logged for each epoch, in the order of metrics.csv: training first, then
+            validation, the score last.
         items: What the data consist of.
     """
 
@@ -61,7 +62,7 @@ class Task(pl.LightningModule):
 
     @property
     def score(self) -> str:
-        """The column that says how good the net is on the test set; higher is better."""
+        """The column that says how good the net is on the validation set; higher is better."""
         return self.columns[-1]
 
     def configure_optimizers(self) -> Any:

@@ -19,6 +19,10 @@ class Recipe:
     download: bool = False
     """Fetch the data set into --data-dir first, where its publisher offers that."""
 
+    val: float = 0.1
+    """Fraction of each class of the training set to validate on, where the data set has no validation split
+    of its own; 0 trains on everything, and no epoch is the best."""
+
     model: str
     """Any model name that timm knows; Crosshead's are listed by `crosshead models`."""
     model_args: dict[str, Any] = field(default_factory=dict)
@@ -49,10 +53,10 @@ class Recipe:
     clip_grad: float | None = None
     """Largest norm of the gradient."""
     ema: float = 0.0
-    """Decay of the moving average of the weights, which is then tested and kept; 0 for none."""
+    """Decay of the moving average of the weights, which is then validated and kept; 0 for none."""
 
-    test_every: int = 1
-    """Epochs from one test to the next; the last epoch is always tested."""
+    val_every: int = 1
+    """Epochs from one validation to the next; the last epoch is always validated."""
     seed: int = 0
     """Everything random follows from it."""
     accelerator: str = "auto"
@@ -82,9 +86,12 @@ class Recipe:
         Raises:
             ValueError: If a value is out of its range or two values exclude each other.
         """
-        self.require_counts("epochs", "batch_size", "accumulate", "devices", "nodes", "threads", "test_every")
-        self.require_shares("drop_path", "ema")
+        self.require_counts("epochs", "batch_size", "accumulate", "devices", "nodes", "threads", "val_every")
+        self.require_fractions("drop_path", "ema", "val")
+        if self.val == 1:
+            raise ValueError("val must leave something to train on; got 1: give less, such as 0.1")
         self.require_no_less_than_zero("lr", "min_lr", "weight_decay", "warmup_epochs", "workers")
+        self.require_at_most(workers=256, threads=4096, devices=4096, nodes=65536, epochs=10**6, batch_size=10**7)
         if self.ema and "fsdp" in self.strategy:
             raise ValueError(
                 f"ema={self.ema} with strategy={self.strategy}: weights that are sharded over devices cannot "
@@ -98,7 +105,14 @@ class Recipe:
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}: give 1 or more")
 
-    def require_shares(self, *names: str) -> None:
+    def require_at_most(self, **bounds: int) -> None:
+        """Refuses fields above their bound, which no machine has; None is no value and passes."""
+        for name, most in bounds.items():
+            value = getattr(self, name)
+            if value is not None and value > most:
+                raise ValueError(f"{name} is {value}: give {most} or less")
+
+    def require_fractions(self, *names: str) -> None:
         """Refuses fields outside 0 to 1."""
         for name in names:
             if not 0 <= (value := getattr(self, name)) <= 1:

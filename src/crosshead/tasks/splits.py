@@ -1,75 +1,194 @@
-from __future__ import annotations
+"""Three splits: what folders call them, and what is carved from the training set where one is missing.
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+`val` decides (which epoch is best, when to stop), `test` is touched by an evaluation alone. A data set with one
+held-out split, whatever it is called, keeps it for the test; its `val` is a share of the training set.
+"""
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-    from torch.utils.data import Dataset
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
 
+import numpy as np
+from torch.utils.data import Dataset, Subset
 
-class DataError(ValueError):
-    """A data set that cannot be used; the message is one line that names the file and the remedy.
+from crosshead.tasks.task import DataError
 
-    An error in a worker process of a loader is raised again in the main process with a whole traceback for a
-    message; the line that says what is wrong is its last, and only that one is kept.
+# What data sets call their splits; the first is the usual name.
+NAMES = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
+SPLITS = tuple(NAMES)
 
-    Example:
-        >>> raise DataError("photos/cat.jpg: not an image; replace the file")
-        Traceback (most recent call last):
-            ...
-        crosshead.tasks.splits.DataError: photos/cat.jpg: not an image; replace the file
-    """
-
-    def __init__(self, message: str) -> None:
-        if message.startswith("Caught DataError in "):
-            message = message.rstrip().splitlines()[-1].partition("DataError: ")[2]
-        super().__init__(" ".join(message.splitlines()))
+P = TypeVar("P")
 
 
-@dataclass(frozen=True, kw_only=True)
-class ImageSplits:
-    """Labelled images in two splits.
+def existing_folder(data_dir: str | Path | None) -> Path:
+    """Checks that a data folder was given and exists.
 
-    The items of both are pairs of a `PIL.Image.Image` (mode "L" for one band, "RGB" for three) and a label,
-    an int that indexes `classes`. Both are map-style and can be sent to worker processes.
+    Args:
+        data_dir: what the user gave; `~` stands for the home folder.
 
-    Attributes:
-        train: What to learn from.
-        test: What to measure on: held out, never trained on.
-        classes: The name of each label.
-        in_chans: Bands of an image, 1 or 3.
-        image_size: The natural side in pixels, to which a recipe brings the images.
-        mean: For each band, the mean of the images scaled to 0..1.
-        std: For each band, the standard deviation of the images scaled to 0..1.
+    Returns:
+        The same as a path.
 
     Raises:
-        ValueError: When there are fewer than two classes, `in_chans` is neither 1 nor 3, or `mean` and `std`
-            have not one value for each band.
+        DataError: if it is None, does not exist, is a file, or cannot be listed.
 
     Example:
-        >>> from crosshead.tasks.classify.digits import load_digits
-        >>> splits = load_digits()
-        >>> image, label = splits.test[0]
-        >>> image.size, splits.classes[label]
-        ((8, 8), '3')
+        >>> existing_folder(None)
+        Traceback (most recent call last):
+            ...
+        crosshead.tasks.task.DataError: data_dir is None; give the folder that holds the data
     """
+    if data_dir is None:
+        raise DataError("data_dir is None; give the folder that holds the data")
+    root = Path(data_dir).expanduser()
+    if not root.exists():
+        raise DataError(f"{root}: no such folder; give data_dir a folder that exists")
+    if not root.is_dir():
+        raise DataError(f"{root}: a file; give data_dir the folder that holds the data, unpacked")
+    try:
+        next(root.iterdir(), None)
+    except OSError as error:
+        raise DataError(f"{root}: cannot be listed ({error.strerror}); check the folder") from error
+    return root
 
-    train: Dataset[tuple[Image, int]]
-    test: Dataset[tuple[Image, int]]
-    classes: tuple[str, ...]
-    in_chans: int
-    image_size: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
 
-    def __post_init__(self) -> None:
-        if len(self.classes) < 2:
-            raise ValueError(f"classes is {self.classes!r}; classification needs two or more")
-        if self.in_chans not in (1, 3):
-            raise ValueError(f"in_chans is {self.in_chans}; images have 1 (grey) or 3 (RGB) bands")
-        if not len(self.mean) == len(self.std) == self.in_chans:
-            raise ValueError(
-                f"mean has {len(self.mean)} values and std {len(self.std)}; give one for each of the "
-                f"{self.in_chans} bands"
+def find_places(
+    find: Callable[[str, Sequence[str]], P | None], *, train: str | None, val: str | None, test: str | None
+) -> dict[str, P]:
+    """Where the splits of a data set lie.
+
+    Args:
+        find: from a split and the names it may have to its place. It returns None where there is none, unless
+            the only name was given by the user.
+        train: the name that the user gives the training split.
+        val: the same of the validation split.
+        test: the same of the test split.
+
+    Returns:
+        The places by split. A lone held-out split is the test, unless the user has called it val.
+
+    Example:
+        >>> there = {"train", "validation"}
+        >>> find = lambda split, names: next((name for name in names if name in there), None)
+        >>> find_places(find, train=None, val=None, test=None)
+        {'train': 'train', 'test': 'validation'}
+    """
+    given = {"train": train, "val": val, "test": test}
+    places = {}
+    for split, name in given.items():
+        place = find(split, NAMES[split] if name is None else (name,))
+        if place is not None:
+            places[split] = place
+    if "test" not in places and "val" in places and val is None:
+        places["test"] = places.pop("val")
+    return places
+
+
+def stratified_split(
+    labels: np.ndarray, *, fraction: float = 0.2, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Splits at random so that each class is shared out in the same proportion.
+
+    The same labels, fraction and seed give the same split on every machine and with every version of NumPy.
+
+    Args:
+        labels: integers, (N,).
+        fraction: of each class, rounded, that is held out: at least one item of each class.
+        seed: of the shuffle.
+
+    Returns:
+        The positions of the items that stay and of those held out, both ascending.
+
+    Raises:
+        ValueError: if a class has fewer than two items, so that one of the splits would lack it.
+
+    Example:
+        >>> stay, held_out = stratified_split(np.array([0, 0, 0, 0, 0, 1, 1]))
+        >>> len(stay), len(held_out)
+        (5, 2)
+    """
+    # RandomState is the generator whose streams NumPy has frozen: those of default_rng may change.
+    generator = np.random.RandomState(seed)
+    held_out = np.zeros(len(labels), dtype=bool)
+    for label, count in zip(*np.unique(labels, return_counts=True), strict=True):
+        if count < 2:
+            raise ValueError(f"labels has one item of class {label}; a split needs two or more of each class")
+        chosen = generator.permutation(count)[: min(max(1, round(count * fraction)), count - 1)]
+        held_out[np.flatnonzero(labels == label)[chosen]] = True
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def carve(
+    train: Dataset, *, fraction: float, seed: int, labels: Sequence[int] | np.ndarray | None = None
+) -> tuple[Dataset, Dataset | None]:
+    """Takes a validation set out of a training set.
+
+    Args:
+        train: map-style.
+        fraction: of the samples to take; 0 for none.
+        seed: of the choice.
+        labels: of each sample; its classes are shared out in proportion. By default samples are alike.
+
+    Returns:
+        What is left to train on, and the validation set.
+
+    Raises:
+        DataError: if there are too few samples to take any.
+
+    Example:
+        >>> train, val = carve(range(100), fraction=0.1, seed=0)
+        >>> len(train), len(val), set(train) & set(val)
+        (90, 10, set())
+    """
+    if fraction == 0:
+        return train, None
+    size = len(train)  # pyright: ignore[reportArgumentType] (map-style sets have a length)
+    try:
+        stay, held_out = stratified_split(
+            np.zeros(size, int) if labels is None else np.asarray(labels), fraction=fraction, seed=seed
+        )
+    except ValueError:
+        raise DataError(
+            f"{size} training samples are too few to hold {fraction:.0%} of each class back for validation; "
+            "add samples, or give --val 0"
+        ) from None
+    parts: Any = (Subset(train, stay.tolist()), Subset(train, held_out.tolist()))
+    return parts
+
+
+def shared_files(splits: dict[str, Sequence[Path]]) -> Iterator[str]:
+    """Files that are in two splits, by their content.
+
+    Args:
+        splits: files of each split; all can be read.
+
+    Yields:
+        A line for each file that an earlier split has too.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> root = Path(mkdtemp())
+        >>> for name in "a", "b":
+        ...     _ = (root / name).write_text("the same")
+        >>> len(list(shared_files({"train": [root / "a"], "test": [root / "b"]})))
+        1
+    """
+    seen: dict[bytes, tuple[str, Path]] = {}
+    for split, paths in splits.items():
+        for path in paths:
+            earlier, first = seen.setdefault(
+                hashlib.blake2b(path.read_bytes(), digest_size=16).digest(), (split, path)
             )
+            if earlier == split:
+                continue
+            if first == path:
+                yield f"{path}: in both the {earlier} and the {split} split; take it out of one"
+            else:
+                yield (
+                    f"{path}: byte for byte the same as {first} of the {earlier} split; leave one of them out"
+                )

@@ -1,39 +1,95 @@
-"""What the engine has to know about a task, and nothing more: one class for each task."""
+"""A task, as the engine, the record and the commands see it: the one protocol that each folder here fills in.
 
+The folder `tasks/NAME/` belongs to the task NAME. Its `task.py` holds the class, and an instance as `TASK`.
+"""
+
+from __future__ import annotations
+
+import io
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-from torch import nn
-
-from crosshead.runs.folder import RunFolder
-from crosshead.tasks.loading import EpochLoaders
-from crosshead.tasks.meta import Facts
-from crosshead.tasks.module import Task, Updates
 from crosshead.tasks.recipe import Recipe
 
-R = TypeVar("R", bound=Recipe)
-F = TypeVar("F", bound=Facts)
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import nn
+    from torch.utils.data import Dataset
 
-_HOME = {
-    "classify": ("crosshead.tasks.classify.task", "Classification"),
-    "segment": ("crosshead.tasks.segment.task", "Segmentation"),
-    "detect": ("crosshead.tasks.detect.task", "Detection"),
-    "change": ("crosshead.tasks.change.task", "ChangeDetection"),
-}
+    from crosshead.tasks.loading import EpochLoaders
+    from crosshead.tasks.module import TaskModule, Updates
+
+
+class DataError(ValueError):
+    """A data set that cannot be used; the message is one line that names the file and the remedy.
+
+    An error in a worker process of a loader is raised again in the main process with a whole traceback for a
+    message; the line that says what is wrong is its last, and only that one is kept.
+
+    Example:
+        >>> raise DataError("photos/cat.jpg: not an image; replace the file")
+        Traceback (most recent call last):
+            ...
+        crosshead.tasks.task.DataError: photos/cat.jpg: not an image; replace the file
+    """
+
+    def __init__(self, message: str) -> None:
+        if message.startswith("Caught DataError in "):
+            message = message.rstrip().splitlines()[-1].partition("DataError: ")[2]
+        super().__init__(" ".join(message.splitlines()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Meta:
+    """What a net has to know about the data that it is trained on. A task adds its own.
+
+    Attributes:
+        classes: names, in the order of the net's outputs.
+        in_chans: channels of an image.
+        mean: mean of each channel of the training images, scaled to 0..1.
+        std: standard deviation of each channel, likewise.
+    """
+
+    classes: tuple[str, ...]
+    in_chans: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+R = TypeVar("R", bound=Recipe)
+M = TypeVar("M", bound=Meta)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data(Generic[M]):
+    """Three splits. `train` is learned from, `val` decides, and `test` is touched by an evaluation alone.
+
+    Attributes:
+        train: map-style samples as they are on disk, before any augmentation.
+        val: the same, held out from training; None where a recipe keeps nothing back.
+        test: the same, never seen by a training.
+        meta: what the net has to know.
+    """
+
+    train: Dataset
+    val: Dataset | None
+    test: Dataset
+    meta: M
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation(ABC):
-    """The figures of one evaluation, written to evaluation.json; shares are between 0 and 1.
+    """The metrics of one evaluation, written to evaluation.json; fractions are between 0 and 1.
 
     Attributes:
-        images: Number of test images.
-        weights: Which weights: `last` or `best`.
-        counted: What `images` counts.
+        images: number of test images.
+        weights: which weights: `last` or `best`.
+        counted: what `images` counts.
     """
 
     counted: ClassVar[str] = "images"
@@ -42,12 +98,25 @@ class Evaluation(ABC):
     weights: str
 
     @abstractmethod
-    def measures(self) -> list[tuple[str, str]]:
-        """The figures in words: what, and how much."""
+    def metrics(self) -> list[tuple[str, str]]:
+        """The metrics in words: what, and how much."""
 
     @abstractmethod
     def by_class(self) -> tuple[str, dict[str, float | None]]:
-        """A share for each class, after its name; None where there is nothing to measure."""
+        """A fraction for each class, after its name; None where there is nothing to measure."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of an evaluation.
+
+    Attributes:
+        name: of the file without its ending; also what the picture shows.
+        content: the PNG file.
+    """
+
+    name: str
+    content: bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +124,10 @@ class Prediction:
     """What a net makes of one input.
 
     Attributes:
-        name: What to call it; the stem of the files.
-        summary: The same in a line.
-        content: The same as JSON.
-        files: What to write beside the JSON, by the end of the name, such as `.png`.
+        name: stem of the files.
+        summary: the prediction in a line.
+        content: the prediction as JSON.
+        files: what to write beside the JSON, by suffix, such as `.png`.
     """
 
     name: str
@@ -67,24 +136,27 @@ class Prediction:
     files: dict[str, bytes] = field(default_factory=dict)
 
 
-class Job(ABC, Generic[R, F]):
-    """A task as the engine sees it; without state of its own.
+class Task(ABC, Generic[R, M]):
+    """What the engine asks of a task; without state of its own.
 
     Attributes:
-        options: The flags of `crosshead predict` that the task takes.
-        single_images: Whether the test set is measured image by image.
+        recipe: the class of its recipes.
+        meta: the class of its metadata.
+        options: the flags of `crosshead predict` that it takes.
+        single_images: whether val and test are measured image by image, whatever the batch size.
     """
 
+    recipe: ClassVar[type[Recipe]]
+    meta: ClassVar[type[Meta]]
     options: ClassVar[frozenset[str]] = frozenset()
     single_images: ClassVar[bool] = False
 
     @abstractmethod
-    def load(self, recipe: R) -> Any:
-        """The data that a recipe names.
+    def data(self, recipe: R) -> Data[M]:
+        """The three splits that a recipe names.
 
         Raises:
-            RunError: If the source needs a folder and none is given, or cannot be downloaded.
-            DataError: If the folder does not hold what it should.
+            DataError: if the folder is missing or does not hold what it should.
         """
 
     @abstractmethod
@@ -92,48 +164,50 @@ class Job(ABC, Generic[R, F]):
         """Everything that is wrong with the data, a line each."""
 
     @abstractmethod
-    def facts(self, recipe: R, splits: Any) -> F:
-        """What the net has to know about the data."""
-
-    @abstractmethod
-    def build(self, recipe: R, facts: F) -> nn.Module:
+    def build(self, recipe: R, meta: M) -> nn.Module:
         """The net, freshly initialised unless the recipe asks for timm's weights.
 
         Raises:
-            RunError: If timm does not know the model, or the model refuses the arguments.
+            ValueError: if timm does not know the model, or the model refuses the arguments.
         """
 
     @abstractmethod
-    def task(self, recipe: R, facts: F, model: nn.Module, updates: Updates) -> Task:
+    def module(self, recipe: R, meta: M, model: nn.Module, updates: Updates) -> TaskModule:
         """The net with its loss and its metrics."""
 
     @abstractmethod
-    def loaders(self, recipe: R, facts: F, splits: Any) -> EpochLoaders:
-        """Training and test batches."""
+    def loaders(self, recipe: R, data: Data[M], meta: M) -> EpochLoaders:
+        """Batches of the three splits, prepared as `meta` says."""
 
     @abstractmethod
-    def config(self, recipe: R, facts: F, model: nn.Module) -> dict[str, Any]:
+    def config(self, recipe: R, meta: M, model: nn.Module) -> dict[str, Any]:
         """What model/config.json says about the net."""
 
     @abstractmethod
-    def evaluation(self, task: Any, facts: F, *, images: int, weights: str) -> Evaluation:
-        """The figures of a task that has been tested."""
+    def evaluation(self, module: Any, meta: M, *, images: int, weights: str) -> Evaluation:
+        """The metrics of a module that has been tested."""
 
     @abstractmethod
-    def draw(
-        self, run: RunFolder, recipe: R, facts: F, splits: Any, task: Any, figures: Any
-    ) -> list[tuple[str, Path]]:
-        """Draws the pictures of an evaluation; returns what each shows, and where it lies."""
+    def draw(self, title: str, recipe: R, data: Data[M], meta: M, module: Any) -> list[Picture]:
+        """The pictures of an evaluation.
+
+        Args:
+            title: what stands above them.
+            recipe: of the run.
+            data: whose test split was measured.
+            meta: of the run.
+            module: that has been tested.
+        """
 
     @abstractmethod
     def predict(
-        self, recipe: R, facts: F, model: nn.Module, paths: tuple[Path, ...], **options: Any
+        self, recipe: R, meta: M, model: nn.Module, paths: tuple[Path, ...], **options: Any
     ) -> Prediction:
         """What the net makes of one input.
 
         Raises:
-            DataError: If a file cannot be read or does not fit the net.
-            ValueError: If an option is out of its range.
+            DataError: if a file cannot be read or does not fit the net.
+            ValueError: if an option is out of its range.
         """
 
     def inputs(self, paths: tuple[Path, ...]) -> list[tuple[Path, ...]]:
@@ -141,7 +215,44 @@ class Job(ABC, Generic[R, F]):
         return [(path,) for path in paths]
 
 
-def job_of(recipe: Recipe) -> Job[Any, Any]:
-    """The job of a recipe's task."""
-    module, name = _HOME[recipe.task]
-    return getattr(import_module(module), name)()
+def task_of(name: str) -> Task[Any, Any]:
+    """A task by name.
+
+    Raises:
+        ValueError: if there is none of that name.
+
+    Example:
+        >>> task_of("paint")
+        Traceback (most recent call last):
+            ...
+        ValueError: task must be a folder of crosshead.tasks; got 'paint'
+    """
+    if not name.isidentifier() or find_spec(f"crosshead.tasks.{name}") is None:
+        raise ValueError(f"task must be a folder of crosshead.tasks; got {name!r}")
+    return import_module(f"crosshead.tasks.{name}.task").TASK
+
+
+def png(image: Image.Image) -> bytes:
+    """An image as a PNG file."""
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+def require_folder(recipe: Recipe, *, downloads: bool = False) -> Path:
+    """The folder of the data.
+
+    Args:
+        recipe: which names it.
+        downloads: whether the data can be fetched into it.
+
+    Raises:
+        DataError: if there is none, or a download is asked for that nobody offers.
+    """
+    if recipe.data_dir is None:
+        raise DataError(f"{recipe.data} needs the folder of its images: name it with --data-dir")
+    if recipe.download and not downloads:
+        raise DataError(
+            f"{recipe.data} cannot be downloaded: leave --download out and name the folder with --data-dir"
+        )
+    return recipe.data_dir

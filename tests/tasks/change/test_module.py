@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 from torch.utils.data import DataLoader
 
-from crosshead.tasks.change.module import ChangeTask, change_figures
-from crosshead.tasks.change.net import SiameseChange
+from crosshead.tasks.change.module import ChangeDetector, change_figures
+from crosshead.tasks.change.net import SiameseNet
 from crosshead.tasks.change.pairs.crops import PairCrops
 from crosshead.tasks.change.pairs.images import ImagePair
 from crosshead.tasks.change.pairs.tiles import PairTiles
@@ -56,9 +56,9 @@ def trainer(**options) -> pl.Trainer:
     )
 
 
-def measured(pair: ImagePair, classes: tuple[str, ...], **options) -> tuple[ChangeTask, dict]:
+def measured(pair: ImagePair, classes: tuple[str, ...], **options) -> tuple[ChangeDetector, dict]:
     """A task after `trainer.test` on overlapping tiles of a pair, and what it logged."""
-    task = ChangeTask(Difference(), classes=classes)
+    task = ChangeDetector(Difference(), classes=classes)
     tiles = PairTiles([pair], [pair.label], size=16, overlap=5)
     (logged,) = trainer().test(task, DataLoader(tiles, **options), verbose=False)
     return task, dict(logged)
@@ -90,7 +90,7 @@ def test_the_figures_are_those_of_scikit_learn_over_all_labelled_pixels(classes,
     assert found.per_class_f1 == pytest.approx(per_class)
     assert [sum(row) for row in found.confusion] == np.bincount(truth).tolist()
     expected = {f"test_{name}": value for name, value in expected.items()}
-    assert logged == pytest.approx({**expected, "test_loss": log_loss(truth, probabilities)}, abs=1e-5)
+    assert logged == pytest.approx({**expected, "val_loss": log_loss(truth, probabilities)}, abs=1e-5)
 
 
 @pytest.mark.parametrize("only", [1, 2])
@@ -100,7 +100,7 @@ def test_labels_of_one_class_have_no_curve(only):
     task, logged = measured(pair, TWO)
     assert task.figures is not None
     assert task.figures.auc is None
-    assert math.isnan(logged["test_auc"])
+    assert math.isnan(logged["val_auc"])
     assert task.figures.kappa == pytest.approx(0, abs=1e-12)
 
 
@@ -121,12 +121,12 @@ def test_a_set_without_labels_is_tested_without_a_crash():
     task, logged = measured(pair, TWO)
     assert task.figures is not None
     assert task.figures.confusion == [[0, 0], [0, 0]]
-    assert math.isnan(logged["test_accuracy"])
+    assert math.isnan(logged["val_accuracy"])
 
 
 def test_measuring_twice_counts_once():
     pair = noisy_pair(TWO)
-    task = ChangeTask(Difference(), classes=TWO)
+    task = ChangeDetector(Difference(), classes=TWO)
     loader = DataLoader(PairTiles([pair], [pair.label], size=16))
     first, second = (trainer().test(task, loader, verbose=False) for _ in range(2))
     assert first == second
@@ -136,7 +136,7 @@ def test_measuring_twice_counts_once():
 
 def step(label: Tensor, *, poison: bool = False) -> tuple[float, Tensor]:
     """Loss and gradient of a training step with these labels (1, 2, 3)."""
-    task = ChangeTask(Difference(), classes=TWO)
+    task = ChangeDetector(Difference(), classes=TWO)
     task.log = lambda *_, **__: None  # pyright: ignore[reportAttributeAccessIssue]
     before, after = torch.randn(2, 1, 2, 2, 3, generator=torch.Generator().manual_seed(0))
     if poison:
@@ -170,7 +170,7 @@ def test_a_batch_without_labels_has_no_loss_and_no_gradient():
 
 def test_one_class_is_refused():
     with pytest.raises(ValueError, match="name two or more"):
-        ChangeTask(Difference(), classes=("changed",))
+        ChangeDetector(Difference(), classes=("changed",))
 
 
 def test_a_bright_square_that_appears_is_learned():
@@ -183,17 +183,17 @@ def test_a_bright_square_that_appears_is_learned():
     after[:, label == 2] += 2
     label[random.random(label.shape) < 0.5] = 0
     pair = ImagePair(name="square", before=before, after=after, label=label)
-    net = SiameseChange(
+    net = SiameseNet(
         "ivit_nano", in_chans=3, dim=8, detail_dim=8, depths=(1, 1, 1, 1), dims=(8, 16, 16, 32), stem_stride=1
     )
-    task = ChangeTask(net, classes=TWO, learning_rate=5e-3)
+    task = ChangeDetector(net, classes=TWO, learning_rate=5e-3)
     fitted = trainer(max_epochs=2)
     crops = PairCrops([pair], [label], size=24, count=80, symmetries=True)
     fitted.fit(
         task, DataLoader(crops, batch_size=8), DataLoader(PairTiles([pair], [label], size=32, overlap=8))
     )
     metrics = fitted.callback_metrics
-    assert metrics.keys() >= {*ChangeTask.columns, "step_loss"}
-    assert metrics["test_f1"] > 0.95
-    assert metrics["test_auc"] > 0.99
+    assert metrics.keys() >= {*ChangeDetector.columns, "step_loss"}
+    assert metrics["val_f1"] > 0.95
+    assert metrics["val_auc"] > 0.99
     assert metrics["train_loss"] < 0.5

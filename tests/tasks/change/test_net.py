@@ -7,15 +7,15 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from crosshead.tasks.change.net import ChangeDecoder, DateFusion, SiameseChange
+from crosshead.tasks.change.net import ChangeDecoder, DateFusion, SiameseNet
 
 # All stages of iViT, convolutional and interactive, as small as they get.
 TINY = {"depths": (1, 1, 1, 1), "dims": (8, 16, 16, 32), "landmarks": 2, "stem_stride": 1}
 
 
-def build(in_chans: int = 3, **options) -> SiameseChange:
+def build(in_chans: int = 3, **options) -> SiameseNet:
     torch.manual_seed(0)
-    net = SiameseChange("ivit_nano", **{"in_chans": in_chans, "dim": 8, "detail_dim": 4, **TINY, **options})
+    net = SiameseNet("ivit_nano", **{"in_chans": in_chans, "dim": 8, "detail_dim": 4, **TINY, **options})
     return net.double().eval()
 
 
@@ -139,7 +139,7 @@ def test_gradient_checkpointing_changes_no_gradient():
 def test_a_state_dict_carries_everything():
     net, images = build(), dates()
     torch.manual_seed(9)
-    other = SiameseChange("ivit_nano", in_chans=3, dim=8, detail_dim=4, **TINY).double().eval()
+    other = SiameseNet("ivit_nano", in_chans=3, dim=8, detail_dim=4, **TINY).double().eval()
     assert not torch.allclose(quiet(other, *images), quiet(net, *images))
     other.load_state_dict(net.state_dict())
     assert torch.equal(quiet(other, *images), quiet(net, *images))
@@ -154,7 +154,7 @@ def test_dropout_acts_in_training_alone():
 
 def test_other_backbones_of_timm_serve_as_well():
     torch.manual_seed(0)
-    net = SiameseChange("test_resnet", in_chans=6, dim=8, detail_dim=4).double().eval()
+    net = SiameseNet("test_resnet", in_chans=6, dim=8, detail_dim=4).double().eval()
     images = dates(33, 40, bands=6)
     assert net.stride == 32
     assert quiet(net, *images).shape == (2, 2, 33, 40)
@@ -193,4 +193,4 @@ def test_refuses_what_cannot_be_built():
         with pytest.raises(ValueError, match=f"{name} must be 1 or more; got 0"):
             build(**{name: 0})
     with pytest.raises(ValueError, match="stem_stride must be None for resnet18"):
-        SiameseChange("resnet18", in_chans=3, stem_stride=1)
+        SiameseNet("resnet18", in_chans=3, stem_stride=1)

@@ -8,11 +8,11 @@ from PIL import Image
 
 from crosshead.runs.load import load_run
 from crosshead.tasks.change.predict import predict_change, shown_bands
-from crosshead.tasks.meta import PairFacts
-from crosshead.tasks.splits import DataError
-from crosshead.tasks.task import job_of
+from crosshead.tasks.change.data import ChangeMeta
+from crosshead.tasks.task import DataError
+from crosshead.tasks.task import task_of
 
-FACTS = PairFacts(
+FACTS = ChangeMeta(
     classes=("unchanged", "changed"),
     in_chans=3,
     bands=("1", "2", "3"),
@@ -52,7 +52,7 @@ def dates(tmp_path) -> tuple[Path, Path]:
 @pytest.fixture(scope="module")
 def trained(dense_run):
     record, model = load_run(dense_run("change"))
-    return job_of(record.recipe), record, model
+    return task_of(record.recipe), record, model
 
 
 @pytest.mark.parametrize("tile", [0, 16, 64])
@@ -100,7 +100,7 @@ def test_a_trained_net_gives_classes_from_one_on_for_pairs_of_any_size(trained, 
     for name in ("a", "b"):
         Image.effect_noise(size, 50).convert("RGB").save(tmp_path / f"{name}.png")
         paths.append(tmp_path / f"{name}.png")
-    prediction = job.predict(record.recipe, record.facts, model, tuple(paths))
+    prediction = job.predict(record.recipe, record.meta, model, tuple(paths))
     with Image.open(io.BytesIO(prediction.files[".labels.png"])) as picture:
         labels = np.asarray(picture)
     assert labels.shape == size[::-1]
@@ -113,7 +113,7 @@ def test_windows_are_by_default_as_large_as_the_tiles_of_the_tests(trained, tmp_
     np.save(tmp_path / "wide.npy", np.zeros((3, 20, 60), np.float32))
     seen = []
     watch = model.register_forward_pre_hook(lambda _, inputs: seen.append(max(inputs[0].shape[2:])))
-    job.predict(record.recipe, record.facts, model, (tmp_path / "wide.npy",) * 2, **options)
+    job.predict(record.recipe, record.meta, model, (tmp_path / "wide.npy",) * 2, **options)
     watch.remove()
     assert max(seen) == largest
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from crosshead.tasks.classify.cifar_batches import read_cifar_batch
-from crosshead.tasks.splits import DataError
+from crosshead.tasks.task import DataError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (4, 3072), dtype=np.uint8)
 LABELS = [6, 9, 0, 4]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from crosshead.tasks.classify.idx import read_idx
-from crosshead.tasks.splits import DataError
+from crosshead.tasks.task import DataError
 
 LABELS = b"\0\0\x08\x01" + b"\0\0\0\x03" + b"\x07\x01\x02"
 

@@ -41,8 +41,8 @@ def detector(kind: DetectorKind = "retinanet", **options: Any) -> Detector:
         in_chans=1,
         mean=(0.3,),
         std=(0.3,),
-        short_side=64,
-        long_side=64,
+        min_size=64,
+        max_size=64,
         anchor_sizes=(8, 16, 24, 32, 64),
         pyramid_dim=32,
         backbone_options={
@@ -72,7 +72,7 @@ def loader(*items: tuple[torch.Tensor, dict], batch_size: int = 1) -> DataLoader
     return DataLoader(list(items), batch_size=batch_size, collate_fn=collate)  # pyright: ignore[reportArgumentType]
 
 
-@pytest.mark.parametrize(("kind", "score"), [("mask-rcnn", "test_mask_ap"), ("retinanet", "test_box_ap")])
+@pytest.mark.parametrize(("kind", "score"), [("mask-rcnn", "val_mask_ap"), ("retinanet", "val_box_ap")])
 def test_bright_squares_are_learned(kind, score):
     module = detector(kind, learning_rate=3e-3, weight_decay=0.0)
     steps = loader(*[squares(*SQUARES)] * 12)
@@ -81,7 +81,7 @@ def test_bright_squares_are_learned(kind, score):
     metrics = run.callback_metrics
     assert module.score == score
     assert {*module.columns, "step_loss"} <= set(metrics)
-    assert metrics["test_box_ap50"] > 0.5
+    assert metrics["val_box_ap50"] > 0.5
     assert metrics[f"{score}50"] > 0.5
     assert metrics["train_loss"] < 1.0
 
@@ -155,7 +155,7 @@ def test_without_objects_the_score_is_nan():
     module = Detector(Knows(SQUARES[0]), classes=("square",), masks=True)
     run = trainer()
     run.validate(module, loader(squares()), verbose=False)
-    assert math.isnan(run.callback_metrics["test_mask_ap"])
+    assert math.isnan(run.callback_metrics["val_mask_ap"])
     assert module.precision["mask"].ap is None
 
 

@@ -24,8 +24,8 @@ def build(kind: str = "faster-rcnn", backbone: str = "ivit_nano", *, bands: int 
         std=(0.25,) * bands,
         **{
             "num_classes": 2,
-            "short_side": 64,
-            "long_side": 96,
+            "min_size": 64,
+            "max_size": 96,
             "anchor_sizes": (8, 16, 32, 64, 128),
             "pyramid_dim": 16,
             "backbone_options": TINY if backbone.startswith("ivit") else None,
@@ -91,7 +91,7 @@ def test_the_pyramid_stands_on_the_last_maps():
 
 
 def test_regions_are_read_where_they_are_even_in_small_padded_images():
-    net = build(short_side=40, long_side=40)
+    net = build(min_size=40, max_size=40)
     net.eval()([image(40, 40)])
     assert net.roi_heads.box_roi_pool.scales == [1 / 4, 1 / 8, 1 / 16, 1 / 32]
     assert (net.roi_heads.box_roi_pool.map_levels.k_min, net.roi_heads.box_roi_pool.map_levels.k_max) == (
@@ -172,7 +172,7 @@ def test_statistics_are_needed_for_each_band():
             in_chans=3,
             mean=(0.5,),
             std=(0.5,),
-            short_side=64,
-            long_side=64,
+            min_size=64,
+            max_size=64,
             anchor_sizes=(8, 16, 32, 64, 128),
         )

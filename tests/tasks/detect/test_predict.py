@@ -10,19 +10,19 @@ from PIL import Image
 
 from crosshead.runs.load import load_run
 from crosshead.tasks.detect.predict import predict_objects
-from crosshead.tasks.meta import ObjectFacts
-from crosshead.tasks.splits import DataError
-from crosshead.tasks.task import job_of
+from crosshead.tasks.detect.data import DetectMeta
+from crosshead.tasks.task import DataError
+from crosshead.tasks.task import task_of
 
-FACTS = ObjectFacts(
+FACTS = DetectMeta(
     classes=("red", "blue"),
     category_ids=(3, 7),
     masks=True,
     in_chans=3,
     mean=(0.4,) * 3,
     std=(0.3,) * 3,
-    short_side=32,
-    long_side=40,
+    min_size=32,
+    max_size=40,
 )
 
 
@@ -73,7 +73,7 @@ def flag(tmp_path) -> Path:
 @pytest.fixture(scope="module")
 def trained(dense_run):
     record, model = load_run(dense_run("masks"))
-    return job_of(record.recipe), record, model
+    return task_of(record.recipe), record, model
 
 
 @pytest.mark.parametrize("tile", [0, 24])
@@ -129,7 +129,7 @@ def test_a_trained_net_finds_objects_within_images_of_any_size_and_kind(trained,
     job, record, model = trained
     noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
     Image.fromarray(noise).convert(mode).save(tmp_path / "image.png")
-    many = job.predict(record.recipe, record.facts, model, (tmp_path / "image.png",), min_score=0.0)
+    many = job.predict(record.recipe, record.meta, model, (tmp_path / "image.png",), min_score=0.0)
     assert many.content["objects"]
     for each in many.content["objects"]:
         left, top, width, height = each["bbox"]
@@ -139,7 +139,7 @@ def test_a_trained_net_finds_objects_within_images_of_any_size_and_kind(trained,
         assert 0 <= each["score"] <= 1
         assert (each["class"], each["category_id"]) in (("red", 3), ("blue", 7))
         assert decoded(each["segmentation"]).shape == size[::-1]
-    none = job.predict(record.recipe, record.facts, model, (tmp_path / "image.png",), min_score=1.0)
+    none = job.predict(record.recipe, record.meta, model, (tmp_path / "image.png",), min_score=1.0)
     assert none.content["objects"] == []
     with Image.open(io.BytesIO(none.files[".png"])) as picture:
         picture.load()
@@ -147,10 +147,10 @@ def test_a_trained_net_finds_objects_within_images_of_any_size_and_kind(trained,
 
 def test_a_net_of_grey_images_takes_coloured_ones(dense_recipe, flag):
     recipe = dense_recipe("boxes", in_chans=1)
-    job = job_of(recipe)
-    facts = job.facts(recipe, job.load(recipe))
-    assert facts.in_chans == 1
-    prediction = job.predict(recipe, facts, job.build(recipe, facts).eval(), (flag,), min_score=0.0)
+    job = task_of(recipe)
+    meta = job.meta(recipe, job.load(recipe))
+    assert meta.in_chans == 1
+    prediction = job.predict(recipe, meta, job.build(recipe, meta).eval(), (flag,), min_score=0.0)
     assert prediction.content["objects"]
     assert all("segmentation" not in each for each in prediction.content["objects"])
 

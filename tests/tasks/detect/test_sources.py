@@ -39,7 +39,7 @@ def test_objects_come_with_masks_where_they_are_asked_for(dense_recipe):
         splits = load_objects(recipe, masks=masks)
         assert (len(splits.train), len(splits.test)) == (8, 4)  # pyright: ignore[reportArgumentType]
         assert (splits.classes, splits.category_ids, splits.masks) == (("red", "blue"), (3, 7), masks)
-        assert (splits.in_chans, splits.short_side, splits.long_side) == (3, 32, 40)
+        assert (splits.in_chans, splits.min_size, splits.max_size) == (3, 32, 40)
 
 
 def test_the_choices_of_the_recipe_reach_the_data(dense_recipe, write_coco_data, tmp_path):
@@ -88,7 +88,7 @@ def test_the_meaning_of_label_values_is_the_recipes(dense_recipe, label_data, tm
 def test_scenes_are_made_as_many_and_as_large_as_the_recipe_says(dense_recipe, fashion):
     splits = load_objects(scenes(dense_recipe("masks"), fashion), masks=True)
     assert (len(splits.train), len(splits.test)) == (4, 2)  # pyright: ignore[reportArgumentType]
-    assert splits.short_side == 96
+    assert splits.min_size == 96
     labels = load_labels(scenes(dense_recipe("segment"), fashion))
     assert labels.classes[:2] == ("background", "T-shirt/top")
     assert list(check_dense(scenes(dense_recipe("masks"), fashion), masks=True)) == []

@@ -6,11 +6,11 @@ import torch
 from PIL import Image
 
 from crosshead.tasks.dense_splits import Objects
-from crosshead.tasks.detect.transforms import collate, test_transform, train_transform
+from crosshead.tasks.detect.transforms import collate, eval_transform, train_transform
 
 # The function is a transform, and no test.
-evaluation_transform = test_transform
-del test_transform
+evaluation_transform = eval_transform
+del eval_transform
 
 BOXES = [(2, 3, 8, 9), (20, 10, 38, 28)]
 

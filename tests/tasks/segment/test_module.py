@@ -7,8 +7,8 @@ from torch import nn
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
 from crosshead.tasks.seeding import seed_everything
-from crosshead.tasks.segment.module import SegmentationTask
-from crosshead.tasks.segment.net import Segmenter
+from crosshead.tasks.segment.module import Segmenter
+from crosshead.tasks.segment.net import SegmentationNet
 
 IGNORED = 255
 CLASSES = ("background", "square", "stripe")
@@ -25,9 +25,9 @@ def shapes() -> tuple[torch.Tensor, torch.Tensor]:
     return images, labels
 
 
-def task(model: nn.Module | None = None, **options: Any) -> SegmentationTask:
+def task(model: nn.Module | None = None, **options: Any) -> Segmenter:
     options.setdefault("ignore_index", IGNORED)
-    return SegmentationTask(model or nn.Conv2d(1, 3, 1), classes=CLASSES, **options)
+    return Segmenter(model or nn.Conv2d(1, 3, 1), classes=CLASSES, **options)
 
 
 def trainer(*, epochs: int = 1) -> pl.Trainer:
@@ -102,13 +102,13 @@ def test_half_precision_scores_lose_nothing_in_the_loss(scores):
 def test_two_images_are_learned(decoder: Any):
     torch.set_num_threads(1)
     seed_everything(0)
-    net = Segmenter(decoder, "ivit_nano", num_classes=3, in_chans=1, decoder_dim=64, backbone_options=TINY)
+    net = SegmentationNet(decoder, "ivit_nano", num_classes=3, in_chans=1, decoder_dim=64, backbone_options=TINY)
     module = task(net, learning_rate=3e-3)
     fitting = trainer(epochs=2)
     fitting.fit(module, loader(Subset(TensorDataset(*shapes()), [0, 1] * 15), batch_size=2), loader())
     metrics = fitting.callback_metrics
     assert set(module.columns) <= metrics.keys()
-    assert metrics["test_mean_iou"] > 0.9
+    assert metrics["val_mean_iou"] > 0.9
     assert metrics["train_pixel_accuracy"] > 0.9
 
 
@@ -151,9 +151,9 @@ def test_figures_come_from_all_pixels_of_the_set(ignored):
     assert found is not None
     assert found.confusion == counted(items).tolist()
     assert found.per_class_iou["stripe"] == 0.0
-    assert logged["test_mean_iou"] == pytest.approx(found.mean_iou)
-    assert logged["test_pixel_accuracy"] == pytest.approx(found.pixel_accuracy)
-    assert logged["test_loss"] > 0
+    assert logged["val_mean_iou"] == pytest.approx(found.mean_iou)
+    assert logged["val_pixel_accuracy"] == pytest.approx(found.pixel_accuracy)
+    assert logged["val_loss"] > 0
 
 
 def test_every_epoch_counts_anew():
@@ -180,7 +180,7 @@ def test_the_test_loss_of_a_whole_image_is_that_of_its_scores():
     (logged,) = trainer().test(module, loader(batch_size=2), verbose=False)
     with torch.no_grad():
         expected = module.loss(module(images), labels).item()
-    assert logged["test_loss"] == pytest.approx(expected, rel=1e-5)
+    assert logged["val_loss"] == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 import timm
 import torch
 
-from crosshead.tasks.segment.net import Segmenter
+from crosshead.tasks.segment.net import SegmentationNet
 
 TINY: Any = {"depths": (1, 1, 1, 1), "dims": (8, 16, 32, 64), "landmarks": (4, 4, 3, 2)}
 BACKBONES: Any = {
@@ -17,12 +17,12 @@ BACKBONES: Any = {
 
 def build(
     decoder: Any = "fpn", backbone: str = "stride 4", *, in_chans: int = 3, **options: Any
-) -> Segmenter:
+) -> SegmentationNet:
     torch.manual_seed(0)
     name, known = BACKBONES[backbone]
     known = {**known, **options.pop("backbone_options", {})}
     options = {"num_classes": 4, "decoder_dim": 64, **options}
-    return Segmenter(decoder, name, in_chans=in_chans, backbone_options=known, **options).eval()
+    return SegmentationNet(decoder, name, in_chans=in_chans, backbone_options=known, **options).eval()
 
 
 def images(height: int, width: int, *, count: int = 2, channels: int = 3) -> torch.Tensor:

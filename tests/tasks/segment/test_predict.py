@@ -7,12 +7,12 @@ import torch
 from PIL import Image
 
 from crosshead.runs.load import load_run
-from crosshead.tasks.meta import PixelFacts
+from crosshead.tasks.segment.data import SegmentMeta
 from crosshead.tasks.segment.predict import label_map, predict_labels
-from crosshead.tasks.splits import DataError
-from crosshead.tasks.task import job_of
+from crosshead.tasks.task import DataError
+from crosshead.tasks.task import task_of
 
-FACTS = PixelFacts(
+FACTS = SegmentMeta(
     classes=("dark", "red", "blue"), in_chans=3, mean=(0.4,) * 3, std=(0.3,) * 3, ignore_index=255
 )
 
@@ -48,7 +48,7 @@ def flag(tmp_path) -> Path:
 @pytest.fixture(scope="module")
 def trained(dense_run):
     record, model = load_run(dense_run("segment"))
-    return job_of(record.recipe), record, model
+    return task_of(record.recipe), record, model
 
 
 @pytest.mark.parametrize("tile", [0, 16, 64])
@@ -86,10 +86,10 @@ def test_labels_of_more_than_256_classes_keep_their_numbers(tmp_path):
         def forward(self, images):
             return torch.eye(300)[299][None, :, None, None] + 0 * super().forward(images)
 
-    facts = PixelFacts(
+    meta = SegmentMeta(
         classes=tuple(map(str, range(300))), in_chans=1, mean=(0.5,), std=(0.5,), ignore_index=65535
     )
-    labels = label_map(facts, Last(1, 1, 1), Image.new("L", (5, 4)), window=8)
+    labels = label_map(meta, Last(1, 1, 1), Image.new("L", (5, 4)), window=8)
     assert labels.dtype == np.uint16
     assert labels.shape == (4, 5)
     assert set(labels.flat) == {299}
@@ -101,7 +101,7 @@ def test_labels_of_more_than_256_classes_keep_their_numbers(tmp_path):
 def test_images_of_any_size_and_kind_are_taken(trained, tmp_path, size, mode):
     job, record, model = trained
     Image.new(mode, size).save(tmp_path / "image.png")
-    prediction = job.predict(record.recipe, record.facts, model, (tmp_path / "image.png",))
+    prediction = job.predict(record.recipe, record.meta, model, (tmp_path / "image.png",))
     labels = np.asarray(opened(prediction.files[".labels.png"]))
     assert labels.shape == size[::-1]
     assert labels.max() < 3
@@ -110,10 +110,10 @@ def test_images_of_any_size_and_kind_are_taken(trained, tmp_path, size, mode):
 
 def test_a_net_of_grey_images_takes_coloured_ones(dense_recipe, flag):
     recipe = dense_recipe("segment", in_chans=1)
-    job = job_of(recipe)
-    facts = job.facts(recipe, job.load(recipe))
-    assert facts.in_chans == 1
-    prediction = job.predict(recipe, facts, job.build(recipe, facts).eval(), (flag,))
+    job = task_of(recipe)
+    meta = job.meta(recipe, job.load(recipe))
+    assert meta.in_chans == 1
+    prediction = job.predict(recipe, meta, job.build(recipe, meta).eval(), (flag,))
     assert opened(prediction.files[".labels.png"]).size == (17, 53)
 
 
@@ -123,7 +123,7 @@ def test_windows_are_by_default_as_large_as_the_crops_of_the_training(trained, t
     Image.new("RGB", (90, 40)).save(tmp_path / "wide.png")
     seen = []
     watch = model.register_forward_pre_hook(lambda _, inputs: seen.append(max(inputs[0].shape[2:])))
-    job.predict(record.recipe, record.facts, model, (tmp_path / "wide.png",), **options)
+    job.predict(record.recipe, record.meta, model, (tmp_path / "wide.png",), **options)
     watch.remove()
     assert max(seen) == largest
 
@@ -132,6 +132,6 @@ def test_a_negative_tile_and_an_unreadable_file_are_refused(trained, tmp_path):
     job, record, model = trained
     (tmp_path / "bad.png").write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"^tile is -1: give 1 pixel or more, or 0 to see images whole$"):
-        job.predict(record.recipe, record.facts, model, (tmp_path / "bad.png",), tile=-1)
+        job.predict(record.recipe, record.meta, model, (tmp_path / "bad.png",), tile=-1)
     with pytest.raises(DataError, match=r"bad.png: not readable as an image"):
-        job.predict(record.recipe, record.facts, model, (tmp_path / "bad.png",))
+        job.predict(record.recipe, record.meta, model, (tmp_path / "bad.png",))

@@ -27,7 +27,7 @@ def squares(height: int, width: int, *, side: int = 8) -> tuple[Image.Image, np.
 def test_evaluation_keeps_the_size_and_normalises():
     image = Image.new("RGB", (23, 17), (51, 102, 255))
     labels = np.arange(17 * 23, dtype=np.uint16).reshape(17, 23) + 65_000
-    tensor, same = transforms.test_transform(**COLOUR)(image, labels)
+    tensor, same = transforms.eval_transform(**COLOUR)(image, labels)
     assert (tensor.shape, tensor.dtype) == ((3, 17, 23), torch.float32)
     torch.testing.assert_close(tensor[:, 5, 5], torch.tensor([0.0, 0.0, 4 / 3]))
     assert (type(same), same.dtype) == (torch.Tensor, torch.int64)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torchmetrics.classification import MulticlassAUROC, MulticlassConfusionMatrix
 
-from crosshead.tasks.module import Task, Updates
+from crosshead.tasks.module import TaskModule, Updates
 
 Batch = tuple[Tensor, Tensor, Tensor]
 
@@ -76,7 +76,7 @@ def change_figures(confusion: Tensor, per_class_auc: Tensor, classes: tuple[str,
     )
 
 
-class ChangeTask(Task):
+class ChangeDetector(TaskModule):
     """Trains and tests any net from two images (B, I, H, W) to scores (B, K, H, W).
 
     A batch is (before, after, label), as `PairCrops` and `PairTiles` give it: label is int64, (B, H, W), 0
@@ -100,9 +100,9 @@ class ChangeTask(Task):
 
     Example:
         >>> import torch
-        >>> from crosshead.tasks.change.net import SiameseChange
-        >>> net = SiameseChange("ivit_nano", in_chans=6, stem_stride=1, dim=16, depths=(1, 1, 1, 1))
-        >>> task = ChangeTask(net, classes=("unchanged", "changed"), learning_rate=1e-3)
+        >>> from crosshead.tasks.change.net import SiameseNet
+        >>> net = SiameseNet("ivit_nano", in_chans=6, stem_stride=1, dim=16, depths=(1, 1, 1, 1))
+        >>> task = ChangeDetector(net, classes=("unchanged", "changed"), learning_rate=1e-3)
         >>> task(torch.zeros(1, 6, 32, 32), torch.zeros(1, 6, 32, 32)).shape
         torch.Size([1, 2, 32, 32])
     """
@@ -110,11 +110,11 @@ class ChangeTask(Task):
     columns = (
         "train_loss",
         "train_accuracy",
-        "test_loss",
-        "test_accuracy",
-        "test_kappa",
-        "test_auc",
-        "test_f1",
+        "val_loss",
+        "val_accuracy",
+        "val_kappa",
+        "val_auc",
+        "val_f1",
     )
     items = "crops"
 
@@ -153,7 +153,7 @@ class ChangeTask(Task):
         probabilities = scores.softmax(1)
         self.confusion.update(probabilities, targets)
         self.auc.update(probabilities, targets)
-        self.log("test_loss", _mean_loss(scores, targets), sync_dist=True, batch_size=len(targets))
+        self.log("val_loss", _mean_loss(scores, targets), sync_dist=True, batch_size=len(targets))
 
     def on_validation_epoch_end(self) -> None:
         """Logs the figures of the epoch."""

@@ -80,7 +80,7 @@ class ChangeDecoder(nn.Module):
         return self.scores(self.drop(x))
 
 
-class SiameseChange(nn.Module):
+class SiameseNet(nn.Module):
     """Two co-registered images in, a score for each pixel and class of change out.
 
         shared     one backbone, and one 3 x 3 convolution at full resolution, see both dates
@@ -117,7 +117,7 @@ class SiameseChange(nn.Module):
     backbone. The fusion and the decoder are ours; the pyramid is that of FPN (arXiv 1612.03144).
 
     Example:
-        >>> net = SiameseChange("ivit_nano", in_chans=6, stem_stride=1, dim=16, depths=(1, 1, 1, 1))
+        >>> net = SiameseNet("ivit_nano", in_chans=6, stem_stride=1, dim=16, depths=(1, 1, 1, 1))
         >>> net(torch.zeros(2, 6, 21, 30), torch.zeros(2, 6, 21, 30)).shape
         torch.Size([2, 2, 21, 30])
     """

@@ -14,21 +14,21 @@ from crosshead.tasks.change.pairs.standardisation import BandStatistics
 from crosshead.tasks.change.recipe import ChangeRecipe
 from crosshead.tasks.change.sources import ChangeSplits
 from crosshead.tasks.examples import chosen, png
-from crosshead.tasks.meta import PairFacts
+from crosshead.tasks.change.data import ChangeMeta
 from crosshead.tasks.pictures.change import draw_change, probability_map, stretched
 from crosshead.tasks.pictures.colors import class_colors
 from crosshead.tasks.pictures.grid import draw_grid
 from crosshead.tasks.pictures.labels import draw_labels
-from crosshead.tasks.splits import DataError
+from crosshead.tasks.task import DataError
 from crosshead.tasks.task import Prediction
 from crosshead.tasks.windows import sliding_windows
 
 
-def predict_change(facts: PairFacts, model: nn.Module, paths: tuple[Path, ...], *, tile: int) -> Prediction:
+def predict_change(meta: ChangeMeta, model: nn.Module, paths: tuple[Path, ...], *, tile: int) -> Prediction:
     """The class of each pixel of a pair.
 
     Args:
-        facts: Of the pairs that the net was trained on.
+        meta: Of the pairs that the net was trained on.
         model: A change detection in evaluation mode.
         paths: The files of the earlier date, then as many of the later one; the bands of a date are those of
             its files one after another.
@@ -45,7 +45,7 @@ def predict_change(facts: PairFacts, model: nn.Module, paths: tuple[Path, ...], 
     if tile < 0:
         raise ValueError(f"tile is {tile}: give 1 pixel or more, or 0 to see pairs whole")
     middle = len(paths) // 2
-    before, after = _read(facts, paths[:middle]), _read(facts, paths[middle:])
+    before, after = _read(meta, paths[:middle]), _read(meta, paths[middle:])
     if before.shape != after.shape:
         raise DataError(
             f"{paths[middle]}: {after.shape[2]} x {after.shape[1]} pixels, and {paths[0]} has "
@@ -55,11 +55,11 @@ def predict_change(facts: PairFacts, model: nn.Module, paths: tuple[Path, ...], 
         name=paths[0].stem, before=before, after=after, label=np.zeros(before.shape[1:], np.uint8)
     )
     statistics = BandStatistics(
-        before_mean=facts.mean, before_std=facts.std, after_mean=facts.after_mean, after_std=facts.after_std
+        before_mean=meta.mean, before_std=meta.std, after_mean=meta.after_mean, after_std=meta.after_std
     )
     probabilities = class_probabilities(model, statistics.standardise(pair), tile=tile)
     labels = (probabilities.argmax(0) + 1).astype(np.uint8)
-    shares = {name: float((labels == number).mean()) for number, name in enumerate(facts.classes, 1)}
+    shares = {name: float((labels == number).mean()) for number, name in enumerate(meta.classes, 1)}
     return Prediction(
         name=paths[0].stem,
         summary=", ".join(f"{name} {share:.1%}" for name, share in shares.items()),
@@ -68,7 +68,7 @@ def predict_change(facts: PairFacts, model: nn.Module, paths: tuple[Path, ...], 
             "before": [str(path) for path in paths[:middle]],
             "after": [str(path) for path in paths[middle:]],
             "size": [before.shape[2], before.shape[1]],
-            "classes": list(facts.classes),
+            "classes": list(meta.classes),
             "shares": shares,
         },
         files={
@@ -138,7 +138,7 @@ def shown_bands(count: int) -> tuple[int, ...]:
     return (0, 1, 2) if count >= 3 else (0,)
 
 
-def _read(facts: PairFacts, paths: tuple[Path, ...]) -> np.ndarray:
+def _read(meta: ChangeMeta, paths: tuple[Path, ...]) -> np.ndarray:
     """All bands of one date, (bands, height, width)."""
     files = [read_bands(path) for path in paths]
     for path, bands in zip(paths, files, strict=True):
@@ -148,9 +148,9 @@ def _read(facts: PairFacts, paths: tuple[Path, ...]) -> np.ndarray:
                 f"{files[0].shape[2]} x {files[0].shape[1]}; give files of one size"
             )
     bands = np.concatenate(files)
-    if len(bands) != facts.in_chans:
+    if len(bands) != meta.in_chans:
         raise DataError(
-            f"{paths[0]}: {len(bands)} bands in the files of its date, and the net takes {facts.in_chans} "
-            f"({', '.join(facts.bands)}); give as many files for each date as hold them"
+            f"{paths[0]}: {len(bands)} bands in the files of its date, and the net takes {meta.in_chans} "
+            f"({', '.join(meta.bands)}); give as many files for each date as hold them"
         )
     return bands

@@ -61,7 +61,7 @@ class ChangeRecipe(Recipe):
         """
         super().check()
         self.require_counts("block", "dim", "detail_dim", "crop", "crops", "tile")
-        self.require_shares("dropout")
+        self.require_fractions("dropout")
         self.require_no_less_than_zero("guard")
         if self.folds < 2:
             raise ValueError(f"folds is {self.folds}: give 2 or more")

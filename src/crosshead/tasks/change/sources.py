@@ -11,7 +11,7 @@ from crosshead.tasks.change.pairs.images import ImagePair, ImagePairs, check_ima
 from crosshead.tasks.change.pairs.landsat import check_landsat, load_landsat
 from crosshead.tasks.change.pairs.standardisation import BandStatistics, band_statistics
 from crosshead.tasks.change.recipe import ChangeRecipe
-from crosshead.tasks.splits import DataError
+from crosshead.tasks.task import DataError
 
 
 @dataclass(frozen=True, kw_only=True)

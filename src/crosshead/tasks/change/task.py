@@ -6,25 +6,26 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from crosshead.runs.folder import RunFolder
-from crosshead.runs.model import build_dense, dense_config
+from crosshead.tasks.net import build_dense, dense_config
 from crosshead.tasks.change.evaluation import ChangeEvaluation
-from crosshead.tasks.change.module import ChangeTask
-from crosshead.tasks.change.net import SiameseChange
+from crosshead.tasks.change.module import ChangeDetector
+from crosshead.tasks.change.net import SiameseNet
 from crosshead.tasks.change.pairs.crops import PairCrops
 from crosshead.tasks.change.pairs.tiles import PairTiles
 from crosshead.tasks.change.predict import predict_change, show_pairs
 from crosshead.tasks.change.recipe import ChangeRecipe
 from crosshead.tasks.change.sources import ChangeSplits, check_pairs, load_pairs
 from crosshead.tasks.loading import EpochLoaders
-from crosshead.tasks.meta import PairFacts
+from crosshead.tasks.change.data import ChangeMeta
 from crosshead.tasks.module import Updates
-from crosshead.tasks.task import Job, Prediction
+from crosshead.tasks.task import Picture, Prediction, Task
 
 
-class ChangeDetection(Job[ChangeRecipe, PairFacts]):
+class ChangeDetection(Task[ChangeRecipe, ChangeMeta]):
     """What has changed in each pixel between two dates."""
 
+    recipe = ChangeRecipe
+    meta = ChangeMeta
     options: ClassVar[frozenset[str]] = frozenset({"tile"})
 
     def load(self, recipe: ChangeRecipe) -> ChangeSplits:
@@ -35,9 +36,9 @@ class ChangeDetection(Job[ChangeRecipe, PairFacts]):
         """Everything that is wrong with the files."""
         return check_pairs(recipe)
 
-    def facts(self, recipe: ChangeRecipe, splits: ChangeSplits) -> PairFacts:
+    def meta(self, recipe: ChangeRecipe, splits: ChangeSplits) -> ChangeMeta:
         """Classes, bands and their statistics at both dates."""
-        return PairFacts(
+        return ChangeMeta(
             classes=splits.classes,
             in_chans=len(splits.bands),
             bands=splits.bands,
@@ -47,14 +48,14 @@ class ChangeDetection(Job[ChangeRecipe, PairFacts]):
             after_std=splits.statistics.after_std,
         )
 
-    def build(self, recipe: ChangeRecipe, facts: PairFacts) -> nn.Module:
+    def build(self, recipe: ChangeRecipe, meta: ChangeMeta) -> nn.Module:
         """A Siamese net."""
         net = build_dense(
             recipe,
-            lambda options: SiameseChange(
+            lambda options: SiameseNet(
                 recipe.model,
-                in_chans=facts.in_chans,
-                num_classes=len(facts.classes),
+                in_chans=meta.in_chans,
+                num_classes=len(meta.classes),
                 dim=recipe.dim,
                 detail_dim=recipe.detail_dim,
                 symmetric=recipe.symmetric,
@@ -67,11 +68,11 @@ class ChangeDetection(Job[ChangeRecipe, PairFacts]):
             net.set_grad_checkpointing()
         return net
 
-    def task(self, recipe: ChangeRecipe, facts: PairFacts, model: nn.Module, updates: Updates) -> ChangeTask:
+    def module(self, recipe: ChangeRecipe, meta: ChangeMeta, model: nn.Module, updates: Updates) -> ChangeDetector:
         """The net with its loss and its metrics."""
-        return ChangeTask(model, classes=facts.classes, **updates)
+        return ChangeDetector(model, classes=meta.classes, **updates)
 
-    def loaders(self, recipe: ChangeRecipe, facts: PairFacts, splits: ChangeSplits) -> EpochLoaders:
+    def loaders(self, recipe: ChangeRecipe, meta: ChangeMeta, splits: ChangeSplits) -> EpochLoaders:
         """Random crops to learn from; tiles with the held-out labels to measure on."""
         return EpochLoaders(
             train=lambda epoch: PairCrops(
@@ -89,30 +90,30 @@ class ChangeDetection(Job[ChangeRecipe, PairFacts]):
             seed=recipe.seed,
         )
 
-    def config(self, recipe: ChangeRecipe, facts: PairFacts, model: nn.Module) -> dict[str, Any]:
+    def config(self, recipe: ChangeRecipe, meta: ChangeMeta, model: nn.Module) -> dict[str, Any]:
         """The backbone and what stands around it."""
         return dense_config(
-            recipe, facts, dim=recipe.dim, detail_dim=recipe.detail_dim, symmetric=recipe.symmetric
+            recipe, meta, dim=recipe.dim, detail_dim=recipe.detail_dim, symmetric=recipe.symmetric
         )
 
     def evaluation(
-        self, task: ChangeTask, facts: PairFacts, *, images: int, weights: str
+        self, module: ChangeDetector, meta: ChangeMeta, *, images: int, weights: str
     ) -> ChangeEvaluation:
         """Accuracy, kappa, F1 and area under the curve."""
-        assert task.figures is not None
-        return ChangeEvaluation(images=images, weights=weights, **vars(task.figures))
+        assert module.figures is not None
+        return ChangeEvaluation(images=images, weights=weights, **vars(module.figures))
 
     def draw(
         self,
         run: RunFolder,
         recipe: ChangeRecipe,
-        facts: PairFacts,
+        meta: ChangeMeta,
         splits: ChangeSplits,
-        task: ChangeTask,
+        module: ChangeDetector,
         figures: ChangeEvaluation,
     ) -> list[tuple[str, Path]]:
         """Draws pairs with what was found and what is labelled."""
-        show_pairs(run, recipe, splits, task.model)
+        show_pairs(run, recipe, splits, module.model)
         return [("examples", run.examples)]
 
     def inputs(self, paths: tuple[Path, ...]) -> list[tuple[Path, ...]]:
@@ -131,11 +132,14 @@ class ChangeDetection(Job[ChangeRecipe, PairFacts]):
     def predict(
         self,
         recipe: ChangeRecipe,
-        facts: PairFacts,
+        meta: ChangeMeta,
         model: nn.Module,
         paths: tuple[Path, ...],
         *,
         tile: int | None = None,
     ) -> Prediction:
         """The map of change of a pair."""
-        return predict_change(facts, model, paths, tile=recipe.tile if tile is None else tile)
+        return predict_change(meta, model, paths, tile=recipe.tile if tile is None else tile)
+
+
+TASK = ChangeDetection()

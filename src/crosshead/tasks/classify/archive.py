@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from crosshead.tasks.splits import DataError
+from crosshead.tasks.task import DataError
 
 SUFFIXES = (".tar.xz", ".tar.gz", ".tgz", ".zip")
 

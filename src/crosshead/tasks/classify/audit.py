@@ -5,7 +5,7 @@ from pathlib import Path
 from crosshead.tasks.classify.class_tree import differences, read_class_tree
 from crosshead.tasks.images import read_image
 from crosshead.tasks.layout import find_splits
-from crosshead.tasks.splits import DataError
+from crosshead.tasks.task import DataError
 
 
 def audit_folder(data_dir: str | Path | None) -> Iterator[str]:

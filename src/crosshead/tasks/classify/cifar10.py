@@ -7,7 +7,8 @@ from crosshead.tasks.classify.cifar_batches import read_cifar_batch
 from crosshead.tasks.classify.folder import read_folder_splits
 from crosshead.tasks.classify.image_array import ImageArray
 from crosshead.tasks.layout import existing_folder
-from crosshead.tasks.splits import DataError, ImageSplits
+from crosshead.tasks.splits import ImageSplits
+from crosshead.tasks.task import DataError
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SIDE = 32
@@ -41,7 +42,7 @@ def load_cifar10(
         >>> load_cifar10("no/such/folder")
         Traceback (most recent call last):
             ...
-        crosshead.tasks.splits.DataError: no/such/folder: no such folder; give data_dir a folder that exists
+        crosshead.tasks.task.DataError: no/such/folder: no such folder; give data_dir a folder that exists
     """
     if download and data_dir is not None:
         _download_where_missing(Path(data_dir).expanduser())

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from crosshead.tasks.classify.image_array import check_labels
-from crosshead.tasks.splits import DataError
+from crosshead.tasks.task import DataError
 
 _SIDE = 32
 _BANDS = 3

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from crosshead.tasks.splits import DataError
+from crosshead.tasks.task import DataError
 
 logger = logging.getLogger(__name__)
 

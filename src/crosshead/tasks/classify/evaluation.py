@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from crosshead.tasks.classify.module import Classifier
-from crosshead.tasks.meta import ImageFacts
+from crosshead.tasks.classify.data import ClassifyMeta
 from crosshead.tasks.task import Evaluation
 
 
@@ -38,12 +38,12 @@ class ClassifyEvaluation(Evaluation):
         return "accuracy", self.per_class
 
 
-def evaluation_of(task: Classifier, facts: ImageFacts, *, weights: str) -> ClassifyEvaluation:
+def evaluation_of(task: Classifier, meta: ClassifyMeta, *, weights: str) -> ClassifyEvaluation:
     """The figures of a classifier that has been tested.
 
     Args:
         task: The classifier.
-        facts: Its classes.
+        meta: Its classes.
         weights: Which weights: `last` or `best`.
     """
     measured = task.test_metrics.compute()
@@ -53,11 +53,11 @@ def evaluation_of(task: Classifier, facts: ImageFacts, *, weights: str) -> Class
         images=int(confusion.sum()),
         weights=weights,
         top1=float(measured["top1"]),
-        top5=float(measured["top5"]) if len(facts.classes) > 5 else None,
+        top5=float(measured["top5"]) if len(meta.classes) > 5 else None,
         calibration_error=float(measured["calibration_error"]),
         per_class={
             name: share if count else None
-            for name, share, count in zip(facts.classes, measured["per_class"].tolist(), counts, strict=True)
+            for name, share, count in zip(meta.classes, measured["per_class"].tolist(), counts, strict=True)
         },
         confusion=confusion.tolist(),
     )

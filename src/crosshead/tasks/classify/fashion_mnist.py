@@ -3,7 +3,8 @@ from pathlib import Path
 from crosshead.tasks.classify.idx import read_idx
 from crosshead.tasks.classify.image_array import ImageArray, check_labels
 from crosshead.tasks.layout import existing_folder
-from crosshead.tasks.splits import DataError, ImageSplits
+from crosshead.tasks.splits import ImageSplits
+from crosshead.tasks.task import DataError
 
 CLASSES = (
     "T-shirt/top",
@@ -44,7 +45,7 @@ def load_fashion_mnist(data_dir: str | Path | None, *, download: bool = False) -
         >>> load_fashion_mnist("no/such/folder")
         Traceback (most recent call last):
             ...
-        crosshead.tasks.splits.DataError: no/such/folder: no such folder; give data_dir a folder that exists
+        crosshead.tasks.task.DataError: no/such/folder: no such folder; give data_dir a folder that exists
     """
     if download and data_dir is not None and not _complete(Path(data_dir).expanduser()):
         _download(Path(data_dir).expanduser())

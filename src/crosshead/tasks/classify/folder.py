@@ -3,7 +3,8 @@ from pathlib import Path
 from crosshead.tasks.classify.class_tree import differences, read_class_tree
 from crosshead.tasks.images import ImageFiles
 from crosshead.tasks.layout import find_splits
-from crosshead.tasks.splits import DataError, ImageSplits
+from crosshead.tasks.splits import ImageSplits
+from crosshead.tasks.task import DataError
 from crosshead.tasks.stratified import stratified_split
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -29,7 +30,7 @@ def load_folder(data_dir: str | Path | None) -> ImageSplits:
         >>> load_folder("no/such/folder")
         Traceback (most recent call last):
             ...
-        crosshead.tasks.splits.DataError: no/such/folder: no such folder; give data_dir a folder that exists
+        crosshead.tasks.task.DataError: no/such/folder: no such folder; give data_dir a folder that exists
     """
     train, test, classes = read_folder_splits(data_dir)
     return ImageSplits(

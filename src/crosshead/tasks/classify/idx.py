@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crosshead.tasks.splits import DataError
+from crosshead.tasks.task import DataError
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _UNSIGNED_BYTE = 0x08

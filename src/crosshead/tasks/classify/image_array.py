@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 from torch.utils.data import Dataset
 
-from crosshead.tasks.splits import DataError
+from crosshead.tasks.task import DataError
 
 
 class ImageArray(Dataset[tuple[Image.Image, int]]):
@@ -54,7 +54,7 @@ def check_labels(labels: np.ndarray, *, num_classes: int, path: Path) -> None:
         >>> check_labels(np.array([0, 9, 10]), num_classes=10, path=Path("labels"))
         Traceback (most recent call last):
             ...
-        crosshead.tasks.splits.DataError: labels: label 10 at position 2, not in 0..9; get the file again
+        crosshead.tasks.task.DataError: labels: label 10 at position 2, not in 0..9; get the file again
     """
     wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))
     if wrong.size:

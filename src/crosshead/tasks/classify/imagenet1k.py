@@ -2,7 +2,8 @@ from pathlib import Path
 
 from crosshead.tasks.classify.folder import load_folder
 from crosshead.tasks.layout import find_splits
-from crosshead.tasks.splits import DataError, ImageSplits
+from crosshead.tasks.splits import ImageSplits
+from crosshead.tasks.task import DataError
 
 NUM_CLASSES = 1000
 
@@ -26,7 +27,7 @@ def load_imagenet1k(data_dir: str | Path | None) -> ImageSplits:
         >>> load_imagenet1k("no/such/folder")
         Traceback (most recent call last):
             ...
-        crosshead.tasks.splits.DataError: no/such/folder: no such folder; give data_dir a folder that exists
+        crosshead.tasks.task.DataError: no/such/folder: no such folder; give data_dir a folder that exists
     """
     train, held_out = find_splits(data_dir)
     if held_out is None:

@@ -13,7 +13,7 @@ from torchmetrics.classification import (
     MulticlassConfusionMatrix,
 )
 
-from crosshead.tasks.module import Task, Updates
+from crosshead.tasks.module import TaskModule, Updates
 
 
 def classification_loss(
@@ -33,10 +33,10 @@ def classification_loss(
     return LabelSmoothingCrossEntropy(smoothing) if smoothing else nn.CrossEntropyLoss()
 
 
-class Classifier(Task):
+class Classifier(TaskModule):
     """Trains and tests any net from (B, C, H, W) images to (B, num_classes) logits.
 
-    It logs `train_loss`, `train_accuracy`, `test_loss`, `test_accuracy` after each epoch and `step_loss` in
+    It logs `train_loss`, `train_accuracy`, `val_loss`, `val_accuracy` after each epoch and `step_loss` in
     between. With mixup or cutmix, training accuracy counts the class that prevails in the mixture.
 
     Args:
@@ -55,7 +55,7 @@ class Classifier(Task):
         torch.Size([2, 3])
     """
 
-    columns = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+    columns = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class Classifier(Task):
         self.train_criterion = classification_loss(
             smoothing=smoothing, soft_targets=self.mixing is not None, binary=binary_loss
         )
-        self.test_criterion = nn.CrossEntropyLoss()
+        self.val_criterion = nn.CrossEntropyLoss()
         self.train_accuracy = MulticlassAccuracy(num_classes, average="micro")
         self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
         self.test_metrics = MetricCollection(
@@ -111,8 +111,8 @@ class Classifier(Task):
         images, labels = batch
         logits = self(images)
         self.val_accuracy(logits, labels)
-        self.log("test_loss", self.test_criterion(logits, labels), sync_dist=True, batch_size=len(labels))
-        self.log("test_accuracy", self.val_accuracy)
+        self.log("val_loss", self.val_criterion(logits, labels), sync_dist=True, batch_size=len(labels))
+        self.log("val_accuracy", self.val_accuracy)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Counts one test batch into `test_metrics`."""

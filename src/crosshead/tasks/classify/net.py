@@ -8,20 +8,20 @@ from torch import nn
 from crosshead.runs.folder import RunError
 from crosshead.runs.model import require_known
 from crosshead.tasks.classify.recipe import ClassifyRecipe
-from crosshead.tasks.meta import ImageFacts
+from crosshead.tasks.classify.data import ClassifyMeta
 
 
-def build_model(recipe: ClassifyRecipe, facts: ImageFacts) -> nn.Module:
+def build_model(recipe: ClassifyRecipe, meta: ClassifyMeta) -> nn.Module:
     """The net that a recipe describes, freshly initialised unless the recipe asks for timm's weights.
 
     Args:
         recipe: Names the model, its arguments, its dropout rates and whether its attention is exchanged.
-        facts: Classes, channels and size.
+        meta: Classes, channels and size.
 
     Raises:
         RunError: If timm does not know the model, or the model refuses the arguments.
     """
-    arguments = model_arguments(recipe, facts)
+    arguments = model_arguments(recipe, meta)
     # timm drops what is None, and not every model knows every rate.
     rates: dict[str, Any] = {
         "drop_path_rate": recipe.drop_path or None,
@@ -31,8 +31,8 @@ def build_model(recipe: ClassifyRecipe, facts: ImageFacts) -> nn.Module:
         model = timm.create_model(
             recipe.model,
             pretrained=recipe.pretrained,
-            num_classes=len(facts.classes),
-            in_chans=facts.in_chans,
+            num_classes=len(meta.classes),
+            in_chans=meta.in_chans,
             **arguments,
             **rates,
         )
@@ -50,7 +50,7 @@ def build_model(recipe: ClassifyRecipe, facts: ImageFacts) -> nn.Module:
     return model
 
 
-def model_arguments(recipe: ClassifyRecipe, facts: ImageFacts) -> dict[str, Any]:
+def model_arguments(recipe: ClassifyRecipe, meta: ClassifyMeta) -> dict[str, Any]:
     """The constructor arguments of a recipe's model, the image size among them where it fixes parameters.
 
     Raises:
@@ -59,32 +59,32 @@ def model_arguments(recipe: ClassifyRecipe, facts: ImageFacts) -> dict[str, Any]
     name = require_known(recipe.model)
     config = timm.get_pretrained_cfg(name)
     if config is not None and config.fixed_input_size:
-        return {"img_size": facts.image_size, **recipe.model_args}
+        return {"img_size": meta.image_size, **recipe.model_args}
     return dict(recipe.model_args)
 
 
-def model_config(recipe: ClassifyRecipe, facts: ImageFacts, model: nn.Module) -> dict[str, Any]:
+def model_config(recipe: ClassifyRecipe, meta: ClassifyMeta, model: nn.Module) -> dict[str, Any]:
     """What `timm.create_model("local-dir:RUN/model", pretrained=True)` reads after `import crosshead.vision`.
 
     Args:
         recipe: The recipe.
-        facts: Classes, size, normalisation.
+        meta: Classes, size, normalisation.
         model: The net, for what its configuration says.
     """
     own: dict[str, Any] = dict(getattr(model, "pretrained_cfg", {}) or {})
     kept = ("first_conv", "classifier", "pool_size", "fixed_input_size")
     return {
         "architecture": recipe.model.split(".")[0],
-        "num_classes": len(facts.classes),
+        "num_classes": len(meta.classes),
         "num_features": getattr(model, "num_features", None),
-        "label_names": list(facts.classes),
-        "model_args": model_arguments(recipe, facts),
+        "label_names": list(meta.classes),
+        "model_args": model_arguments(recipe, meta),
         "pretrained_cfg": {
             **{key: own[key] for key in kept if own.get(key) is not None},
-            "input_size": [facts.in_chans, facts.image_size, facts.image_size],
-            "num_classes": len(facts.classes),
-            "mean": list(facts.mean),
-            "std": list(facts.std),
+            "input_size": [meta.in_chans, meta.image_size, meta.image_size],
+            "num_classes": len(meta.classes),
+            "mean": list(meta.mean),
+            "std": list(meta.std),
             "crop_pct": recipe.crop_share,
             "interpolation": "bilinear",
         },

@@ -67,7 +67,7 @@ class ClassifyRecipe(Recipe):
         """
         super().check()
         self.require_counts("image_size")
-        self.require_shares("dropout", "smoothing", "flip", "erasing")
+        self.require_fractions("dropout", "smoothing", "flip", "erasing")
         self.require_no_less_than_zero("mixup", "cutmix", "crop_padding")
         if self.rand_augment and not self.rand_augment.startswith("rand-"):
             raise ValueError(

@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from crosshead.runs.folder import RunError, RunFolder
 from crosshead.tasks.classify.audit import audit_folder
 from crosshead.tasks.classify.confusion import draw_confusion
 from crosshead.tasks.classify.evaluation import ClassifyEvaluation, evaluation_of
@@ -18,15 +17,18 @@ from crosshead.tasks.classify.sources import load_splits
 from crosshead.tasks.classify.transforms import eval_transform, train_transform
 from crosshead.tasks.images import read_image
 from crosshead.tasks.loading import ImageLoaders
-from crosshead.tasks.meta import ImageFacts
+from crosshead.tasks.classify.data import ClassifyMeta
 from crosshead.tasks.module import Updates
-from crosshead.tasks.splits import DataError, ImageSplits
-from crosshead.tasks.task import Job, Prediction
+from crosshead.tasks.splits import ImageSplits
+from crosshead.tasks.task import DataError
+from crosshead.tasks.task import Picture, Prediction, Task
 
 
-class Classification(Job[ClassifyRecipe, ImageFacts]):
+class Classification(Task[ClassifyRecipe, ClassifyMeta]):
     """One class for each image."""
 
+    recipe = ClassifyRecipe
+    meta = ClassifyMeta
     options: ClassVar[frozenset[str]] = frozenset({"top"})
 
     def load(self, recipe: ClassifyRecipe) -> ImageSplits:
@@ -43,9 +45,9 @@ class Classification(Job[ClassifyRecipe, ImageFacts]):
         except (DataError, RunError) as error:
             yield str(error)
 
-    def facts(self, recipe: ClassifyRecipe, splits: ImageSplits) -> ImageFacts:
+    def meta(self, recipe: ClassifyRecipe, splits: ImageSplits) -> ClassifyMeta:
         """Classes, size and normalisation, with the recipe's size where it names one."""
-        return ImageFacts(
+        return ClassifyMeta(
             classes=tuple(splits.classes),
             in_chans=splits.in_chans,
             image_size=recipe.image_size or splits.image_size,
@@ -53,17 +55,17 @@ class Classification(Job[ClassifyRecipe, ImageFacts]):
             std=tuple(splits.std),
         )
 
-    def build(self, recipe: ClassifyRecipe, facts: ImageFacts) -> nn.Module:
+    def build(self, recipe: ClassifyRecipe, meta: ClassifyMeta) -> nn.Module:
         """timm's model."""
-        return build_model(recipe, facts)
+        return build_model(recipe, meta)
 
-    def task(
-        self, recipe: ClassifyRecipe, facts: ImageFacts, model: nn.Module, updates: Updates
+    def module(
+        self, recipe: ClassifyRecipe, meta: ClassifyMeta, model: nn.Module, updates: Updates
     ) -> Classifier:
         """The classifier with its loss and its metrics."""
         return Classifier(
             model,
-            num_classes=len(facts.classes),
+            num_classes=len(meta.classes),
             smoothing=recipe.smoothing,
             binary_loss=recipe.binary_loss,
             mixup=recipe.mixup,
@@ -71,15 +73,15 @@ class Classification(Job[ClassifyRecipe, ImageFacts]):
             **updates,
         )
 
-    def loaders(self, recipe: ClassifyRecipe, facts: ImageFacts, splits: ImageSplits) -> ImageLoaders:
+    def loaders(self, recipe: ClassifyRecipe, meta: ClassifyMeta, splits: ImageSplits) -> ImageLoaders:
         """Training and test images."""
         return ImageLoaders(
             train=splits.train,
             test=splits.test,
             train_transform=train_transform(
-                image_size=facts.image_size,
-                mean=facts.mean,
-                std=facts.std,
+                image_size=meta.image_size,
+                mean=meta.mean,
+                std=meta.std,
                 crop=recipe.crop,
                 crop_scale=recipe.crop_scale,
                 crop_padding=recipe.crop_padding,
@@ -89,41 +91,41 @@ class Classification(Job[ClassifyRecipe, ImageFacts]):
                 rand_augment=recipe.rand_augment,
                 erasing=recipe.erasing,
             ),
-            test_transform=eval_transform(
-                image_size=facts.image_size, mean=facts.mean, std=facts.std, crop_share=recipe.crop_share
+            eval_transform=eval_transform(
+                image_size=meta.image_size, mean=meta.mean, std=meta.std, crop_share=recipe.crop_share
             ),
             batch_size=recipe.batch_size,
             workers=recipe.workers,
             seed=recipe.seed,
         )
 
-    def config(self, recipe: ClassifyRecipe, facts: ImageFacts, model: nn.Module) -> dict[str, Any]:
+    def config(self, recipe: ClassifyRecipe, meta: ClassifyMeta, model: nn.Module) -> dict[str, Any]:
         """What timm reads."""
-        return model_config(recipe, facts, model)
+        return model_config(recipe, meta, model)
 
     def evaluation(
-        self, task: Classifier, facts: ImageFacts, *, images: int, weights: str
+        self, module: Classifier, meta: ClassifyMeta, *, images: int, weights: str
     ) -> ClassifyEvaluation:
         """Accuracy, calibration and confusion."""
-        return evaluation_of(task, facts, weights=weights)
+        return evaluation_of(task, meta, weights=weights)
 
     def draw(
         self,
         run: RunFolder,
         recipe: ClassifyRecipe,
-        facts: ImageFacts,
+        meta: ClassifyMeta,
         splits: ImageSplits,
-        task: Classifier,
+        module: Classifier,
         figures: ClassifyEvaluation,
     ) -> list[tuple[str, Path]]:
         """Draws the confusion matrix."""
-        draw_confusion(run, figures.confusion, facts.classes)
+        draw_confusion(run, figures.confusion, meta.classes)
         return [("confusion", run.confusion)]
 
     def predict(
         self,
         recipe: ClassifyRecipe,
-        facts: ImageFacts,
+        meta: ClassifyMeta,
         model: nn.Module,
         paths: tuple[Path, ...],
         *,
@@ -131,8 +133,8 @@ class Classification(Job[ClassifyRecipe, ImageFacts]):
     ) -> Prediction:
         """The most probable classes of an image."""
         (path,) = paths
-        picture = read_image(path, mode="L" if facts.in_chans == 1 else "RGB")
-        ranked = rank_classes(model, facts, picture, crop_share=recipe.crop_share, top=top)
+        picture = read_image(path, mode="L" if meta.in_chans == 1 else "RGB")
+        ranked = rank_classes(model, meta, picture, crop_share=recipe.crop_share, top=top)
         return Prediction(
             name=path.stem,
             summary=", ".join(f"{each.name} {each.probability:.2%}" for each in ranked),
@@ -141,3 +143,6 @@ class Classification(Job[ClassifyRecipe, ImageFacts]):
                 "classes": [{"name": each.name, "probability": each.probability} for each in ranked],
             },
         )
+
+
+TASK = Classification()

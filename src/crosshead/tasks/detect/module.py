@@ -8,14 +8,14 @@ from torch import Tensor, nn
 
 from crosshead.tasks.detect.average_precision import AveragePrecision, average_precision, precision_metric
 from crosshead.tasks.detect.tiles import detect
-from crosshead.tasks.module import Task, Updates
+from crosshead.tasks.module import TaskModule, Updates
 
 Target = dict[str, Any]
 Batch = tuple[list[Tensor], list[Target]]
 LEARNED = ("boxes", "labels", "masks")
 
 
-class Detector(Task):
+class Detector(TaskModule):
     """Trains and tests a detector of torchvision.
 
     A batch is a list of images, float (C, height, width) in 0 to 1, and a list of targets: `boxes`
@@ -41,13 +41,13 @@ class Detector(Task):
         >>> from crosshead.tasks.detect.net import build_detector
         >>> options = {"depths": (1, 1, 1, 1), "dims": (16, 16, 16, 32)}
         >>> net = build_detector("retinanet", "ivit_nano", num_classes=1, in_chans=1, mean=(0.5,), std=(0.2,),
-        ...                      short_side=64, long_side=96, anchor_sizes=(8, 16, 32, 64, 128),
+        ...                      min_size=64, max_size=96, anchor_sizes=(8, 16, 32, 64, 128),
         ...                      pyramid_dim=32, backbone_options=options)
         >>> Detector(net, classes=("cell",), masks=False).columns
-        ('train_loss', 'test_box_ap50', 'test_box_ap')
+        ('train_loss', 'val_box_ap50', 'val_box_ap')
     """
 
-    columns = ("train_loss", "test_box_ap50", "test_box_ap")
+    columns = ("train_loss", "val_box_ap50", "val_box_ap")
 
     def __init__(
         self,
@@ -62,8 +62,8 @@ class Detector(Task):
         super().__init__(model, **updates)
         self.classes, self.tile = classes, tile
         if masks:
-            self.columns = (*self.columns, "test_mask_ap50", "test_mask_ap")
-        self.test_precision = precision_metric(masks=masks, max_detections=max_detections)
+            self.columns = (*self.columns, "val_mask_ap50", "val_mask_ap")
+        self.val_precision = precision_metric(masks=masks, max_detections=max_detections)
         self.precision: dict[str, AveragePrecision] = {}
 
     def forward(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
@@ -83,7 +83,7 @@ class Detector(Task):
         """Counts the detections of one test batch."""
         images, targets = batch
         expected = [{**target, "iscrowd": target["crowd"].long()} for target in targets]
-        self.test_precision.update(self(images), expected)
+        self.val_precision.update(self(images), expected)
 
     def on_validation_epoch_end(self) -> None:
         """Logs average precision over the test set."""
@@ -101,8 +101,8 @@ class Detector(Task):
         self._conclude()
 
     def _conclude(self) -> None:
-        self.precision = average_precision(self.test_precision, classes=self.classes)
-        self.test_precision.reset()
+        self.precision = average_precision(self.val_precision, classes=self.classes)
+        self.val_precision.reset()
 
 
 def _objects_to_learn(target: Target) -> dict[str, Tensor]:

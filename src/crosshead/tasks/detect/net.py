@@ -101,8 +101,8 @@ def build_detector(
     in_chans: int,
     mean: tuple[float, ...],
     std: tuple[float, ...],
-    short_side: int,
-    long_side: int,
+    min_size: int,
+    max_size: int,
     anchor_sizes: tuple[int, ...],
     max_detections: int = 100,
     rois: int = 512,
@@ -128,8 +128,8 @@ def build_detector(
         in_chans: Bands of an image.
         mean: For each band, the mean of values in 0 to 1.
         std: For each band, the standard deviation.
-        short_side: What the short side of an image is scaled to, in pixels.
-        long_side: What its long side must not exceed then, in pixels.
+        min_size: What the short side of an image is scaled to, in pixels.
+        max_size: What its long side must not exceed then, in pixels.
         anchor_sizes: Sides of the anchors on the five levels of the pyramid, finest first, in pixels of the
             scaled image. RetinaNet's anchors come in three sizes a level, up to 1.6 times these.
         max_detections: Most detections in an image.
@@ -146,7 +146,7 @@ def build_detector(
     Example:
         >>> options = {"depths": (1, 1, 1, 1), "dims": (16, 16, 16, 32)}
         >>> net = build_detector("retinanet", "ivit_nano", num_classes=2, in_chans=1, mean=(0.5,), std=(0.2,),
-        ...                      short_side=64, long_side=96, anchor_sizes=(8, 16, 32, 64, 128),
+        ...                      min_size=64, max_size=96, anchor_sizes=(8, 16, 32, 64, 128),
         ...                      pyramid_dim=32, backbone_options=options)
         >>> sorted(net.eval()([torch.zeros(1, 50, 40)])[0])
         ['boxes', 'labels', 'scores']
@@ -178,7 +178,7 @@ def build_detector(
     # Background is torchvision's class 0.
     net: Any = build(pyramid, num_classes + 1, anchor_sizes, max_detections)
     net.transform = Rescale(
-        short_side, long_side, list(mean), list(std), size_divisible=max(32, *pyramid.reductions)
+        min_size, max_size, list(mean), list(std), size_divisible=max(32, *pyramid.reductions)
     )
     for head in (net.head,) if retina else (net.rpn.head, net.roi_heads.box_predictor):
         head.register_forward_hook(_to_float32)

@@ -17,7 +17,7 @@ from crosshead.tasks.detect.tiles import detect
 from crosshead.tasks.examples import chosen, png
 from crosshead.tasks.image_measures import band_mode
 from crosshead.tasks.images import read_image
-from crosshead.tasks.meta import ObjectFacts
+from crosshead.tasks.detect.data import DetectMeta
 from crosshead.tasks.pictures.colors import class_colors
 from crosshead.tasks.pictures.grid import draw_grid
 from crosshead.tasks.pictures.objects import draw_objects
@@ -28,12 +28,12 @@ MUCH_LARGER = 1.5
 
 
 def predict_objects(
-    facts: ObjectFacts, model: nn.Module, path: Path, *, min_score: float = 0.5, tile: int | None = None
+    meta: DetectMeta, model: nn.Module, path: Path, *, min_score: float = 0.5, tile: int | None = None
 ) -> Prediction:
     """The objects in an image.
 
     Args:
-        facts: Of the images that the net was trained on.
+        meta: Of the images that the net was trained on.
         model: A detector in evaluation mode.
         path: An image of any size.
         min_score: Objects that the detector is less sure of are left out.
@@ -52,18 +52,18 @@ def predict_objects(
         raise ValueError(f"min_score is {min_score}: give a number between 0 and 1")
     if tile is not None and tile < 0:
         raise ValueError(f"tile is {tile}: give 1 pixel or more, or 0 to see images whole")
-    image = read_image(path, mode=band_mode(facts.in_chans))
-    if tile is None and max(image.size) > MUCH_LARGER * facts.long_side:
-        tile = facts.long_side
+    image = read_image(path, mode=band_mode(meta.in_chans))
+    if tile is None and max(image.size) > MUCH_LARGER * meta.max_size:
+        tile = meta.max_size
     found = objects_in(model, image, min_score=min_score, tile=tile or None)
-    objects = [_as_coco(facts, found, number) for number in range(len(found["boxes"]))]
+    objects = [_as_coco(meta, found, number) for number in range(len(found["boxes"]))]
     counts = Counter(each["class"] for each in objects)
     named = ", ".join(f"{name} {count}" for name, count in counts.most_common())
     return Prediction(
         name=path.stem,
         summary=f"{len(objects)} object{'' if len(objects) == 1 else 's'}" + (f": {named}" if named else ""),
         content={"image": str(path), "size": list(image.size), "objects": objects},
-        files={".png": png(_drawn(image, facts, found))},
+        files={".png": png(_drawn(image, meta, found))},
     )
 
 
@@ -84,12 +84,12 @@ def objects_in(
     return {name: values[sure].cpu().numpy() for name, values in found.items()}
 
 
-def show_objects(run: RunFolder, facts: ObjectFacts, splits: DetectionSplits, model: nn.Module) -> None:
+def show_objects(run: RunFolder, meta: DetectMeta, splits: DetectionSplits, model: nn.Module) -> None:
     """Draws a few test images with truth and prediction into examples.png.
 
     Args:
         run: The run.
-        facts: Of the images that the net was trained on.
+        meta: Of the images that the net was trained on.
         splits: Whose test images are shown.
         model: The net.
     """
@@ -98,33 +98,33 @@ def show_objects(run: RunFolder, facts: ObjectFacts, splits: DetectionSplits, mo
     for position in chosen(len(items)):
         image, truth = items[position]
         expected = {"boxes": truth.boxes, "labels": truth.labels}
-        if facts.masks:
+        if meta.masks:
             expected["masks"] = truth.masks
         found = objects_in(model, image, min_score=0.5, tile=None)
         rows.append(
             [
                 (f"test image {position}", image.convert("RGB")),
-                (f"truth: {len(truth)}", _drawn(image, facts, expected)),
+                (f"truth: {len(truth)}", _drawn(image, meta, expected)),
                 (
                     f"prediction: {len(found['boxes'])}",
-                    _drawn(image, facts, found),
+                    _drawn(image, meta, found),
                 ),
             ]
         )
-    legend = class_colors(facts.classes) if len(facts.classes) > 1 else None
+    legend = class_colors(meta.classes) if len(meta.classes) > 1 else None
     write_atomically(run.examples, draw_grid(rows, title=run.path.name, legend=legend))
 
 
-def _drawn(image: Image.Image, facts: ObjectFacts, objects: dict[str, Any]) -> Image.Image:
-    return draw_objects(image, classes=facts.classes, **objects)
+def _drawn(image: Image.Image, meta: DetectMeta, objects: dict[str, Any]) -> Image.Image:
+    return draw_objects(image, classes=meta.classes, **objects)
 
 
-def _as_coco(facts: ObjectFacts, found: dict[str, np.ndarray], number: int) -> dict[str, Any]:
+def _as_coco(meta: DetectMeta, found: dict[str, np.ndarray], number: int) -> dict[str, Any]:
     left, top, right, bottom = (round(value, 2) for value in found["boxes"][number].tolist())
     label = int(found["labels"][number])
     content: dict[str, Any] = {
-        "class": facts.classes[label - 1],
-        "category_id": facts.category_ids[label - 1],
+        "class": meta.classes[label - 1],
+        "category_id": meta.category_ids[label - 1],
         "score": round(float(found["scores"][number]), 4),
         "bbox": [left, top, round(right - left, 2), round(bottom - top, 2)],
     }

@@ -40,9 +40,9 @@ class DetectRecipe(Recipe):
     """The detector, of torchvision; mask-rcnn needs objects with masks."""
     pyramid_dim: int = 256
     """Channels of the feature pyramid."""
-    short_side: int | None = None
+    min_size: int | None = None
     """What the short side of an image is scaled to, in pixels; by default that of the largest image."""
-    long_side: int | None = None
+    max_size: int | None = None
     """What its long side must not exceed then, in pixels; by default that of the largest image."""
     anchor_sizes: tuple[int, ...] = (32, 64, 128, 256, 512)
     """Sides of the anchors on the five levels of the pyramid, in pixels of the scaled image."""
@@ -75,9 +75,9 @@ class DetectRecipe(Recipe):
         """
         super().check()
         self.require_counts(
-            "pyramid_dim", "short_side", "long_side", "rois", "max_detections", "crop", "scene_size"
+            "pyramid_dim", "min_size", "max_size", "rois", "max_detections", "crop", "scene_size"
         )
-        self.require_shares("flip", "vertical_flip")
+        self.require_fractions("flip", "vertical_flip")
         self.require_no_less_than_zero("color_jitter")
         self.require_range("scale")
         if len(self.anchor_sizes) != 5:

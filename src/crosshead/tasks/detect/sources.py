@@ -13,7 +13,7 @@ from crosshead.tasks.segment.labels.check import check_label_images
 from crosshead.tasks.segment.labels.images import load_label_images
 from crosshead.tasks.segment.labels.semantic import semantic_from_coco
 from crosshead.tasks.segment.recipe import SegmentRecipe
-from crosshead.tasks.splits import DataError
+from crosshead.tasks.task import DataError
 
 
 def load_objects(recipe: DetectRecipe | SegmentRecipe, *, masks: bool) -> DetectionSplits:

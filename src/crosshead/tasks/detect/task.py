@@ -6,8 +6,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from crosshead.runs.folder import RunFolder
-from crosshead.runs.model import build_dense, dense_config
+from crosshead.tasks.net import build_dense, dense_config
 from crosshead.tasks.dense_splits import DetectionSplits
 from crosshead.tasks.detect.evaluation import DetectEvaluation
 from crosshead.tasks.detect.module import Detector
@@ -15,16 +14,18 @@ from crosshead.tasks.detect.net import build_detector
 from crosshead.tasks.detect.predict import predict_objects, show_objects
 from crosshead.tasks.detect.recipe import DetectRecipe
 from crosshead.tasks.detect.sources import check_dense, load_objects
-from crosshead.tasks.detect.transforms import collate, test_transform, train_transform
+from crosshead.tasks.detect.transforms import collate, eval_transform, train_transform
 from crosshead.tasks.loading import AugmentedItems, EpochLoaders
-from crosshead.tasks.meta import ObjectFacts
+from crosshead.tasks.detect.data import DetectMeta
 from crosshead.tasks.module import Updates
-from crosshead.tasks.task import Job, Prediction
+from crosshead.tasks.task import Picture, Prediction, Task
 
 
-class Detection(Job[DetectRecipe, ObjectFacts]):
+class Detection(Task[DetectRecipe, DetectMeta]):
     """Boxes, and masks where the detector makes them."""
 
+    recipe = DetectRecipe
+    meta = DetectMeta
     options: ClassVar[frozenset[str]] = frozenset({"min_score", "tile"})
     single_images: ClassVar[bool] = True
 
@@ -36,32 +37,32 @@ class Detection(Job[DetectRecipe, ObjectFacts]):
         """Everything that is wrong with json files, images and masks."""
         return check_dense(recipe, masks=recipe.masks)
 
-    def facts(self, recipe: DetectRecipe, splits: DetectionSplits) -> ObjectFacts:
+    def meta(self, recipe: DetectRecipe, splits: DetectionSplits) -> DetectMeta:
         """Classes, normalisation and sizes, with the recipe's sizes where it names some."""
-        return ObjectFacts(
+        return DetectMeta(
             classes=splits.classes,
             category_ids=splits.category_ids,
             masks=recipe.masks,
             in_chans=splits.in_chans,
             mean=splits.mean,
             std=splits.std,
-            short_side=recipe.short_side or splits.short_side,
-            long_side=recipe.long_side or max(splits.long_side, recipe.short_side or 0),
+            min_size=recipe.min_size or splits.min_size,
+            max_size=recipe.max_size or max(splits.max_size, recipe.min_size or 0),
         )
 
-    def build(self, recipe: DetectRecipe, facts: ObjectFacts) -> nn.Module:
+    def build(self, recipe: DetectRecipe, meta: DetectMeta) -> nn.Module:
         """torchvision's detector over a feature pyramid."""
         return build_dense(
             recipe,
             lambda options: build_detector(
                 recipe.detector,
                 recipe.model,
-                num_classes=len(facts.classes),
-                in_chans=facts.in_chans,
-                mean=facts.mean,
-                std=facts.std,
-                short_side=facts.short_side,
-                long_side=facts.long_side,
+                num_classes=len(meta.classes),
+                in_chans=meta.in_chans,
+                mean=meta.mean,
+                std=meta.std,
+                min_size=meta.min_size,
+                max_size=meta.max_size,
                 anchor_sizes=recipe.anchor_sizes,
                 max_detections=recipe.max_detections,
                 rois=recipe.rois,
@@ -72,17 +73,17 @@ class Detection(Job[DetectRecipe, ObjectFacts]):
             ),
         )
 
-    def task(self, recipe: DetectRecipe, facts: ObjectFacts, model: nn.Module, updates: Updates) -> Detector:
+    def module(self, recipe: DetectRecipe, meta: DetectMeta, model: nn.Module, updates: Updates) -> Detector:
         """The detector with its losses and its metrics."""
         return Detector(
             model,
-            classes=facts.classes,
-            masks=facts.masks,
+            classes=meta.classes,
+            masks=meta.masks,
             max_detections=recipe.max_detections,
             **updates,
         )
 
-    def loaders(self, recipe: DetectRecipe, facts: ObjectFacts, splits: DetectionSplits) -> EpochLoaders:
+    def loaders(self, recipe: DetectRecipe, meta: DetectMeta, splits: DetectionSplits) -> EpochLoaders:
         """Images of any sizes; one by one to measure on."""
         transform = train_transform(
             flip=recipe.flip,
@@ -93,19 +94,19 @@ class Detection(Job[DetectRecipe, ObjectFacts]):
         )
         return EpochLoaders(
             train=lambda epoch: AugmentedItems(splits.train, transform, seed=recipe.seed, epoch=epoch),
-            test=AugmentedItems(splits.test, test_transform()),
+            test=AugmentedItems(splits.test, eval_transform()),
             batch_size=recipe.batch_size,
-            test_batch_size=1,
+            eval_batch_size=1,
             collate=collate,
             workers=recipe.workers,
             seed=recipe.seed,
         )
 
-    def config(self, recipe: DetectRecipe, facts: ObjectFacts, model: nn.Module) -> dict[str, Any]:
+    def config(self, recipe: DetectRecipe, meta: DetectMeta, model: nn.Module) -> dict[str, Any]:
         """The backbone and the detector."""
         return dense_config(
             recipe,
-            facts,
+            meta,
             detector=recipe.detector,
             pyramid_dim=recipe.pyramid_dim,
             anchor_sizes=list(recipe.anchor_sizes),
@@ -113,10 +114,10 @@ class Detection(Job[DetectRecipe, ObjectFacts]):
         )
 
     def evaluation(
-        self, task: Detector, facts: ObjectFacts, *, images: int, weights: str
+        self, module: Detector, meta: DetectMeta, *, images: int, weights: str
     ) -> DetectEvaluation:
         """Average precision by COCO's rules."""
-        found = task.precision
+        found = module.precision
         return DetectEvaluation(
             images=images,
             weights=weights,
@@ -129,19 +130,19 @@ class Detection(Job[DetectRecipe, ObjectFacts]):
         self,
         run: RunFolder,
         recipe: DetectRecipe,
-        facts: ObjectFacts,
+        meta: DetectMeta,
         splits: DetectionSplits,
-        task: Detector,
+        module: Detector,
         figures: DetectEvaluation,
     ) -> list[tuple[str, Path]]:
         """Draws a few test images with truth and prediction."""
-        show_objects(run, facts, splits, task.model)
+        show_objects(run, meta, splits, module.model)
         return [("examples", run.examples)]
 
     def predict(
         self,
         recipe: DetectRecipe,
-        facts: ObjectFacts,
+        meta: DetectMeta,
         model: nn.Module,
         paths: tuple[Path, ...],
         *,
@@ -150,4 +151,7 @@ class Detection(Job[DetectRecipe, ObjectFacts]):
     ) -> Prediction:
         """The objects in an image."""
         (path,) = paths
-        return predict_objects(facts, model, path, min_score=min_score, tile=tile)
+        return predict_objects(meta, model, path, min_score=min_score, tile=tile)
+
+
+TASK = Detection()

@@ -27,7 +27,7 @@ def train_transform(
     """The training transform: an image with its objects to a tensor with a target.
 
     Objects that are cut off entirely are left out. What is left of an object keeps its area, which only tests
-    go by. The detector scales what it is given to its `short_side`: after a crop, that of the crop.
+    go by. The detector scales what it is given to its `min_size`: after a crop, that of the crop.
 
     Args:
         flip: Probability of mirroring left and right.
@@ -59,12 +59,12 @@ def train_transform(
     return _Transform(steps)
 
 
-def test_transform() -> DetectionTransform:
+def eval_transform() -> DetectionTransform:
     """The transform of tests and predictions: nothing but the change to tensors, as `train_transform` gives.
 
     Example:
         >>> from crosshead.tasks.detect.coco.file import no_objects
-        >>> image, target = test_transform()(
+        >>> image, target = eval_transform()(
         ...     Image.new("RGB", (40, 28)), no_objects(image_id=7, size=(40, 28), masks=False)
         ... )
         >>> image.shape, target["image_id"]

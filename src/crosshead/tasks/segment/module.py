@@ -9,18 +9,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
-from crosshead.tasks.module import Task, Updates
+from crosshead.tasks.module import TaskModule, Updates
 from crosshead.tasks.segment.measures import SegmentationFigures, figures
 from crosshead.tasks.windows import sliding_windows
 
 
-class SegmentationTask(Task):
+class Segmenter(TaskModule):
     """Trains and tests any net from (B, C, H, W) images to (B, K, H, W) scores.
 
     A batch is (images, labels), labels (B, H, W) being class numbers or `ignore_index`. The loss is
     cross-entropy plus `dice` times the Dice loss, both over labelled pixels; without any it is 0.
 
-    It logs its columns after each epoch and `step_loss` in between. `test_loss` is the mean over batches,
+    It logs its columns after each epoch and `step_loss` in between. `val_loss` is the mean over batches,
     weighted by their images; other test figures come from one confusion matrix over all pixels of the set.
 
     Args:
@@ -39,12 +39,12 @@ class SegmentationTask(Task):
         ValueError: With an `ignore_index` that is the label of a class, or a negative `dice`.
 
     Example:
-        >>> task = SegmentationTask(nn.Conv2d(3, 2, 1), classes=("sky", "sea"), ignore_index=255)
+        >>> task = Segmenter(nn.Conv2d(3, 2, 1), classes=("sky", "sea"), ignore_index=255)
         >>> task.loss(task(torch.zeros(1, 3, 8, 8)), torch.full((1, 8, 8), 255)).item()
         0.0
     """
 
-    columns = ("train_loss", "train_pixel_accuracy", "test_loss", "test_pixel_accuracy", "test_mean_iou")
+    columns = ("train_loss", "train_pixel_accuracy", "val_loss", "val_pixel_accuracy", "val_mean_iou")
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class SegmentationTask(Task):
         # Logarithms of probabilities are scores whose softmax gives them back.
         scores = probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny).log()
         loss = self.loss(scores, labels)
-        self.log("test_loss", loss, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(labels))
+        self.log("val_loss", loss, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(labels))
         self.confusion.update(probabilities.argmax(1), labels)
 
     def on_validation_epoch_end(self) -> None:
@@ -127,6 +127,6 @@ class SegmentationTask(Task):
     def _measure(self) -> SegmentationFigures:
         found = figures(self.confusion.compute(), self.classes)
         self.confusion.reset()
-        self.log("test_pixel_accuracy", found.pixel_accuracy, sync_dist=True)
-        self.log("test_mean_iou", found.mean_iou, sync_dist=True)
+        self.log("val_pixel_accuracy", found.pixel_accuracy, sync_dist=True)
+        self.log("val_mean_iou", found.mean_iou, sync_dist=True)
         return found

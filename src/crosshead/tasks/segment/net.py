@@ -18,7 +18,7 @@ LEVELS = 4
 FPN_STEP = 64
 
 
-class Segmenter(nn.Module):
+class SegmentationNet(nn.Module):
     """From images of any size to scores of the same size.
 
     Images are padded by their border at the right and bottom to a multiple of the largest stride, and the
@@ -48,7 +48,7 @@ class Segmenter(nn.Module):
     Example:
         >>> import torch
         >>> options = {"stem_stride": 2, "depths": (1, 1, 1, 1)}
-        >>> net = Segmenter(
+        >>> net = SegmentationNet(
         ...     "fpn", "ivit_nano", num_classes=5, in_chans=1, decoder_dim=64, backbone_options=options
         ... )
         >>> net(torch.zeros(2, 1, 17, 23)).shape

@@ -68,6 +68,6 @@ class SegmentRecipe(Recipe):
         """
         super().check()
         self.require_counts("decoder_dim", "crop", "scene_size")
-        self.require_shares("flip", "vertical_flip")
+        self.require_fractions("flip", "vertical_flip")
         self.require_no_less_than_zero("dice", "color_jitter")
         self.require_range("scale")

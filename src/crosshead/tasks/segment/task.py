@@ -6,26 +6,27 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from crosshead.runs.folder import RunFolder
-from crosshead.runs.model import build_dense, dense_config
+from crosshead.tasks.net import build_dense, dense_config
 from crosshead.tasks.classify.confusion import draw_confusion
 from crosshead.tasks.dense_splits import SegmentationSplits
 from crosshead.tasks.detect.sources import check_dense, load_labels
 from crosshead.tasks.loading import AugmentedItems, EpochLoaders
-from crosshead.tasks.meta import PixelFacts
+from crosshead.tasks.segment.data import SegmentMeta
 from crosshead.tasks.module import Updates
 from crosshead.tasks.segment.evaluation import SegmentEvaluation
-from crosshead.tasks.segment.module import SegmentationTask
-from crosshead.tasks.segment.net import Segmenter
+from crosshead.tasks.segment.module import Segmenter
+from crosshead.tasks.segment.net import SegmentationNet
 from crosshead.tasks.segment.predict import predict_labels, show_labels
 from crosshead.tasks.segment.recipe import SegmentRecipe
-from crosshead.tasks.segment.transforms import test_transform, train_transform
-from crosshead.tasks.task import Job, Prediction
+from crosshead.tasks.segment.transforms import eval_transform, train_transform
+from crosshead.tasks.task import Picture, Prediction, Task
 
 
-class Segmentation(Job[SegmentRecipe, PixelFacts]):
+class Segmentation(Task[SegmentRecipe, SegmentMeta]):
     """A class for each pixel."""
 
+    recipe = SegmentRecipe
+    meta = SegmentMeta
     options: ClassVar[frozenset[str]] = frozenset({"tile"})
     single_images: ClassVar[bool] = True
 
@@ -37,9 +38,9 @@ class Segmentation(Job[SegmentRecipe, PixelFacts]):
         """Everything that is wrong with images and labels."""
         return check_dense(recipe, masks=True)
 
-    def facts(self, recipe: SegmentRecipe, splits: SegmentationSplits) -> PixelFacts:
+    def meta(self, recipe: SegmentRecipe, splits: SegmentationSplits) -> SegmentMeta:
         """Classes, normalisation and the ignored label."""
-        return PixelFacts(
+        return SegmentMeta(
             classes=splits.classes,
             in_chans=splits.in_chans,
             mean=splits.mean,
@@ -47,15 +48,15 @@ class Segmentation(Job[SegmentRecipe, PixelFacts]):
             ignore_index=splits.ignore_index,
         )
 
-    def build(self, recipe: SegmentRecipe, facts: PixelFacts) -> nn.Module:
+    def build(self, recipe: SegmentRecipe, meta: SegmentMeta) -> nn.Module:
         """A decoder over a backbone."""
         net = build_dense(
             recipe,
-            lambda options: Segmenter(
+            lambda options: SegmentationNet(
                 recipe.decoder,
                 recipe.model,
-                num_classes=len(facts.classes),
-                in_chans=facts.in_chans,
+                num_classes=len(meta.classes),
+                in_chans=meta.in_chans,
                 decoder_dim=recipe.decoder_dim,
                 pretrained=recipe.pretrained,
                 backbone_options=options,
@@ -65,69 +66,69 @@ class Segmentation(Job[SegmentRecipe, PixelFacts]):
             net.set_grad_checkpointing()
         return net
 
-    def task(
-        self, recipe: SegmentRecipe, facts: PixelFacts, model: nn.Module, updates: Updates
-    ) -> SegmentationTask:
+    def module(
+        self, recipe: SegmentRecipe, meta: SegmentMeta, model: nn.Module, updates: Updates
+    ) -> Segmenter:
         """The net with its loss and its metrics."""
-        return SegmentationTask(
+        return Segmenter(
             model,
-            classes=facts.classes,
-            ignore_index=facts.ignore_index,
+            classes=meta.classes,
+            ignore_index=meta.ignore_index,
             dice=recipe.dice,
             window=recipe.crop,
             **updates,
         )
 
-    def loaders(self, recipe: SegmentRecipe, facts: PixelFacts, splits: SegmentationSplits) -> EpochLoaders:
+    def loaders(self, recipe: SegmentRecipe, meta: SegmentMeta, splits: SegmentationSplits) -> EpochLoaders:
         """Crops to learn from; whole images, one by one, to measure on."""
-        look = {"mean": facts.mean, "std": facts.std}
+        look = {"mean": meta.mean, "std": meta.std}
         transform = train_transform(
             crop=recipe.crop,
             scale=recipe.scale,
             flip=recipe.flip,
             vertical_flip=recipe.vertical_flip,
             color_jitter=recipe.color_jitter,
-            ignore_index=facts.ignore_index,
+            ignore_index=meta.ignore_index,
             **look,
         )
         return EpochLoaders(
             train=lambda epoch: AugmentedItems(splits.train, transform, seed=recipe.seed, epoch=epoch),
-            test=AugmentedItems(splits.test, test_transform(**look)),
+            test=AugmentedItems(splits.test, eval_transform(**look)),
             batch_size=recipe.batch_size,
-            test_batch_size=1,
+            eval_batch_size=1,
             workers=recipe.workers,
             seed=recipe.seed,
         )
 
-    def config(self, recipe: SegmentRecipe, facts: PixelFacts, model: nn.Module) -> dict[str, Any]:
+    def config(self, recipe: SegmentRecipe, meta: SegmentMeta, model: nn.Module) -> dict[str, Any]:
         """The backbone and the decoder."""
-        return dense_config(recipe, facts, decoder=recipe.decoder, decoder_dim=recipe.decoder_dim)
+        return dense_config(recipe, meta, decoder=recipe.decoder, decoder_dim=recipe.decoder_dim)
 
     def evaluation(
-        self, task: SegmentationTask, facts: PixelFacts, *, images: int, weights: str
+        self, module: Segmenter, meta: SegmentMeta, *, images: int, weights: str
     ) -> SegmentEvaluation:
         """Intersection over union and accuracy."""
-        assert task.figures is not None
-        return SegmentEvaluation(images=images, weights=weights, **vars(task.figures))
+        assert module.figures is not None
+        return SegmentEvaluation(images=images, weights=weights, **vars(module.figures))
 
     def draw(
         self,
         run: RunFolder,
         recipe: SegmentRecipe,
-        facts: PixelFacts,
+        meta: SegmentMeta,
         splits: SegmentationSplits,
-        task: SegmentationTask,
+        module: Segmenter,
         figures: SegmentEvaluation,
     ) -> list[tuple[str, Path]]:
         """Draws a few test images with truth and prediction, and which classes are taken for which."""
-        draw_confusion(run, figures.confusion, facts.classes)
-        show_labels(run, facts, splits, task)
+        draw_confusion(run, figures.confusion, meta.classes)
+        show_labels(run, meta, splits, task)
         return [("confusion", run.confusion), ("examples", run.examples)]
 
     def predict(
         self,
         recipe: SegmentRecipe,
-        facts: PixelFacts,
+        meta: SegmentMeta,
         model: nn.Module,
         paths: tuple[Path, ...],
         *,
@@ -135,4 +136,7 @@ class Segmentation(Job[SegmentRecipe, PixelFacts]):
     ) -> Prediction:
         """The class of each pixel of an image."""
         (path,) = paths
-        return predict_labels(facts, model, path, tile=recipe.crop if tile is None else tile)
+        return predict_labels(meta, model, path, tile=recipe.crop if tile is None else tile)
+
+
+TASK = Segmentation()

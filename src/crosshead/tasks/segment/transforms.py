@@ -69,7 +69,7 @@ def train_transform(
     return ImageAndLabels([*steps, *_normalisation(mean, std)])
 
 
-def test_transform(*, mean: tuple[float, ...], std: tuple[float, ...]) -> Transform:
+def eval_transform(*, mean: tuple[float, ...], std: tuple[float, ...]) -> Transform:
     """The transform of evaluation, which keeps the size and normalises.
 
     Args:

@@ -5,7 +5,7 @@ from PIL import Image
 
 from crosshead.tasks.detect.coco.check import check_coco
 from crosshead.tasks.detect.coco.objects import load_coco
-from crosshead.tasks.splits import DataError
+from crosshead.tasks.task import DataError
 
 SQUARE = [[1, 1, 3, 1, 3, 3, 1, 3]]
 EMPTY = {"size": [4, 6], "counts": [24]}

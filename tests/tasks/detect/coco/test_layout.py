@@ -1,7 +1,7 @@
 import pytest
 
 from crosshead.tasks.detect.coco.layout import choose_folder, find_coco
-from crosshead.tasks.splits import DataError
+from crosshead.tasks.task import DataError
 
 
 @pytest.fixture

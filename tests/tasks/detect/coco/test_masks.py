@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from crosshead.tasks.detect.coco.masks import decode_mask, is_number, segmentation_fault
-from crosshead.tasks.splits import DataError
+from crosshead.tasks.task import DataError
 
 # Column by column: two pixels out, three in, and so on.
 MASK = np.array([[0, 1, 0, 0, 0, 0], [0, 0, 0, 1, 0, 0], [1, 0, 0, 1, 0, 0], [1, 0, 0, 0, 0, 1]], np.uint8)

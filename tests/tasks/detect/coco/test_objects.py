@@ -21,7 +21,7 @@ def test_images_come_with_their_objects(write_coco, coco_document):
     splits = load(write_coco(coco_document(*objects, images=2)))
     assert (len(splits.train), len(splits.test)) == (2, 1)
     assert (splits.classes, splits.category_ids, splits.masks) == (("cat", "dog"), (3, 7), False)
-    assert (splits.in_chans, splits.short_side, splits.long_side, splits.max_objects) == (3, 4, 6, 2)
+    assert (splits.in_chans, splits.min_size, splits.max_size, splits.max_objects) == (3, 4, 6, 2)
     image, found = splits.train[0]
     assert (image.mode, image.size, image.getpixel((0, 0))) == ("RGB", (6, 4), (15, 0, 0))
     assert found.boxes.tolist() == [[1, 1, 3, 4], [0, 0, 2.5, 4]]
@@ -136,7 +136,7 @@ def test_the_real_nuclei_are_complete_and_their_boxes_are_those_of_their_masks(r
     root = unpack(real_data / "dsb2018-nuclei" / "dsb2018-nuclei-256.tar.xz", tmp_path)
     splits = load(root, masks=True)
     assert (counts(splits.train), counts(splits.test)) == ((535, 22_430), (129, 5_763))
-    assert (splits.classes, splits.max_objects, splits.long_side) == (("nucleus",), 367, 256)
+    assert (splits.classes, splits.max_objects, splits.max_size) == (("nucleus",), 367, 256)
     (most,) = (image for image in splits.train.images if len(image.objects) == 367)
     objects = splits.train.objects(splits.train.images.index(most))
     for box, mask in zip(objects.boxes, objects.masks, strict=True):
@@ -151,4 +151,4 @@ def test_the_real_blood_cells_are_complete(real_data, tmp_path):
     assert (counts(splits.train), counts(splits.test)) == ((205, 2_804), (87, 1_137))
     assert counts(load(root, test="test").test) == (72, 945)
     assert (splits.classes, splits.category_ids) == (("RBC", "WBC", "Platelets"), (1, 2, 3))
-    assert (splits.in_chans, splits.short_side, splits.long_side) == (3, 240, 320)
+    assert (splits.in_chans, splits.min_size, splits.max_size) == (3, 240, 320)

@@ -41,7 +41,7 @@ def test_scenes_are_grey_images_with_objects_of_ten_classes(folder):
         "Ankle boot",
         tuple(range(1, 11)),
     )
-    assert (splits.in_chans, splits.short_side, splits.long_side, splits.max_objects) == (1, 96, 96, 8)
+    assert (splits.in_chans, splits.min_size, splits.max_size, splits.max_objects) == (1, 96, 96, 8)
     image, objects = splits.train[1]
     assert (image.mode, image.size, objects.masks.shape[1:], objects.image_id) == ("L", (96, 96), (96, 96), 1)
     measured = np.stack([np.asarray(image) for image, _ in splits.train]) / 255

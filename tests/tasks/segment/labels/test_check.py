@@ -6,7 +6,7 @@ from PIL import Image
 
 from crosshead.tasks.segment.labels.check import check_label_images
 from crosshead.tasks.segment.labels.images import load_label_images
-from crosshead.tasks.splits import DataError
+from crosshead.tasks.task import DataError
 
 MAP = [[0, 1, 255], [2, 1, 0]]
 

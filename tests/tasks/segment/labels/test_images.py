@@ -19,7 +19,7 @@ def test_images_come_with_their_labels(write_labels):
     splits = load(root)
     assert (len(splits.train), len(splits.test)) == (2, 1)
     assert (splits.classes, splits.ignore_index) == (("0", "1", "2"), 255)
-    assert (splits.in_chans, splits.short_side, splits.long_side) == (3, 4, 5)
+    assert (splits.in_chans, splits.min_size, splits.max_size) == (3, 4, 5)
     image, labels = splits.train[0]
     assert (image.mode, image.size) == ("RGB", (3, 2))
     assert (labels.dtype, labels.tolist()) == (np.uint8, MAP)

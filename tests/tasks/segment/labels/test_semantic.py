@@ -45,7 +45,7 @@ def test_masks_are_painted_with_the_labels_of_the_classes(write_coco, coco_docum
     assert (labels.dtype, image.size) == (np.uint8, (6, 4))
     assert (splits.classes, splits.ignore_index) == (("background", "cat", "dog"), 255)
     assert (splits.in_chans, splits.mean, splits.std) == (found.in_chans, found.mean, found.std)
-    assert (splits.short_side, splits.long_side) == (4, 6)
+    assert (splits.min_size, splits.max_size) == (4, 6)
     assert splits.test[0][1].tolist() == np.zeros((4, 6)).tolist()
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageSequence
 
-from crosshead.tasks.splits import DataError
+from crosshead.tasks.task import DataError
 
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp", ".webp", ".npy")
 # Pillow recognises a file by its content, and some of its formats start other programs (EPS does).
@@ -71,7 +71,7 @@ def read_label(path: str | Path, *, num_classes: int) -> np.ndarray:
         >>> read_label(path, num_classes=2)[0, 0]
         Traceback (most recent call last):
             ...
-        crosshead.tasks.splits.DataError: ...: value 255 at row 1, column 1; 0 is unlabelled, 1..2 are classes
+        crosshead.tasks.task.DataError: ...: value 255 at row 1, column 1; 0 is unlabelled, 1..2 are classes
     """
     if Path(path).suffix.lower() in (".jpg", ".jpeg"):
         raise DataError(f"{path}: a JPEG, whose losses change labels; save it as PNG")

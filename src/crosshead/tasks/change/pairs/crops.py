@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from crosshead.tasks.change.pairs.images import ImagePair
-from crosshead.tasks.splits import DataError
+from crosshead.tasks.task import DataError
 
 Crop = tuple[Tensor, Tensor, Tensor]
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from crosshead.tasks.change.pairs.bands import SUFFIXES, read_bands, read_label
 from crosshead.tasks.layout import existing_folder
-from crosshead.tasks.splits import DataError
+from crosshead.tasks.task import DataError
 
 
 @dataclass(frozen=True, kw_only=True)

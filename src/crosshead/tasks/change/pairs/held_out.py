@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.nn.functional import max_pool2d
 
-from crosshead.tasks.splits import DataError
+from crosshead.tasks.task import DataError
 
 
 def block_folds(
@@ -166,7 +166,7 @@ def check_classes(
         >>> check_classes([np.array([[1, 2]])], [np.array([[1, 0]])])
         Traceback (most recent call last):
             ...
-        crosshead.tasks.splits.DataError: label: no held-out pixel of class 2; choose another block or guard
+        crosshead.tasks.task.DataError: label: no held-out pixel of class 2; choose another block or guard
     """
     for part, labels in (("training", train), ("held-out", test)):
         for number in range(1, num_classes + 1):

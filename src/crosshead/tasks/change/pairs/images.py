@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from crosshead.tasks.change.pairs.files import find_pair_files, read_pair
-from crosshead.tasks.splits import DataError
+from crosshead.tasks.task import DataError
 
 CHANGE_CLASSES = ("unchanged", "changed")
 
@@ -109,7 +109,7 @@ def load_image_pairs(data_dir: str | Path | None, *, classes: tuple[str, ...] = 
         >>> load_image_pairs("no/such/folder")
         Traceback (most recent call last):
             ...
-        crosshead.tasks.splits.DataError: no/such/folder: no such folder; give data_dir a folder that exists
+        crosshead.tasks.task.DataError: no/such/folder: no such folder; give data_dir a folder that exists
     """
     pairs: list[ImagePair] = []
     bands: tuple[str, ...] = ()

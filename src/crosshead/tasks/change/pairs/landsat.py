@@ -4,7 +4,7 @@ from pathlib import Path
 from crosshead.tasks.change.pairs.files import PairArrays, PairFiles, read_pair
 from crosshead.tasks.change.pairs.images import CHANGE_CLASSES, ImagePair, ImagePairs
 from crosshead.tasks.layout import existing_folder
-from crosshead.tasks.splits import DataError
+from crosshead.tasks.task import DataError
 
 # The bands of each file in the order of its channels, numbered as on the ETM+ sensor.
 _GROUPS = {"b321": ("B3", "B2", "B1"), "b457": ("B4", "B5", "B7")}
@@ -27,7 +27,7 @@ def load_landsat(data_dir: str | Path | None) -> ImagePairs:
         >>> load_landsat("no/such/folder")
         Traceback (most recent call last):
             ...
-        crosshead.tasks.splits.DataError: no/such/folder: no such folder; give data_dir a folder that exists
+        crosshead.tasks.task.DataError: no/such/folder: no such folder; give data_dir a folder that exists
     """
     arrays, faults = _read(data_dir)
     if arrays is None:

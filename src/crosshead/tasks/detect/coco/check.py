@@ -6,7 +6,7 @@ from crosshead.tasks.detect.coco.images import CocoImages
 from crosshead.tasks.detect.coco.layout import find_coco
 from crosshead.tasks.detect.coco.objects import category_differences
 from crosshead.tasks.shared_files import shared_files
-from crosshead.tasks.splits import DataError
+from crosshead.tasks.task import DataError
 
 
 def check_coco(

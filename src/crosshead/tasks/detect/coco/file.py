@@ -15,7 +15,7 @@ from crosshead.tasks.detect.coco.entries import (
     unique_entries,
 )
 from crosshead.tasks.detect.coco.layout import CocoPlace, choose_folder
-from crosshead.tasks.splits import DataError
+from crosshead.tasks.task import DataError
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -11,7 +11,7 @@ from crosshead.tasks.detect.coco.file import CocoImage
 from crosshead.tasks.detect.coco.masks import decode_mask
 from crosshead.tasks.image_measures import band_mode
 from crosshead.tasks.images import read_image
-from crosshead.tasks.splits import DataError
+from crosshead.tasks.task import DataError
 
 
 class CocoImages(Dataset[tuple[Image.Image, Objects]]):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crosshead.tasks.layout import HELD_OUT_NAMES, TRAIN_NAMES, existing_folder
-from crosshead.tasks.splits import DataError
+from crosshead.tasks.task import DataError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ def choose_folder(place: CocoPlace, names: Sequence[str]) -> Path:
         >>> choose_folder(CocoPlace(path=Path("train.json"), folders=(Path("images"),)), ["1.jpg"])
         Traceback (most recent call last):
             ...
-        crosshead.tasks.splits.DataError: train.json: its image 1.jpg is not in images; put the images there
+        crosshead.tasks.task.DataError: train.json: its image 1.jpg is not in images; put the images there
     """
     for folder in place.folders:
         if any((folder / name).is_file() for name in names):

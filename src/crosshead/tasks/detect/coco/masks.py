@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from faster_coco_eval.core import mask as codec
 
-from crosshead.tasks.splits import DataError
+from crosshead.tasks.task import DataError
 
 
 def segmentation_fault(segmentation: Any, *, size: tuple[int, int]) -> str | None:

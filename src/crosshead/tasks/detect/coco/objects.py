@@ -7,7 +7,7 @@ from crosshead.tasks.detect.coco.file import CocoFile, read_coco
 from crosshead.tasks.detect.coco.images import CocoImages
 from crosshead.tasks.detect.coco.layout import find_coco
 from crosshead.tasks.image_measures import find_bands, mean_and_std, spread
-from crosshead.tasks.splits import DataError
+from crosshead.tasks.task import DataError
 
 # Images of each split that are decoded with their objects before work starts.
 PROBED = 8
@@ -57,7 +57,7 @@ def load_coco(
         >>> load_coco("no/such/folder", masks=True)
         Traceback (most recent call last):
             ...
-        crosshead.tasks.splits.DataError: no/such/folder: no such folder; give data_dir a folder that exists
+        crosshead.tasks.task.DataError: no/such/folder: no such folder; give data_dir a folder that exists
     """
     if in_chans not in (None, 1, 3):
         raise ValueError(f"in_chans is {in_chans}; give 1 (grey), 3 (RGB) or None")
@@ -89,8 +89,8 @@ def load_coco(
         category_ids=tuple(files[0].categories),
         masks=masks,
         in_chans=bands,
-        short_side=max(min(image.size) for image in entries),
-        long_side=max(max(image.size) for image in entries),
+        min_size=max(min(image.size) for image in entries),
+        max_size=max(max(image.size) for image in entries),
         max_objects=max(len(image.objects) for image in entries),
         mean=mean,
         std=std,

@@ -51,7 +51,7 @@ def load_fashion_scenes(
         >>> load_fashion_scenes("no/such/folder")
         Traceback (most recent call last):
             ...
-        crosshead.tasks.splits.DataError: no/such/folder: no such folder; give data_dir a folder that exists
+        crosshead.tasks.task.DataError: no/such/folder: no such folder; give data_dir a folder that exists
     """
     for name, value, least in (("train", train, 1), ("test", test, 1), ("size", size, 96), ("seed", seed, 0)):
         if value < least:
@@ -71,8 +71,8 @@ def load_fashion_scenes(
         category_ids=tuple(range(1, len(items.classes) + 1)),
         masks=True,
         in_chans=1,
-        short_side=size,
-        long_side=size,
+        min_size=size,
+        max_size=size,
         max_objects=ITEMS[1],
         mean=mean,
         std=std,
@@ -109,7 +109,7 @@ def load_fashion_scene_labels(
         >>> load_fashion_scene_labels("no/such/folder")
         Traceback (most recent call last):
             ...
-        crosshead.tasks.splits.DataError: no/such/folder: no such folder; give data_dir a folder that exists
+        crosshead.tasks.task.DataError: no/such/folder: no such folder; give data_dir a folder that exists
     """
     return semantic_from_coco(
         load_fashion_scenes(data_dir, train=train, test=test, size=size, seed=seed, download=download)

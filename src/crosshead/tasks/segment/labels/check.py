@@ -6,7 +6,7 @@ from crosshead.tasks.segment.labels.images import LabelImages
 from crosshead.tasks.segment.labels.layout import find_label_folders, pair_labels
 from crosshead.tasks.segment.labels.values import VALUES, label_table
 from crosshead.tasks.shared_files import shared_files
-from crosshead.tasks.splits import DataError
+from crosshead.tasks.task import DataError
 
 
 def check_label_images(

@@ -6,7 +6,7 @@ import numpy as np
 from crosshead.tasks.layout import existing_folder
 from crosshead.tasks.segment.labels.layout import LabelledPairs
 from crosshead.tasks.segment.labels.values import VALUES, label_table, read_label_image
-from crosshead.tasks.splits import DataError
+from crosshead.tasks.task import DataError
 
 CLASSES_FILE = "classes.txt"
 

@@ -11,7 +11,7 @@ from crosshead.tasks.images import read_image
 from crosshead.tasks.segment.labels.classes import find_classes
 from crosshead.tasks.segment.labels.layout import LabelledPairs, find_label_folders, pair_labels
 from crosshead.tasks.segment.labels.values import read_labels
-from crosshead.tasks.splits import DataError
+from crosshead.tasks.task import DataError
 
 # Images of the held-out split that are opened before work starts.
 PROBED = 8
@@ -60,7 +60,7 @@ def load_label_images(
         >>> load_label_images("no/such/folder")
         Traceback (most recent call last):
             ...
-        crosshead.tasks.splits.DataError: no/such/folder: no such folder; give data_dir a folder that exists
+        crosshead.tasks.task.DataError: no/such/folder: no such folder; give data_dir a folder that exists
     """
     if in_chans not in (None, 1, 3):
         raise ValueError(f"in_chans is {in_chans}; give 1 (grey), 3 (RGB) or None")
@@ -82,8 +82,8 @@ def load_label_images(
         classes=names,
         ignore_index=ignored_label(len(names)),
         in_chans=bands,
-        short_side=max(map(min, sizes)),
-        long_side=max(map(max, sizes)),
+        min_size=max(map(min, sizes)),
+        max_size=max(map(max, sizes)),
         mean=mean,
         std=std,
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from crosshead.tasks.layout import HELD_OUT_NAMES, TRAIN_NAMES, existing_folder
-from crosshead.tasks.splits import DataError
+from crosshead.tasks.task import DataError
 
 IMAGE_FOLDERS = ("images", "image")
 LABEL_FOLDERS = ("labels", "masks", "annotations", "label", "mask")

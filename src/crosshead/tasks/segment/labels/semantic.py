@@ -28,7 +28,7 @@ def semantic_from_coco(splits: DetectionSplits) -> SegmentationSplits:
         >>> images = [(Image.new("L", (6, 4)), no_objects(image_id=1, size=(6, 4), masks=True))]
         >>> splits = DetectionSplits(
         ...     train=images, test=images, classes=("nucleus",), category_ids=(1,), masks=True, in_chans=1,
-        ...     short_side=4, long_side=6, max_objects=0, mean=(0.5,), std=(0.5,),
+        ...     min_size=4, max_size=6, max_objects=0, mean=(0.5,), std=(0.5,),
         ... )
         >>> semantic_from_coco(splits).classes
         ('background', 'nucleus')
@@ -43,8 +43,8 @@ def semantic_from_coco(splits: DetectionSplits) -> SegmentationSplits:
         classes=classes,
         ignore_index=ignore_index,
         in_chans=splits.in_chans,
-        short_side=splits.short_side,
-        long_side=splits.long_side,
+        min_size=splits.min_size,
+        max_size=splits.max_size,
         mean=splits.mean,
         std=splits.std,
     )

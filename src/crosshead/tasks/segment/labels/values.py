@@ -5,7 +5,7 @@ import numpy as np
 from PIL import Image
 
 from crosshead.tasks.dense_splits import ignored_label
-from crosshead.tasks.splits import DataError
+from crosshead.tasks.task import DataError
 
 # Of a table: no class has this value.
 UNKNOWN = -1
