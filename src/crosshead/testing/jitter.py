@@ -81,7 +81,7 @@ class _Rounding:
         return _Rounded.apply(x, self._off_by_a_part, self._off_by_a_part)  # type: ignore[return-value]
 
     def of_storage(self, x: Tensor) -> Tensor:
-        of_gradient = self._on_a_moved_grid if self.holds_gradients else None
+        of_gradient = self._held if self.holds_gradients else None
         return _Rounded.apply(self.of_sum(x), self._on_a_moved_grid, of_gradient)  # type: ignore[return-value]
 
     def _product(self, a: Tensor, b: Tensor) -> Tensor:
@@ -96,10 +96,18 @@ class _Rounding:
         return torch.addcmul(x, x, part, value=self.sum_eps)
 
     def _on_a_moved_grid(self, x: Tensor) -> Tensor:
-        """What is equal stays equal, as in any dtype, and each run rounds it to another number."""
+        """What is equal stays equal, as in any dtype, and runs round it to other numbers; every second run to
+        that of the dtype itself."""
         moved = 1 + torch.rand(x.shape[0], *[1] * (x.ndim - 1), generator=self.generator).double()
+        moved[1::2] = 1
         larger = x * moved * self.splitter
         return (larger - (larger - x * moved)) / moved
+
+    def _held(self, gradient: Tensor) -> Tensor:
+        """A gradient that every second run keeps as it is, in a wider number."""
+        held = self._on_a_moved_grid(gradient)
+        held[1::2] = gradient[1::2]
+        return held
 
 
 class _Rounded(torch.autograd.Function):

@@ -19,9 +19,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from crosshead.attention.impl.operator import define_operator, empty_gradients, empty_outputs
-from crosshead.attention.impl.precision import MASKED_LOGIT, accumulation_dtype
 from crosshead.attention.mixing import HeadMixing, mix_heads
+from crosshead.attention.impl.operator import define_operator, empty_gradients, empty_outputs
+from crosshead.attention.impl.precision import MASKED_LOGIT, accumulation_dtype, key_scale
 
 # Elements of a factor held at a time, B H L T. Measured: docs/decisions.md, "The tile of streamed".
 TILE_ELEMENTS = 2**20
@@ -80,7 +80,7 @@ def _forward(
             mask = _columns(key_mask, b, t)
             logits = _mixed_logits(_product(landmarks, k[b, :, t]), p_key, mask)
             f_k = mix_heads(_weights(logits, mask, normaliser[:, b]), w_key)
-            total += f_k @ v[b, :, t].to(total.dtype)
+            total += _rounded(f_k, v.dtype, key_scale(v.dtype)) @ v[b, :, t].to(total.dtype)
         aggregate[b] = _zero_outside(total, _rows(landmark_mask, b)).to(v.dtype)
         landmarks, right, mask = (
             _scaled(kl[b], scale),
@@ -90,7 +90,7 @@ def _forward(
         for t in query_tiles:
             logits = _mixed_logits(_product(q[b, :, t], landmarks), p_query, mask)
             f_q = mix_heads(_weights(logits, mask), w_query)
-            output[b, :, t] = (f_q @ right).to(v.dtype)
+            output[b, :, t] = (_rounded(f_q, v.dtype) @ right).to(v.dtype)
     return output, aggregate, normaliser
 
 
@@ -126,7 +126,7 @@ def _backward(
             raw = _product(q[b, :, t], landmarks)
             weights = _weights(_mixed_logits(raw, p_query, mask), mask)
             upstream = grad_output[b, :, t].to(dtype)
-            grad_right += mix_heads(weights, w_query).mT @ upstream
+            grad_right += _rounded(mix_heads(weights, w_query), v.dtype).mT @ upstream
             grad_factor = upstream @ right.mT
             overlap = (mix_heads(grad_factor, _transposed(w_query)) * weights).sum(-1)
             grad_raw = of_query.through(grad_factor, weights, raw, overlap)
@@ -147,7 +147,8 @@ def _backward(
             mask = _columns(key_mask, b, t)
             raw = _product(landmarks, k[b, :, t])
             weights = _weights(_mixed_logits(raw, p_key, mask), mask, normaliser[:, b])
-            grad_v[b, :, t] = mix_heads(weights, w_key).mT @ grad_right
+            f_k = _rounded(mix_heads(weights, w_key), v.dtype, key_scale(v.dtype))
+            grad_v[b, :, t] = f_k.mT @ grad_right
             grad_raw = of_key.through(grad_right @ v[b, :, t].to(dtype).mT, weights, raw, overlap)
             grad_k[b, :, t] = grad_raw.mT @ landmarks
             grad_landmarks += grad_raw @ k[b, :, t].to(dtype)
@@ -211,6 +212,11 @@ def _weights(logits: Tensor, mask: Tensor | None, normaliser: Tensor | None = No
         return _zero_outside(logits.softmax(-1), mask)
     shift, inverse_sum = normaliser[..., None]
     return _zero_outside((logits - shift).exp_().mul_(inverse_sum), mask)
+
+
+def _rounded(factor: Tensor, dtype: torch.dtype, enlarged: float = 1.0) -> Tensor:
+    """The factor as `dtype` holds it, in its own dtype again."""
+    return factor if factor.dtype == dtype else (factor * enlarged).to(dtype).to(factor.dtype) / enlarged
 
 
 def _between_heads(a: Tensor, b: Tensor) -> Tensor:

@@ -128,8 +128,8 @@ struct PartSums {
 };
 
 // sums (H, L, channels) += tile (H, L, T) times tokens (T, channels), head by head; with the remainder
-// of the tile, if there is one.
-template <class T>
+// of the tile, if there is one. P packs the tile.
+template <class T, class P = Packing<T>>
 void add_product_with_tokens(
     const Tile& tile, const Rows<const T>& tokens, int64_t channels, int64_t b, int64_t first, const Columns& columns,
     const BackwardRoom<T>& room, float* sums, const Tile* remainder = nullptr) {
@@ -138,7 +138,7 @@ void add_product_with_tokens(
         Packing<T>::tokens_as_rows(tokens.at(b, h, first), tokens.token, columns.tokens, channels, room.rows);
     for (const Tile* part : {&tile, remainder}) {
       if (part == nullptr) continue;
-      const auto* a = Packing<T>::factor_as_a(part->at(h, 0), tile.rows, tile.width, columns.tokens, room.factor_a);
+      const auto* a = P::factor_as_a(part->at(h, 0), tile.rows, tile.width, columns.tokens, room.factor_a);
       multiply(
           tile.rows, channels, columns.tokens, a, tile.width, rows.data, rows.row, sums + h * tile.rows * channels,
           channels, true);
@@ -147,7 +147,7 @@ void add_product_with_tokens(
 }
 
 // tokens (T, channels) = tile (H, L, T) transposed times `left`, packed and transposed (B, H, channels, L); as above.
-template <class T>
+template <class T, class P = Packing<T>>
 void write_tokens(
     const Tile& tile, const Tensor& left, const Rows<T>& tokens, int64_t b, int64_t first, const Columns& columns,
     const BackwardRoom<T>& room, const Tile* remainder = nullptr) {
@@ -155,7 +155,7 @@ void write_tokens(
   for (int64_t h = 0; h < tile.heads; ++h) {
     for (const Tile* part : {&tile, remainder}) {
       if (part == nullptr) continue;
-      const auto* f = Packing<T>::factor_as_b(part->at(h, 0), tile.rows, tile.width, room.factor_b);
+      const auto* f = P::factor_as_b(part->at(h, 0), tile.rows, tile.width, room.factor_b);
       multiply(
           channels, columns.count, tile.rows, of_head<T>(left, b, h), left.size(3), f, tile.width, room.result,
           tile.width, part == remainder);
@@ -166,8 +166,8 @@ void write_tokens(
 }
 
 // What the gradient of mixed logits, in room.gradient, gives to tokens and to the landmarks they were multiplied with.
-// Gradients of logits are differences: a rounding to bfloat16 would lose what is left of terms that cancel. So bfloat16
-// operands take two tiles, the rounded one and its remainder.
+// Gradients of logits are differences: a rounding to bfloat16 would lose what is left of terms that cancel. Float32
+// operands take them as they are, bfloat16 operands as two tiles, the rounded one and its remainder.
 template <class T>
 void logit_gradients(
     const Rows<const T>& tokens, const Tensor& landmarks_transposed, int64_t D, const BackwardMixing& mixing, int64_t b,
@@ -182,8 +182,9 @@ void logit_gradients(
     }
     remainder = &room.raw;
   }
-  write_tokens<T>(room.gradient, landmarks_transposed, grad_tokens, b, first, columns, room, remainder);
-  add_product_with_tokens<T>(room.gradient, tokens, D, b, first, columns, room, sums, remainder);
+  using Exact = Packing<Operand<T>>;
+  write_tokens<T, Exact>(room.gradient, landmarks_transposed, grad_tokens, b, first, columns, room, remainder);
+  add_product_with_tokens<T, Exact>(room.gradient, tokens, D, b, first, columns, room, sums, remainder);
 }
 
 template <class T>

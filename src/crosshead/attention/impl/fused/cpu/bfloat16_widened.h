@@ -1,5 +1,5 @@
-// bfloat16 where the processor has no products of it: tokens are widened to float32 as they are packed, and tiles of a
-// factor are used where they lie, as in float32.
+// bfloat16 where the processor has no products of it: tokens are widened to float32 as they are packed, and factors are
+// rounded to bfloat16 and kept as float32, so that products see the same numbers.
 #pragma once
 
 #include "operands.h"
@@ -7,7 +7,8 @@
 namespace crosshead {
 
 template <>
-struct Packing<BFloat16> : Packing<float> {
+struct Packing<BFloat16> {
+  using Operand = float;
   static constexpr bool kCopies = true;
 
   static void tokens_as_columns(
@@ -23,6 +24,21 @@ struct Packing<BFloat16> : Packing<float> {
       }
     }
     return {room, channels};
+  }
+
+  static const float* factor_as_a(const float* tile, int64_t rows, int64_t width, int64_t n, float* room) {
+    for (int64_t l = 0; l < rows; ++l) round_row(tile + l * width, rounded_up(n, kLanes), room + l * width);
+    return room;
+  }
+
+  static const float* factor_as_b(const float* tile, int64_t rows, int64_t width, float* room) {
+    for (int64_t l = 0; l < rows; ++l) round_row(tile + l * width, width, room + l * width);
+    return room;
+  }
+
+ private:
+  static void round_row(const float* from, int64_t count, float* to) {
+    for (int64_t t = 0; t < count; t += kLanes) store(to + t, as_bfloat16(load(from + t)));
   }
 };
 

@@ -104,6 +104,9 @@ inline __m256i bfloat16_bits(Vector x) {
   const Vector nan = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fc00000));
   return _mm256_castps_si256(_mm256_blendv_ps(nan, _mm256_castsi256_ps(rounded), numbers));
 }
+inline Vector as_bfloat16(Vector x) {
+  return _mm256_castsi256_ps(_mm256_and_si256(bfloat16_bits(x), _mm256_set1_epi32(int(0xffff0000))));
+}
 inline void store(at::BFloat16* p, int64_t count, Vector x) {
   const __m256i halves = _mm256_srli_epi32(bfloat16_bits(x), 16);
   const __m128i packed = _mm_packus_epi32(_mm256_castsi256_si128(halves), _mm256_extracti128_si256(halves, 1));
