@@ -12,6 +12,7 @@ KERNELS = Path(__file__).with_name("test_triton.py")
 
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="needs triton, which comes with torch for CUDA")
+@pytest.mark.timeout(900)  # a process of its own that runs some hundred tests
 def test_kernels_compute_the_same_as_the_dense_formula():
     command = [sys.executable, "-m", "pytest", str(KERNELS), "-q", "-m", "not slow", "-p", "no:cacheprovider"]
     run = subprocess.run(
