@@ -1,6 +1,6 @@
 import errno
-import os
 import logging
+import os
 from pathlib import Path
 
 import pytest
