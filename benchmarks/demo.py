@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from crosshead.tasks.classify.digits import load_digits
+from crosshead.tasks.classify.data import load_digits
 
 RUN = Path("runs/demo")
 

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from sklearn.metrics import roc_auc_score
+from spectral_difference import spectral_difference
 
-from crosshead.tasks.change.pairs.baseline import spectral_difference
-from crosshead.tasks.change.pairs.held_out import block_folds
-from crosshead.tasks.change.pairs.landsat import load_landsat
+from crosshead.tasks.change.held_out import deal_blocks
+from crosshead.tasks.change.pairs import gather, scan_landsat
 
 RESULTS, RUNS = Path(__file__).parent / "results", Path("runs/dense")
 SOURCES = {
@@ -135,8 +135,8 @@ def measures(figures: dict[str, Any]) -> dict[str, Any]:
 
 def baseline(data_dir: Path, *, fold: int) -> dict[str, Any]:
     """What the length of the spectral change vector reaches on the same held-out labels."""
-    (pair,) = load_landsat(data_dir).pairs
-    held_out = block_folds(pair.label)[fold] & (pair.label > 0)
+    (pair,) = gather(scan_landsat(data_dir))
+    held_out = (deal_blocks(*pair.size) == fold) & (pair.label > 0)
     scores = spectral_difference(pair.before, pair.after)[held_out]
     return {
         "recipe": "landsat",

@@ -18,9 +18,9 @@ import timm
 import torch
 
 import crosshead.vision  # noqa: F401  registers iViT with timm
-from crosshead.bench.memory import ENVIRONMENT, available_bytes, measure_here
+from crosshead.measure.memory import ENVIRONMENT, available_bytes, measure_here
 from crosshead.measure.stamp import stamp
-from crosshead.bench.trial import Result, Trial
+from crosshead.measure.workload import Computed, Workload
 
 MODELS = ("ivit_small", "swin_tiny_patch4_window7_224", "deit_small_patch16_224")
 SIZES = (512, 1024, 2048)
@@ -28,7 +28,7 @@ PASSES = ("inference", "training", "training, checkpointed")
 RESULT = Path(__file__).parent / "results" / "dense_memory.csv"
 
 
-def trial_of(name: str, size: int, passes: str) -> Trial:
+def workload_of(name: str, size: int, passes: str) -> Workload:
     """One step on one random image."""
     torch.manual_seed(0)
     fixed = timm.get_pretrained_cfg(name)
@@ -37,16 +37,16 @@ def trial_of(name: str, size: int, passes: str) -> Trial:
     model.set_grad_checkpointing(passes.endswith("checkpointed"))
     image, parameters = torch.randn(1, 3, size, size), list(model.parameters())
 
-    def infer() -> Result:
+    def infer() -> Computed:
         with torch.inference_mode():
-            return Result(model.eval()(image))
+            return Computed(model.eval()(image))
 
-    def train() -> Result:
+    def train() -> Computed:
         output = model.train()(image)
         gradients = torch.autograd.grad(output.square().mean(), parameters, allow_unused=True)
-        return Result(output.detach(), tuple(each for each in gradients if each is not None))
+        return Computed(output.detach(), tuple(each for each in gradients if each is not None))
 
-    return Trial(infer if passes == "inference" else train, [image, *parameters])
+    return Workload(infer if passes == "inference" else train, [image, *parameters])
 
 
 def measured(name: str, size: int, passes: str) -> int:
@@ -81,7 +81,7 @@ if __name__ == "__main__":
     if len(sys.argv) > 1:
         case, pixels, kind = sys.argv[1:]
         torch.set_num_threads(2)
-        warm_up = trial_of(case, 224, kind)
-        print(measure_here(warm_up.run, trial_of(case, int(pixels), kind))["peak_bytes"])
+        warm_up = workload_of(case, 224, kind)
+        print(measure_here(warm_up.run, workload_of(case, int(pixels), kind))["peak_bytes"])
     else:
         main()

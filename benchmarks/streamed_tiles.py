@@ -22,6 +22,7 @@ from torch import Tensor
 
 from crosshead.attention.impl import reference, streamed
 from crosshead.attention.mixing import HeadMixing
+from crosshead.attention.operands import Operands
 
 RESULT = Path(__file__).parent / "results" / "streamed_tiles.csv"
 THREADS, SEED, REPEATS = 2, 0, 7
@@ -44,13 +45,13 @@ def contenders(shape: tuple[int, ...], *, backward: bool) -> dict[str, Callable[
     made = [torch.randn(batch, heads, tokens, dim, requires_grad=backward) for _ in range(3)]
     made += [torch.randn(batch, heads, landmarks, dim, requires_grad=backward) for _ in range(2)]
     mixing = HeadMixing(logits=0.1 * torch.randn(heads, heads), weights=0.1 * torch.randn(heads, heads))
-    call = (*made, mixing, mixing, None, None, dim**-0.5)
+    call = Operands._make((*made, *mixing, *mixing, None, None, dim**-0.5))
 
     def with_tile(elements: int) -> Tensor:
         streamed.TILE_ELEMENTS = elements
-        return streamed.attention(*call)
+        return streamed.attention(call)
 
-    found: dict[str, Callable[[], Tensor]] = {"reference": partial(reference.attention, *call)}
+    found: dict[str, Callable[[], Tensor]] = {"reference": partial(reference.attention, call)}
     return found | {str(elements): partial(with_tile, elements) for elements in TILES}
 
 

@@ -36,7 +36,15 @@ RECTANGLES = {
         [],
         [(0, 16, 10, 14, 14)],
     ],
+    "test": [
+        [(1, 4, 6, 14, 12), (0, 24, 10, 10, 14)],
+        [(0, 8, 8, 18, 10)],
+        [],
+        [(1, 12, 12, 14, 14)],
+    ],
 }
+# Of the noise behind them, by split.
+SEEDS = (0, 100, 200)
 COLORS = ((230, 60, 60), (60, 60, 230))
 # Where the last image of a split has a crowd: left, top, width, height.
 CROWD = (30, 0, 10, 4)
@@ -110,13 +118,13 @@ def coco_objects(rectangles: list[list[tuple[int, ...]]]) -> list[dict]:
 
 @pytest.fixture(scope="session")
 def write_coco_data() -> Callable[[Path], Path]:
-    """Makes a folder in COCO format: 8 and 4 images, one of each split without objects, one with a crowd."""
+    """Makes a folder in COCO format: 8, 4 and 4 images, one a split without objects, one with a crowd."""
 
     def write(root: Path) -> Path:
-        for split, rectangles in RECTANGLES.items():
+        for seed, (split, rectangles) in zip(SEEDS, RECTANGLES.items(), strict=True):
             (root / split).mkdir(parents=True)
             for number, found in enumerate(rectangles, start=1):
-                picture(found, seed=number + 100 * len(split)).save(root / split / f"{number}.png")
+                picture(found, seed=seed + number).save(root / split / f"{number}.png")
             document = {
                 "images": [
                     {"id": number, "file_name": f"{number}.png", "width": WIDTH, "height": HEIGHT}
@@ -136,11 +144,11 @@ def write_label_data() -> Callable[[Path], Path]:
     """Makes a folder of the same images and of palette images of labels, 255 where there is a crowd."""
 
     def write(root: Path) -> Path:
-        for split, rectangles in RECTANGLES.items():
+        for seed, (split, rectangles) in zip(SEEDS, RECTANGLES.items(), strict=True):
             for kind in ("images", "labels"):
                 (root / split / kind).mkdir(parents=True)
             for number, found in enumerate(rectangles, start=1):
-                picture(found, seed=number + 100 * len(split)).save(root / split / "images" / f"{number}.png")
+                picture(found, seed=seed + number).save(root / split / "images" / f"{number}.png")
                 labels = np.zeros((HEIGHT, WIDTH), np.uint8)
                 for kind, left, top, width, height in found:
                     labels[top : top + height, left : left + width] = kind + 1
@@ -232,7 +240,7 @@ def dense_recipe(coco_data, label_data, pair_data) -> Callable[..., Any]:
         place, choices = DENSE[name]
         module, _, kind = place.rpartition(".")
         data_dir = {"masks": label_data, "coco": coco_data, "pairs": pair_data}[choices["data"]]
-        recipe = getattr(import_module(f"crosshead.runs.{module}"), kind)(
+        recipe = getattr(import_module(f"crosshead.tasks.{module}"), kind)(
             data_dir=data_dir, accelerator="cpu", **SHARED, **choices
         )
         return dataclasses.replace(recipe, **changes)

@@ -148,8 +148,21 @@ def test_no_file_but_a_kernel_is_longer_than_400_lines():
     assert not [path for path in FILES if lines(path) > 400 and not is_kernel(path)]
 
 
-def test_the_median_file_has_at_most_150_lines():
-    assert statistics.median(lines(path) for path in FILES) <= 150
+def test_the_median_file_has_at_most_125_lines():
+    assert statistics.median(lines(path) for path in FILES) <= 125
+
+
+def test_a_task_lives_in_its_folder_and_nothing_above_names_one():
+    tasks = {path.parent.name for path in SOURCE.glob("tasks/*/task.py")}
+    assert tasks >= {"classify", "detect", "segment", "change"}
+    named = [
+        where
+        for room in ("runs", "cli")
+        for path in in_room(room)
+        for module, where in own_imports(path)
+        if module.split(".")[1:2] == ["tasks"] and module.split(".")[2] in tasks
+    ]
+    assert not named
 
 
 def test_no_file_is_a_drawer():

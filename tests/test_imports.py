@@ -43,7 +43,7 @@ def test_the_attention_core_loads_nothing_but_torch():
 
 
 def test_the_test_helpers_load_no_test_tool():
-    names = "inputs, budgets, oracle, dense_layer, memory"
+    names = "inputs, kernel, jitter, oracle, dense_layer, memory"
     loaded = loaded_after(f"from crosshead.testing import {names}")
     assert "torch" in loaded
     assert not loaded & {"pytest", "hypothesis", "timm"}

@@ -254,9 +254,6 @@ def test_a_trace_of_the_layer_itself_leaves_every_argument_open(impl, case):
             calls += [context, {"key_mask": mask, **context}, {**context, **context_mask}]
         for call in calls:
             torch.testing.assert_close(traced(x, grid=grid, **call), layer(x, grid=grid, **call))
-        for refused in ({"attn_mask": mask}, {"is_causal": True}):
-            with pytest.raises(NotImplementedError, match=next(iter(refused))):
-                traced(x, grid=grid, **refused)
         if layer.local is not None:
             with pytest.raises(NotImplementedError, match="local_kernel"):
                 traced(x, grid=grid, **context)
@@ -275,8 +272,8 @@ def test_a_trace_calls_the_projection_as_a_module_that_tools_can_replace():
 @every_implementation
 def test_symbolic_tracing_of_the_layer_with_arguments_that_are_known(impl):
     layer = make_layer(landmarks=(4,), impl=impl)
-    nothing = dict.fromkeys(["grid", "context", "context_grid", "context_mask", "attn_mask"])
-    traced = torch.fx.symbolic_trace(layer, concrete_args={**nothing, "is_causal": False})
+    nothing = dict.fromkeys(["grid", "context", "context_grid", "context_mask"])
+    traced = torch.fx.symbolic_trace(layer, concrete_args=nothing)
     for tokens in (9, 14):
         x, mask = draw(2, tokens, 8), torch.rand(2, tokens) < 0.7
         torch.testing.assert_close(traced(x), layer(x))

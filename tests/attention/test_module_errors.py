@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from crosshead import InteractiveAttention
-from crosshead.attention.integers import as_integer
+from crosshead.attention.grid import as_integer
 
 
 @pytest.mark.parametrize(
@@ -105,8 +105,8 @@ NESTED = torch.nested.nested_tensor([X[0], X[1, :5]], layout=torch.jagged)
             {"context": X, "context_grid": (3, 4), "context_mask": TRUE[:, 1:]},
             ["context_mask", "11"],
         ),
-        (NotImplementedError, {"attn_mask": TRUE}, ["attn_mask", "key_mask"]),
-        (NotImplementedError, {"is_causal": True}, ["is_causal"]),
+        (TypeError, {"attn_mask": None}, ["unexpected", "attn_mask"]),
+        (TypeError, {"is_causal": False}, ["unexpected", "is_causal"]),
     ],
 )
 def test_bad_calls(error, call, says):

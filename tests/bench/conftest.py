@@ -2,7 +2,7 @@
 
 import pytest
 
-from crosshead.bench.operands import Setting
+from crosshead.bench.providers import Setting
 
 
 @pytest.fixture

@@ -5,12 +5,11 @@ from typing import Any
 
 import pytest
 
-from crosshead.bench import attention, checks
+from crosshead.bench import attention, checks, providers
 from crosshead.bench.attention import measure_attention, setting_of
 from crosshead.bench.options import AttentionOptions
-from crosshead.bench.providers_operator import build_operator
+from crosshead.bench.providers import build_operator
 from crosshead.bench.roofline import Machine, done_work, needed_work
-from crosshead.bench import trial
 
 MACHINE = Machine(multiply_adds_per_second=1e9, bytes_per_second=1e9)
 TINY: dict[str, Any] = {
@@ -46,15 +45,15 @@ def test_every_provider_pass_and_length_has_its_row():
         assert 0 < row.min_s <= row.q25_s <= row.median_s <= row.q75_s
         assert row.peak_bytes is None
         assert (passes, tokens) == (row.passes, row.tokens)
-    shares = [done for _, done in told]
-    assert shares == pytest.approx(sorted(shares))
-    assert shares[0] == 0
-    assert 0.8 < shares[-1] < 1
+    fractions = [done for _, done in told]
+    assert fractions == pytest.approx(sorted(fractions))
+    assert fractions[0] == 0
+    assert 0.8 < fractions[-1] < 1
     assert "forward, 16 tokens, streamed: checking" in {what for what, _ in told}
 
 
 @pytest.mark.usefixtures("without_memory")
-def test_the_share_of_the_limit_is_the_limit_over_the_median():
+def test_the_percentage_of_the_limit_is_the_limit_over_the_median():
     rows = measure(providers=("streamed", "exact", "performer"), passes=("forward+backward",), tokens=(32,))
     row = rows["streamed", "forward+backward", 32]
     setting = setting_of(AttentionOptions(**TINY), "cpu")
@@ -63,8 +62,8 @@ def test_the_share_of_the_limit_is_the_limit_over_the_median():
         assert work is not None
         limit = MACHINE.limit(work)
         assert getattr(row, f"limit_{kind}_s") == pytest.approx(limit, rel=1e-5)
-        share = getattr(row, f"percent_of_limit_{kind}")
-        assert share == pytest.approx(100 * limit / row.median_s, abs=0.006)
+        percentage = getattr(row, f"percent_of_limit_{kind}")
+        assert percentage == pytest.approx(100 * limit / row.median_s, abs=0.006)
     assert rows["exact", "forward+backward", 32].percent_of_limit_done is None
     assert rows["exact", "forward+backward", 32].percent_of_limit_needed is not None
     assert rows["performer", "forward+backward", 32].multiply_adds is None
@@ -76,7 +75,7 @@ def test_no_time_is_shown_of_a_provider_that_is_wrong(monkeypatch):
         attend = build_operator(name, setting)
         return (lambda given: attend(given) + 1e-3) if name == "streamed" else attend
 
-    for module in (checks, trial):
+    for module in (checks, providers):
         monkeypatch.setattr(module, "build_operator", build)
     rows = measure(providers=("streamed", "reference"))
     for (name, _, _), row in rows.items():

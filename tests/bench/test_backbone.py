@@ -9,7 +9,7 @@ from torch import nn
 from crosshead.bench import backbone
 from crosshead.bench.backbone import (
     BackboneRow,
-    backbone_trial,
+    backbone_workload,
     build_model,
     measure_backbones,
     memory_case,
@@ -28,16 +28,16 @@ def without_memory(monkeypatch):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_takes_a_size_that_it_was_not_published_for(name):
-    output = backbone_trial(name, 96, passes="inference", **CASE).run().output
+    output = backbone_workload(name, 96, passes="inference", **CASE).run().output
     assert output.shape == (1, 1000)
     assert not output.requires_grad
 
 
 def test_training_has_gradients_of_every_parameter_and_inference_has_none():
     model = build_model("ivit_nano", 32)
-    result = backbone_trial("ivit_nano", 32, passes="train", **CASE).run()
+    result = backbone_workload("ivit_nano", 32, passes="train", **CASE).run()
     assert len(result.gradients) == len(list(model.parameters()))
-    assert backbone_trial("ivit_nano", 32, passes="inference", **CASE).run().gradients == ()
+    assert backbone_workload("ivit_nano", 32, passes="inference", **CASE).run().gradients == ()
 
 
 @pytest.mark.parametrize("passes", ["inference", "train"])
@@ -51,18 +51,18 @@ def test_models_train_in_training_mode_only(passes, monkeypatch):
             return self.bias + torch.full((1, 1000), float(self.training))
 
     monkeypatch.setattr(backbone, "build_model", lambda name, size: Telling())
-    output = backbone_trial("ivit_nano", 32, passes=passes, **CASE).run().output
+    output = backbone_workload("ivit_nano", 32, passes=passes, **CASE).run().output
     assert (output == float(passes == "train")).all()
 
 
 def test_memory_is_measured_of_the_whole_after_a_small_one():
-    warm_up, trial = memory_case(name="ivit_nano", size=256, passes="train", **CASE)
+    warm_up, workload = memory_case(name="ivit_nano", size=256, passes="train", **CASE)
     result: Any = warm_up()
     assert result.output.shape == (1, 1000)
-    images = trial.given[-1]
+    images = workload.given[-1]
     assert images.shape == (1, 3, 256, 256)
     weights = sum(x.nbytes for x in build_model("ivit_nano", 256).state_dict().values())
-    assert sum(x.nbytes for x in trial.given) == weights + images.nbytes
+    assert sum(x.nbytes for x in workload.given) == weights + images.nbytes
 
 
 def test_weights_are_the_same_each_time():
@@ -90,9 +90,9 @@ def test_every_model_pass_and_size_has_its_row():
         assert row.parameters > 1e6
     small, large = (rows[0].multiply_adds for rows in groups[:2])
     assert 3 < large / small < 5
-    shares = [done for _, done in told]
-    assert shares == pytest.approx(sorted(shares))
-    assert shares[-1] == pytest.approx(1)
+    fractions = [done for _, done in told]
+    assert fractions == pytest.approx(sorted(fractions))
+    assert fractions[-1] == pytest.approx(1)
 
 
 @pytest.mark.usefixtures("without_memory")

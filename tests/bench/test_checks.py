@@ -8,7 +8,7 @@ from torch import nn
 
 from crosshead.bench import checks
 from crosshead.bench.checks import Checker, WrongResult, compare
-from crosshead.bench.providers_operator import build_operator
+from crosshead.bench.providers import build_operator
 
 TOKENS = 24
 

@@ -4,13 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from crosshead.bench import providers_operator
-from crosshead.bench.catalogue import BY_NAME, PROVIDERS, choose_providers
+from crosshead.bench import providers
 from crosshead.bench.checks import Checker
-from crosshead.bench.operands import make_operands
-from crosshead.bench.providers_layer import build_layer
-from crosshead.bench.providers_operator import USED, build_operator
-from crosshead.bench.trial import attention_trial
+from crosshead.bench.options import BY_NAME, PROVIDERS, choose_providers
+from crosshead.bench.providers import USED, attention_workload, build_layer, build_operator, make_operands
 
 TOKENS = 24
 
@@ -20,8 +17,8 @@ def test_it_runs_forward_and_backward_and_passes_its_check(name, setting):
     # Compiling the backward pass takes ten seconds, and it is torch's own work.
     backward = name != "compiled"
     try:
-        trial = attention_trial(name, setting, TOKENS, backward=backward)
-        result = trial.run()
+        workload = attention_workload(name, setting, TOKENS, backward=backward)
+        result = workload.run()
     except NotImplementedError as error:
         pytest.skip(str(error))
     shape = (1, 2, TOKENS, 16) if BY_NAME[name].level == "operator" else (1, TOKENS, 32)
@@ -29,13 +26,13 @@ def test_it_runs_forward_and_backward_and_passes_its_check(name, setting):
     assert bool(result.gradients) == backward
     assert all(gradient.isfinite().all() for gradient in result.gradients)
     assert not backward or any(gradient.abs().max() > 0 for gradient in result.gradients)
-    assert not trial.run().output.requires_grad
+    assert not workload.run().output.requires_grad
     assert Checker(setting, TOKENS, backward).check(name)
 
 
 @pytest.mark.parametrize("name", ["reference", "softmax-layer"])
 def test_a_forward_pass_keeps_no_graph_and_has_no_gradients(name, setting):
-    result = attention_trial(name, setting, TOKENS, backward=False).run()
+    result = attention_workload(name, setting, TOKENS, backward=False).run()
     assert not result.output.requires_grad
     assert result.gradients == ()
 
@@ -53,7 +50,7 @@ def test_an_implementation_is_the_one_that_it_is_named_after(impl, setting, monk
         asked.append(impl)
         return value
 
-    monkeypatch.setattr(providers_operator, "interactive_attention", attend)
+    monkeypatch.setattr(providers, "interactive_attention", attend)
     build_operator(impl, setting)(make_operands(setting, TOKENS, requires_grad=False))
     assert asked == [impl]
 
@@ -109,16 +106,16 @@ def test_the_layer_of_the_library_has_learned_to_mix(setting):
 
 def test_gradients_are_asked_for_what_is_looked_at_only(setting):
     for name, used in USED.items():
-        trial = attention_trial(name, setting, TOKENS, backward=True)
-        assert len(trial.run().gradients) == len(used), name
+        workload = attention_workload(name, setting, TOKENS, backward=True)
+        assert len(workload.run().gradients) == len(used), name
 
 
 def test_half_precision_is_the_dtype_of_everything(setting):
     from dataclasses import replace
 
-    trial = attention_trial("reference", replace(setting, dtype="bfloat16"), TOKENS, backward=True)
-    result = trial.run()
-    assert {x.dtype for x in (result.output, *result.gradients, *trial.given)} == {torch.bfloat16}
+    workload = attention_workload("reference", replace(setting, dtype="bfloat16"), TOKENS, backward=True)
+    result = workload.run()
+    assert {x.dtype for x in (result.output, *result.gradients, *workload.given)} == {torch.bfloat16}
 
 
 def test_providers_are_chosen_by_name_or_by_level():

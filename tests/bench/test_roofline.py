@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from crosshead.bench.catalogue import OURS
-from crosshead.bench.operands import Setting
+from crosshead.bench.options import OURS
+from crosshead.bench.providers import Setting
 from crosshead.bench.roofline import Machine, Work, done_work, measure_machine, needed_work
 
 SETTING = Setting(batch=2, heads=3, head_dim=5, landmarks=7, mixing="both")

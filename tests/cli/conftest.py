@@ -1,13 +1,17 @@
 """The command line, called in this process, and one small run made by it."""
 
 import contextlib
+import dataclasses
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+
+from crosshead.tasks.task import Data, task_of
 
 TINY = [
     *("--model-args", "depths=[1,1,1,1]", "dims=[8,16,16,16]", "head_dim=8"),
@@ -60,8 +64,21 @@ def trained(command_line, tmp_path_factory) -> Path:
 @pytest.fixture
 def digit(tmp_path) -> Path:
     """A picture of a digit."""
-    from crosshead.tasks.classify.digits import load_digits
+    from crosshead.tasks.classify.data import load_digits
 
     image, _ = load_digits().test[0]
     image.save(tmp_path / "digit.png")
     return tmp_path / "digit.png"
+
+
+@pytest.fixture
+def val_for_test(monkeypatch) -> None:
+    """Evaluations are given the validation set in place of the test set."""
+    for name in ("classify", "segment", "detect", "change"):
+        task = task_of(name)
+
+        def data(recipe: Any, loaded: Callable = task.data) -> Data:
+            found = loaded(recipe)
+            return dataclasses.replace(found, test=found.val)
+
+        monkeypatch.setattr(task, "data", data)

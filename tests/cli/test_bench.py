@@ -1,4 +1,4 @@
-"""`crosshead bench` measures, shows and writes; what is wrong is one line."""
+"""`crosshead bench` metrics, shows and writes; what is wrong is one line."""
 
 import csv
 import subprocess

@@ -5,38 +5,48 @@ import pytest
 from PIL import Image
 
 
-def test_an_evaluation_prints_and_writes_the_figures(crosshead, trained, tmp_path):
+@pytest.mark.usefixtures("val_for_test")
+def test_an_evaluation_prints_and_writes_the_metrics(crosshead, trained, tmp_path):
     shutil.copytree(trained, tmp_path / "run")
     answer = crosshead("evaluate", "run")
     assert answer.code == 0
     assert answer.err == ""
-    figures = json.loads((tmp_path / "run" / "evaluation.json").read_text())
-    assert figures["images"] == 359
-    confusion = figures["confusion"]
-    assert sum(map(sum, confusion)) == 359
+    metrics = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert metrics["images"] == 143
+    confusion = metrics["confusion"]
+    assert sum(map(sum, confusion)) == 143
     right = sum(row[column] for column, row in enumerate(confusion))
-    assert figures["top1"] == pytest.approx(right / 359)
-    assert figures["top1"] <= figures["top5"] <= 1
-    assert 0 <= figures["calibration_error"] <= 1
-    for number, (name, share) in enumerate(figures["per_class"].items()):
+    assert metrics["top1"] == pytest.approx(right / 143)
+    assert metrics["top1"] <= metrics["top5"] <= 1
+    assert 0 <= metrics["calibration_error"] <= 1
+    for number, (name, fraction) in enumerate(metrics["per_class"].items()):
         assert name == str(number)
-        assert share == pytest.approx(confusion[number][number] / sum(confusion[number]))
+        assert fraction == pytest.approx(confusion[number][number] / sum(confusion[number]))
     last = (tmp_path / "run" / "metrics.csv").read_text().splitlines()[-1].split(",")
-    assert figures["top1"] == pytest.approx(float(last[6]), abs=1e-5)
+    assert metrics["top1"] == pytest.approx(float(last[6]), abs=1e-5)
     for text in ("top-1 accuracy", "top-5 accuracy", "expected calibration error", "accuracy of 7"):
         assert text in answer.out
     with Image.open(tmp_path / "run" / "confusion.png") as picture:
         assert min(picture.size) > 300
 
 
+@pytest.mark.usefixtures("val_for_test")
 def test_the_best_epoch_can_be_evaluated(crosshead, trained, tmp_path):
     shutil.copytree(trained, tmp_path / "run")
     answer = crosshead("evaluate", "run", "--best")
     assert answer.code == 0
-    figures = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    metrics = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     rows = (tmp_path / "run" / "metrics.csv").read_text().splitlines()[1:]
-    assert figures["weights"] == "best"
-    assert figures["top1"] == pytest.approx(max(float(row.split(",")[6]) for row in rows), abs=1e-5)
+    assert metrics["weights"] == "best"
+    assert metrics["top1"] == pytest.approx(max(float(row.split(",")[6]) for row in rows), abs=1e-5)
+
+
+def test_an_evaluation_measures_the_test_set(crosshead, trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "run")
+    answer = crosshead("evaluate", "run")
+    assert (answer.code, answer.err) == (0, "")
+    assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["images"] == 359
+    assert "359 test images" in answer.out
 
 
 def test_a_run_without_weights_cannot_be_evaluated(crosshead, trained, tmp_path):

@@ -1,6 +1,7 @@
 """The promise that matters most: killed at any moment, a run ends as if it had not been."""
 
 import csv
+import os
 import signal
 import subprocess
 import sys
@@ -70,3 +71,31 @@ def test_a_run_killed_in_the_middle_of_an_epoch_ends_with_the_same_bits(tmp_path
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert not list(killed.rglob("*.partial"))
+
+
+@pytest.mark.timeout(300)
+def test_a_group_of_processes_that_is_told_to_end_says_so_in_a_line_or_two(tmp_path):
+    victim = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "crosshead.cli.main",
+            "train",
+            "digits",
+            *FLAGS,
+            "--out",
+            str(tmp_path / "run"),
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists():
+        assert victim.poll() is None, victim.communicate()[1]
+        time.sleep(0.02)
+    os.killpg(victim.pid, signal.SIGTERM)
+    _, errors = victim.communicate(timeout=100)
+    assert victim.returncode == 143, errors
+    assert "Traceback" not in errors
+    assert errors.count("\n") <= 2

@@ -25,3 +25,8 @@ def test_prints_every_backbone_with_its_cost(capsys, monkeypatch):
 def test_its_signature_costs_no_torch():
     check = "import sys, crosshead.cli.models; sys.exit('torch' in sys.modules or 'rich' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+def test_an_image_without_pixels_is_refused_in_one_line(crosshead):
+    answer = crosshead("models", "--image-size", "0")
+    assert (answer.code, answer.err) == (1, "error: image_size must be 1 pixel or more; got 0\n")

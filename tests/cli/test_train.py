@@ -12,7 +12,7 @@ def test_a_training_tells_its_course_and_what_to_do_next(crosshead, tiny_flags, 
     assert answer.code == 0
     assert answer.err == ""
     lines = answer.out.splitlines()
-    assert "1,438 training and 359 test images" in lines[0]
+    assert "1,295 training and 143 validation images" in lines[0]
     assert lines[1].startswith("epoch 1/2  training loss")
     assert all(word in lines[2] for word in ("epoch 2/2", "accuracy", "images/s", "0:00:00 left"))
     assert "curves: runs/digits-1/curves.png" in lines
@@ -125,8 +125,8 @@ def test_two_processes_train_together(tmp_path):
     )
     assert finished.returncode == 0, finished.stderr
     assert "cpu x 2" in finished.stdout
-    assert finished.stdout.count("test accuracy") == 1
+    assert finished.stdout.count("validation accuracy") == 1
     rows = (tmp_path / "runs" / "digits-1" / "metrics.csv").read_text().splitlines()
-    # 1,438 images shared by two processes fill 11 steps of 64 images each.
-    assert rows[1].startswith("1,11,")
+    # 1,295 images shared by two processes fill 10 steps of 64 images each.
+    assert rows[1].startswith("1,10,")
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["digits-1"]

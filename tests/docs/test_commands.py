@@ -20,7 +20,7 @@ from PIL import Image
 
 from crosshead.bench.options import AttentionOptions, BackboneOptions
 from crosshead.cli import main as command_line
-from crosshead.study.price import measure_prices
+from crosshead.study.cost import measure_costs
 from crosshead.vision import Footprint
 
 ROOT = Path(__file__).parents[2]
@@ -154,8 +154,8 @@ def test_every_command_runs(page, crosshead, data, tmp_path, monkeypatch):
 @pytest.mark.timeout(1800)
 @every_page
 def test_every_training_and_measurement_runs(page, crosshead, data, tmp_path, monkeypatch):
-    short = functools.partial(measure_prices, repeats=1, budget=0.1)
-    monkeypatch.setattr("crosshead.study.price.measure_prices", short)
+    short = functools.partial(measure_costs, repeats=1, budget=0.1)
+    monkeypatch.setattr("crosshead.study.cost.measure_costs", short)
     run_of_page = prepare(page, tmp_path, monkeypatch, data)
     for arguments in of_crosshead(page):
         flags = further(SLOW, arguments)
@@ -176,7 +176,7 @@ def measure_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """What machine and models can do is of no interest here, and takes seconds to find out."""
     monkeypatch.setattr("crosshead.bench.roofline.GEMM_SIDE", {"cpu": 64})
     monkeypatch.setattr("crosshead.bench.roofline.COPY_BYTES", {"cpu": 2**16})
-    monkeypatch.setattr("crosshead.study.forecast._seconds_per_sample", lambda candidate, place: 1e-3)
+    monkeypatch.setattr("crosshead.study.execution._seconds_per_sample", lambda candidate, place: 1e-3)
     for module in ("attention", "backbone"):
         monkeypatch.setattr(f"crosshead.bench.{module}.supported", lambda device: False)
     for place in ("crosshead.vision.footprint", "crosshead.bench.backbone.footprint"):

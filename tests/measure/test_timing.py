@@ -3,18 +3,18 @@
 import pytest
 
 from crosshead.measure import timing
-from crosshead.measure.timing import Plan, plan_samples, quartiles, time_in_turns
+from crosshead.measure.timing import Sampling, plan_samples, quartiles, time_in_turns
 
 
 @pytest.mark.parametrize(
     ("seconds", "plan"),
     [
-        (1e-6, Plan(rounds=5, calls=100)),
-        (0.004, Plan(rounds=5, calls=3)),
-        (1.0, Plan(rounds=5, calls=1)),
-        (3.0, Plan(rounds=3, calls=1)),
-        (9.9, Plan(rounds=1, calls=1)),
-        (50.0, Plan(rounds=1, calls=1)),
+        (1e-6, Sampling(rounds=5, calls=100)),
+        (0.004, Sampling(rounds=5, calls=3)),
+        (1.0, Sampling(rounds=5, calls=1)),
+        (3.0, Sampling(rounds=3, calls=1)),
+        (9.9, Sampling(rounds=1, calls=1)),
+        (50.0, Sampling(rounds=1, calls=1)),
     ],
 )
 def test_as_many_rounds_as_fit_and_one_at_least(seconds, plan):
@@ -24,7 +24,11 @@ def test_as_many_rounds_as_fit_and_one_at_least(seconds, plan):
 def test_computations_take_turns_and_short_plans_end_early():
     order = []
     runs = {name: lambda name=name: order.append(name) for name in "abc"}
-    plans = {"a": Plan(rounds=3, calls=1), "b": Plan(rounds=1, calls=2), "c": Plan(rounds=2, calls=1)}
+    plans = {
+        "a": Sampling(rounds=3, calls=1),
+        "b": Sampling(rounds=1, calls=2),
+        "c": Sampling(rounds=2, calls=1),
+    }
     times, failed = time_in_turns(runs, plans, device="cpu")
     assert "".join(order) == "abbc" + "ac" + "a"
     assert {name: len(seconds) for name, seconds in times.items()} == {"a": 3, "b": 1, "c": 2}
@@ -39,7 +43,7 @@ def test_one_that_fails_is_left_out_and_the_others_go_on():
         if name == "bad" and calls[name] == 2:
             raise RuntimeError("no more memory")
 
-    plans = dict.fromkeys(calls, Plan(rounds=3, calls=1))
+    plans = dict.fromkeys(calls, Sampling(rounds=3, calls=1))
     times, failed = time_in_turns({name: lambda name=name: run(name) for name in calls}, plans, device="cpu")
     assert calls == {"good": 3, "bad": 2}
     assert list(times) == ["good"]

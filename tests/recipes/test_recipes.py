@@ -9,8 +9,11 @@ import pytest
 import torch
 
 from crosshead.recipes import RECIPES
-from crosshead.tasks.meta import Meta, ClassifyMeta, DetectMeta, ChangeMeta, SegmentMeta
-from crosshead.tasks.task import task_of
+from crosshead.tasks.change.data import ChangeMeta
+from crosshead.tasks.classify.data import ClassifyMeta
+from crosshead.tasks.detect.data import DetectMeta
+from crosshead.tasks.segment.data import SegmentMeta
+from crosshead.tasks.task import Meta, task_of
 
 TASKS = {
     "classify": ("digits", "fashion-mnist", "cifar10", "folder", "imagenet1k"),
@@ -21,21 +24,21 @@ TASKS = {
 GREY = ("digits", "fashion-mnist", "fashion-scenes")
 
 
-def facts_of(recipe: Any) -> Meta:
+def meta_of(recipe: Any) -> Meta:
     """What data for a recipe might be like."""
-    bands = 1 if recipe.data in GREY else 6 if recipe.task == "change" else 3
+    channels = 1 if recipe.data in GREY else 6 if recipe.task == "change" else 3
     look: dict[str, Any] = {
         "classes": ("a", "b", "c"),
-        "in_chans": bands,
-        "mean": (0.5,) * bands,
-        "std": (0.25,) * bands,
+        "in_chans": channels,
+        "mean": (0.5,) * channels,
+        "std": (0.25,) * channels,
     }
     if recipe.task == "classify":
         return ClassifyMeta(**look, image_size=32)
     if recipe.task == "segment":
         return SegmentMeta(**look, ignore_index=255)
     if recipe.task == "change":
-        names = tuple(map(str, range(bands)))
+        names = tuple(map(str, range(channels)))
         return ChangeMeta(**look, bands=names, after_mean=look["mean"], after_std=look["std"])
     sides: dict[str, Any] = {"min_size": recipe.min_size or 128, "max_size": recipe.max_size or 128}
     return DetectMeta(**look, category_ids=(1, 2, 3), masks=recipe.masks, **sides)
@@ -95,12 +98,12 @@ def test_a_recipe_is_sound_and_builds_its_net(name):
     recipe.check()
     assert recipe.data_dir is None
     assert not recipe.download
-    meta = facts_of(recipe)
-    job = task_of(recipe)
+    meta = meta_of(recipe)
+    task = task_of(recipe.task)
     small = dataclasses.replace(recipe, drop_path=0.0)
     with torch.device("meta"):
-        net = job.build(small, meta)
-    config = job.config(small, meta, net)
+        net = task.build(small, meta)
+    config = task.config(small, meta, net)
     assert config["architecture"] == recipe.model
     assert config["label_names"] == ["a", "b", "c"]
     names = {name for name, _ in net.named_parameters()}

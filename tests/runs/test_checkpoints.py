@@ -1,5 +1,6 @@
 import os
 import pickle
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -41,6 +42,7 @@ class Recorder:
     def __init__(self) -> None:
         self.callback_metrics = {}
         self.current_epoch, self.check_val_every_n_epoch = 0, 1
+        self.datamodule = SimpleNamespace(val="images")
         self.saved = []
 
     def save_checkpoint(self, path, **_):
@@ -102,7 +104,7 @@ def test_a_damaged_checkpoint_is_refused_in_one_line(tmp_path, damage):
     elif damage == "middle":
         damage = whole[:64] + bytes(256) + whole[320:]
     path.write_bytes(damage)
-    with pytest.raises(RunError, match=rf"^{path} is (damaged|refused: it is no checkpoint)[^\n]*$"):
+    with pytest.raises(RunError, match=rf"^{path} is (damaged|refused: it is not a checkpoint)[^\n]*$"):
         read_checkpoint(path)
 
 
@@ -110,7 +112,7 @@ def test_a_missing_checkpoint_and_a_file_of_something_else_are_refused(tmp_path)
     with pytest.raises(RunError, match="has not finished an epoch"):
         read_checkpoint(tmp_path / "last.ckpt")
     torch.save({"w": torch.ones(1)}, tmp_path / "other.ckpt")
-    with pytest.raises(RunError, match="is no checkpoint of a training"):
+    with pytest.raises(RunError, match="is not a checkpoint of a training"):
         read_checkpoint(tmp_path / "other.ckpt")
 
 

@@ -58,11 +58,11 @@ def test_losses_scores_and_rate_are_drawn_over_the_epochs_that_have_them(tmp_pat
     )
     loss, score, rate = drawn[0].axes
     lines = {line.get_label(): line.get_xydata().tolist() for line in loss.lines}
-    assert lines == {"training": [[1, 3], [2, 2], [3, 1], [4, 1]], "test": [[2, 1], [4, 2]]}
+    assert lines == {"training": [[1, 3], [2, 2], [3, 1], [4, 1]], "validation": [[2, 1], [4, 2]]}
     lines = {line.get_label(): line.get_xydata().tolist() for line in score.lines}
-    assert lines["test mean IoU"] == [[2, 0.5], [4, 0.25]]
+    assert lines["validation mean IoU"] == [[2, 0.5], [4, 0.25]]
     assert lines["training pixel accuracy"] == [[1, 0.1], [2, 0.2], [3, 0.3], [4, 0.4]]
-    assert score.get_title() == "Mean IoU (test: last 25.00%, best 50.00%)"
+    assert score.get_title() == "Mean IoU (validation: last 25.00%, best 50.00%)"
     assert len(rate.lines[0].get_xydata()) == 4
     with Image.open(run.curves) as picture:
         assert picture.format == "PNG"
@@ -78,7 +78,7 @@ def test_a_run_that_was_not_tested_yet_has_curves_too(tmp_path, drawn):
 def test_a_score_that_is_alone_is_named_in_the_title_only(tmp_path, drawn):
     draw_curves(RunFolder(tmp_path), rows({"train_loss": "3", "train_accuracy": "0.5", "val_accuracy": "1"}))
     _, score, _ = drawn[0].axes
-    assert [line.get_label() for line in score.lines] == ["training", "test"]
+    assert [line.get_label() for line in score.lines] == ["training", "validation"]
     assert score.get_legend() is None
 
 

@@ -98,8 +98,7 @@ def test_a_run_folder_holds_all_that_is_promised(dense_run, dense_recipe, name):
     }
     record = read_record(run)
     assert record.recipe == recipe
-    job = task_of(recipe)
-    assert record.meta == job.meta(recipe, job.load(recipe))
+    assert record.meta == task_of(recipe.task).data(recipe).meta
     (row,) = read_metrics(run)
     assert tuple(row) == (*BEFORE, *COLUMNS[name], *AFTER)
     assert (row["epoch"], row["step"]) == ("1", "2")
@@ -158,28 +157,27 @@ def test_epochs_without_a_test_have_no_test_figures_and_are_never_the_best(dense
 @pytest.mark.parametrize("name", COLUMNS)
 def test_less_memory_and_another_memory_format_change_no_loss(dense_recipe, name):
     recipe = dense_recipe(name)
-    job = task_of(recipe)
-    splits = job.load(recipe)
-    meta = job.meta(recipe, splits)
-    loaders = job.loaders(recipe, meta, splits)
+    task = task_of(recipe.task)
+    data = task.data(recipe)
+    meta, loaders = data.meta, task.loaders(recipe, data, data.meta)
     items = loaders.training_items()(0)
     batch = loaders._loader(items, 2, drop_last=True)  # pyright: ignore[reportArgumentType]
     first = next(iter(batch))
-    state = copy.deepcopy(job.build(recipe, meta).state_dict())
+    state = copy.deepcopy(task.build(recipe, meta).state_dict())
     results = []
     for changes in ({}, {"grad_checkpointing": True}, {"channels_last": True}):
         changed = dataclasses.replace(recipe, **changes)
-        task: Any = engine.make_task(job, changed, meta, job.build(changed, meta))
-        task.model.load_state_dict(state)
-        modules = list(task.model.modules())
-        assert any(getattr(module, "grad_checkpointing", False) for module in modules) == (
+        module: Any = engine.make_module(task, changed, meta, task.build(changed, meta))
+        module.model.load_state_dict(state)
+        parts = list(module.model.modules())
+        assert any(getattr(part, "grad_checkpointing", False) for part in parts) == (
             "grad_checkpointing" in changes
         )
-        kernel = next(module.weight for module in modules if isinstance(module, torch.nn.Conv2d))
-        assert kernel.is_contiguous(memory_format=task.memory_format)
-        assert (task.memory_format == torch.channels_last) == ("channels_last" in changes)
+        kernel = next(part.weight for part in parts if isinstance(part, torch.nn.Conv2d))
+        assert kernel.is_contiguous(memory_format=module.memory_format)
+        assert (module.memory_format == torch.channels_last) == ("channels_last" in changes)
         seed_everything(0)
-        loss = task.train().training_step(copy.deepcopy(first), 0)["loss"]
+        loss = module.train().training_step(copy.deepcopy(first), 0)["loss"]
         loss.backward()
         results.append((loss.item(), kernel.grad))
     for loss, gradient in results[1:]:

@@ -1,17 +1,22 @@
 import dataclasses
 import errno
 import json
+from contextlib import suppress
 
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 from safetensors.torch import load_file
+from torch.utils.data import Dataset
 
 from crosshead.runs import engine
 from crosshead.runs.callbacks import NonFiniteLoss
+from crosshead.runs.evaluate import evaluate
 from crosshead.runs.folder import RunError, RunFolder
+from crosshead.runs.load import load_run
 from crosshead.runs.metrics import read_metrics
 from crosshead.runs.record import read_record
+from crosshead.tasks.task import task_of
 
 
 class StopAt(Callback):
@@ -136,9 +141,10 @@ def test_the_seed_decides_the_result(tiny, trained, tmp_path):
     assert measured(other)[0] != measured(trained)[0]
 
 
-def test_with_an_average_it_is_the_average_that_is_tested_and_kept(tiny, tmp_path):
+@pytest.mark.parametrize("val", [0.1, 0.0])
+def test_with_an_average_it_is_the_average_that_is_validated_and_kept(tiny, tmp_path, val):
     run = RunFolder(tmp_path / "run")
-    model = engine.train("digits", dataclasses.replace(tiny, ema=0.9), run)
+    model = engine.train("digits", dataclasses.replace(tiny, ema=0.9, val=val), run)
     checkpoint = torch.load(run.last, weights_only=True)
     average, current = checkpoint["state_dict"], checkpoint["current_model_state"]
     kept = load_file(run.weights)
@@ -194,7 +200,7 @@ def test_a_folder_in_use_is_refused_before_anything_is_loaded(tiny, copied, monk
 
 def test_a_run_that_cannot_start_leaves_no_folder(tiny, tmp_path):
     for changes in ({"model": "nonsense"}, {"batch_size": 5000}, {"data": "folder"}, {"accelerator": "tpu"}):
-        with pytest.raises(RunError):
+        with pytest.raises(ValueError, match=r"\w"):
             engine.train("digits", dataclasses.replace(tiny, **changes), RunFolder(tmp_path / "run"))
         assert not (tmp_path / "run").exists()
 
@@ -202,7 +208,7 @@ def test_a_run_that_cannot_start_leaves_no_folder(tiny, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"batch_size": 5000}, "1438 training images do not fill a step of 5000: lower --batch-size"),
+        ({"batch_size": 5000}, "1295 training images do not fill a step of 5000: lower --batch-size"),
         ({"data": "fashion-mnist"}, "fashion-mnist needs the folder of its images: name it with --data-dir"),
         ({"data": "folder", "data_dir": "here", "download": True}, "folder cannot be downloaded"),
         ({"accelerator": "tpu"}, "accelerator=tpu devices=1 .* cannot be used"),
@@ -215,7 +221,7 @@ def test_what_cannot_start_is_refused_in_one_line(tiny, tmp_path, changes, messa
 
     if "data_dir" in changes:
         changes = {**changes, "data_dir": Path(changes["data_dir"])}
-    with pytest.raises(RunError, match=rf"^[^\n]*{message}[^\n]*$"):
+    with pytest.raises(ValueError, match=rf"^[^\n]*{message}[^\n]*$"):
         engine.train("digits", dataclasses.replace(tiny, **changes), RunFolder(tmp_path / "run"))
 
 
@@ -250,3 +256,62 @@ def test_a_start_is_taken_again_where_the_first_epoch_did_not_end(tiny, trained,
         engine.train("digits", recipe, run, start=trained.path, callbacks=[StopAt(2)])
     engine.resume(run, read_record(run))
     assert same_bits(load_file(run.weights), load_file(trained.weights))
+
+
+def test_without_a_validation_set_all_is_trained_on_and_no_epoch_is_the_best(tiny, tmp_path):
+    run = RunFolder(tmp_path / "run")
+    recipe = dataclasses.replace(tiny, val=0.0, batch_size=128)
+    engine.train("digits", recipe, run)
+    rows = read_metrics(run)
+    assert not any(name.startswith("val_") for name in rows[0])
+    assert [int(row["step"]) for row in rows] == [11, 22]
+    assert run.weights.exists()
+    assert run.last.exists()
+    assert not run.best.exists()
+    assert run.curves.stat().st_size > 10_000
+    with pytest.raises(RunError, match="does not exist"):
+        load_run(run, best=True)
+
+
+def test_the_test_set_is_not_read_before_an_evaluation(tiny, tmp_path, monkeypatch):
+    class Untouchable(Dataset):
+        def __len__(self) -> int:
+            raise AssertionError("the test set was looked at")
+
+        __getitem__ = __len__  # pyright: ignore[reportAssignmentType]
+
+    task = task_of("classify")
+    loaded = task.data
+    monkeypatch.setattr(task, "data", lambda recipe: dataclasses.replace(loaded(recipe), test=Untouchable()))
+    run = RunFolder(tmp_path / "run")
+    engine.train("digits", tiny, run)
+    with pytest.raises(AssertionError, match="looked at"):
+        evaluate(run)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda state: state.update(optimizer_states=[]),
+        lambda state: state.update(optimizer_states="none"),
+        lambda state: state.update(loops={"fit_loop": 3}),
+        lambda state: state.update(loops=[]),
+        lambda state: state.update(callbacks=7),
+        lambda state: state.update(epoch="two"),
+        lambda state: state.update(lr_schedulers=[{}]),
+        lambda state: state.update(state_dict={"w": 1}),
+    ],
+)
+def test_an_edited_checkpoint_is_refused_in_one_line(copied, edit):
+    state = torch.load(copied.last, weights_only=True)
+    edit(state)
+    torch.save(state, copied.last)
+    record = read_record(copied)
+    longer = dataclasses.replace(record, recipe=dataclasses.replace(record.recipe, epochs=3))
+    with suppress(RunError):  # some edits leave a checkpoint that can be used
+        engine.resume(copied, longer)
+
+
+def test_several_machines_without_a_launcher_are_refused(tiny, tmp_path):
+    with pytest.raises(RunError, match="nodes must be 1 where nothing has started the others; got 2"):
+        engine.train("digits", dataclasses.replace(tiny, nodes=2), RunFolder(tmp_path / "run"))

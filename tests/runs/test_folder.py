@@ -88,7 +88,7 @@ def test_killed_while_the_recipe_is_written_there_is_a_whole_run_or_room_for_one
         return
     run.require_free()
     with pytest.raises(
-        RunError, match=r"is no folder" if left is None else rf"train again with --out {run.path}"
+        RunError, match=r"is not a folder" if left is None else rf"train again with --out {run.path}"
     ):
         read_record(run)
     write_json(run.recipe, {"recipe": "of the next training"})
@@ -121,7 +121,7 @@ def test_runs_are_numbered(tmp_path):
         (None, "does not exist"),
         (b"{", "cannot be read"),
         (b"\xff\xfe", "cannot be read"),
-        (b"[]", "no JSON object"),
+        (b"[]", "does not hold a JSON object"),
     ],
 )
 def test_json_that_is_no_object_is_refused_with_path_and_remedy(tmp_path, content, message):

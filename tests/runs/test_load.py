@@ -111,10 +111,10 @@ def test_a_start_without_anything_in_common_is_refused(trained):
 def grey_net(dense_recipe, name):
     """A net around a backbone that takes images of one band, as the classifier of digits does."""
     recipe = dense_recipe(name)
-    job = task_of(recipe)
-    meta = job.meta(recipe, job.load(recipe))
+    task = task_of(recipe.task)
+    meta = task.data(recipe).meta
     pairs = {"after_mean": (0.5,), "after_std": (0.5,), "bands": ("1",)} if name == "change" else {}
-    return job.build(recipe, dataclasses.replace(meta, in_chans=1, mean=(0.5,), std=(0.5,), **pairs))
+    return task.build(recipe, dataclasses.replace(meta, in_chans=1, mean=(0.5,), std=(0.5,), **pairs))
 
 
 def backbone(model) -> dict[str, torch.Tensor]:

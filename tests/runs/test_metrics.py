@@ -1,4 +1,5 @@
 import dataclasses
+import os
 import shutil
 
 import pytest
@@ -31,7 +32,7 @@ def test_a_run_without_metrics_has_no_rows(tmp_path):
 def test_metrics_with_other_columns_are_refused(tmp_path):
     (tmp_path / "metrics.csv").write_text("a,b\n1,2\n")
     with pytest.raises(
-        RunError, match=r"has not the columns epoch, step, learning_rate, ..., images_per_second, seconds"
+        RunError, match=r"must have the columns epoch, step, learning_rate, ..., images_per_second, seconds"
     ):
         read_metrics(RunFolder(tmp_path))
 
@@ -41,5 +42,34 @@ def test_columns_of_another_task_are_not_continued(trained, tmp_path, dense_run)
     shutil.copy(trained.metrics, run.metrics)
     record = read_record(run)
     longer = dataclasses.replace(record, recipe=dataclasses.replace(record.recipe, epochs=2))
-    with pytest.raises(RunError, match=r"metrics.csv has not the columns epoch, .*, val_f1, .*: restore it"):
+    with pytest.raises(RunError, match=r"must have the columns epoch, .*, val_f1, .*: restore it"):
         engine.resume(run, longer)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace("\n1,", "\none,"),
+        lambda text: text.replace("\n1,", "\n1,1,"),
+        lambda text: text.rpartition(",")[0],
+        lambda text: text + "3,15\n",
+        lambda text: text.replace(".", "?"),
+        lambda text: text + "\0",
+    ],
+)
+def test_damaged_metrics_are_refused_in_one_line(trained, tmp_path, change):
+    run = RunFolder(tmp_path)
+    run.metrics.write_text(change(trained.metrics.read_text()))
+    with pytest.raises(RunError, match=rf"^{run.metrics} [^\n]*: restore it or move it away$"):
+        read_metrics(run)
+
+
+def test_metrics_that_are_no_text_or_a_pipe_are_refused(tmp_path):
+    run = RunFolder(tmp_path)
+    run.metrics.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(RunError, match="cannot be read"):
+        read_metrics(run)
+    run.metrics.unlink()
+    os.mkfifo(run.metrics)
+    with pytest.raises(RunError, match="is not a file"):
+        read_metrics(run)

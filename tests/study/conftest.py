@@ -11,8 +11,7 @@ import pytest
 
 from crosshead.study import execution
 from crosshead.study.execution import Place
-from crosshead.study.ledger import Ledger
-from crosshead.study.trial import Shape, Trial
+from crosshead.study.trial import Ledger, Shape, Trial
 
 TINY = Shape(image_size=8, patch_size=2, dim=16, depth=1, heads=4, mlp_ratio=2, landmarks=2)
 SHAPE = {field.name for field in fields(Shape)}
@@ -54,7 +53,7 @@ def make_row(make_trial) -> MakeRow:
 
     def make(accuracy: float, *, parameters: int = 2762, **changes: Any) -> dict[str, str]:
         row = {
-            **make_trial(**changes).facts(),
+            **make_trial(**changes).columns(),
             "accuracy": accuracy,
             "loss": 1.0,
             "parameters": parameters,

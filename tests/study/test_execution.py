@@ -1,12 +1,13 @@
 """A study trains what has no row, in order, once, and keeps what is finished."""
 
 import pytest
+import torch
 
 from crosshead.study import execution
-from crosshead.study.execution import Progress, run_study
-from crosshead.study.ledger import Ledger
+from crosshead.study.execution import Progress, forecast_seconds, run_study
 from crosshead.study.options import RivalsOptions
-from crosshead.study.plans import candidates
+from crosshead.study.plans import Candidate, candidates
+from crosshead.study.trial import Ledger
 
 
 @pytest.fixture
@@ -100,3 +101,57 @@ def test_no_more_run_at_a_time_than_are_asked_for(found, ledger, place, trained,
     run_study(found, ledger, replace(place, jobs=3), arguments=[])
     assert most == 3
     assert len(trained) == len(set(trained)) == 8
+
+
+FORECAST_OPTIONS = RivalsOptions(
+    data="digits", learning_rates=(0.001, 0.002), seeds=3, samples=1_000, select_samples=100
+)
+ROW = {"accuracy": 0.5, "loss": 1.0, "parameters": 1, "train_seconds": 1.0}
+
+
+@pytest.fixture
+def two(tiny):
+    return [
+        Candidate(attention, tiny, FORECAST_OPTIONS, "32-true") for attention in ("softmax", "interactive")
+    ]
+
+
+@pytest.fixture
+def a_second_a_sample(monkeypatch):
+    monkeypatch.setattr(execution, "_seconds_per_sample", lambda candidate, place: 1.0)
+
+
+@pytest.mark.usefixtures("a_second_a_sample")
+def test_a_forecast_counts_all_trials_of_all_candidates(two, ledger, place):
+    assert forecast_seconds(two, ledger, place) == 2 * (2 * 100 + 3 * 1_000)
+
+
+@pytest.mark.usefixtures("a_second_a_sample")
+def test_a_forecast_divides_by_the_trials_side_by_side(two, ledger, place):
+    from dataclasses import replace
+
+    assert forecast_seconds(two, ledger, replace(place, jobs=4)) == 1_600
+
+
+@pytest.mark.usefixtures("a_second_a_sample")
+def test_a_forecast_leaves_out_what_is_finished(two, ledger, place):
+    softmax, _ = two
+    for trial in softmax.selecting():
+        ledger.add(trial, ROW, arguments=[])
+    assert forecast_seconds(two, ledger, place) == 3_000 + 3_200
+    for trial in softmax.testing(ledger)[:2]:
+        ledger.add(trial, ROW, arguments=[])
+    assert forecast_seconds(two, ledger, place) == 1_000 + 3_200
+    ledger.add(softmax.testing(ledger)[2], ROW, arguments=[])
+    told = []
+    assert forecast_seconds(two, ledger, place, tell=told.append) == 3_200
+    assert told == ["interactive"]
+
+
+def test_a_forecast_is_quick_positive_and_leaves_generators_and_threads_alone(two, ledger, place):
+    torch.manual_seed(5)
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    assert 0 < forecast_seconds(two, ledger, place) < 600
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.get_num_threads() == threads
+    assert not ledger.path.exists()

@@ -76,7 +76,8 @@ def test_lengths_come_in_ascending_order_once_each():
 
 
 @pytest.mark.parametrize(
-    ("sizes", "message"), [((4, 32), "sizes hold 4"), ((33,), "sizes hold 33, no multiple of patch_size 2")]
+    ("sizes", "message"),
+    [((4, 32), "sizes hold 4"), ((33,), "sizes hold 33, no multiple of patch_size 2")],
 )
 def test_a_length_that_cannot_be_is_told(sizes, message):
     with pytest.raises(ValueError, match=message):

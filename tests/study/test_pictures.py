@@ -10,9 +10,9 @@ from matplotlib.text import Text
 from PIL import Image
 
 from crosshead.bench.report import write_table
-from crosshead.study.pictures import draw_accuracy, draw_pairs, draw_price, draw_study
+from crosshead.study.pictures import draw_accuracy, draw_cost, draw_pairs, draw_study
 from crosshead.study.report import read_study
-from crosshead.study.statistics import SHAPE
+from crosshead.study.trial import SHAPE
 
 MANY = [
     "interactive",
@@ -36,7 +36,7 @@ def two(make_row, results):
 
 @pytest.fixture
 def many(make_row, results):
-    """Two dozen candidates of nearly one accuracy and price, one of which diverged."""
+    """Two dozen candidates of nearly one accuracy and cost, one of which diverged."""
     rows = [
         make_row(0.85 + 0.002 * place + 0.003 * seed, attention=attention, seed=seed)
         for place, attention in enumerate(MANY)
@@ -88,7 +88,7 @@ def test_two_candidates_are_drawn_seed_by_seed(two):
     assert drawn(two) == {"accuracy.png", "pairs.png"}
 
 
-def test_many_candidates_are_drawn_against_their_price(many):
+def test_many_candidates_are_drawn_against_their_cost(many):
     assert drawn(many) == {"accuracy.png", "price.png"}
 
 
@@ -110,7 +110,7 @@ def test_a_study_in_which_all_diverged_is_drawn(make_row, results):
     assert "accuracy.png" in drawn(results(rows))
 
 
-def test_names_beside_prices_never_overlap_and_stay_inside(many, monkeypatch):
+def test_names_beside_costs_never_overlap_and_stay_inside(many, monkeypatch):
     caught: list[Figure] = []
     monkeypatch.setattr("crosshead.study.pictures.save", lambda figure, path: caught.append(figure))
     draw_study(many, read_study(many))
@@ -140,14 +140,14 @@ def test_the_bars_are_differences_of_the_same_seed(two):
 
 def test_a_study_of_one_seed_says_so_and_shows_no_interval(make_row, results):
     report = read_study(results([make_row(0.85), make_row(0.84, attention="softmax")]))
-    drawings = {draw: Figure().subplots() for draw in (draw_pairs, draw_accuracy, draw_price)}
+    drawings = {draw: Figure().subplots() for draw in (draw_pairs, draw_accuracy, draw_cost)}
     for draw, axes in drawings.items():
         draw(axes, report)
-    pairs, accuracy, price = drawings.values()
+    pairs, accuracy, cost = drawings.values()
     assert pairs.get_title().splitlines()[1] == "-1.00 %, no interval: one seed"
     assert len(pairs.patches) == 1  # the bar, and no band around the mean
     assert accuracy.get_xlabel() == "test accuracy, % (one seed)"
-    assert price.get_ylabel() == "test accuracy, % (one seed)"
+    assert cost.get_ylabel() == "test accuracy, % (one seed)"
 
 
 def test_a_pair_with_a_diverged_training_says_so(make_row, results):
@@ -158,7 +158,7 @@ def test_a_pair_with_a_diverged_training_says_so(make_row, results):
     assert axes.get_title().splitlines()[1] == "nan %, no interval: a training diverged"
 
 
-def test_without_prices_nothing_is_placed(two):
+def test_without_costs_nothing_is_placed(two):
     axes = Figure().subplots()
-    draw_price(axes, read_study(two))
+    draw_cost(axes, read_study(two))
     assert not axes.texts

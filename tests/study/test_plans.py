@@ -97,7 +97,7 @@ def test_candidates_are_paired_in_all_but_the_attention(ledger):
     both, none = candidates(PRIMARY, options, "32-true")
     assert (both.attention, none.attention) == ("interactive:mixing=both", "interactive:mixing=none")
     for one, other in zip(both.testing(ledger), none.testing(ledger), strict=True):
-        one, other = one.facts(), other.facts()
+        one, other = one.columns(), other.columns()
         assert {name for name in one if one[name] != other[name]} == {"attention"}
     assert [trial.seed for trial in both.testing(ledger)] == list(range(8))
 

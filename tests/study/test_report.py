@@ -21,10 +21,10 @@ def rows(make_row):
     ]
 
 
-def price(row, **changes):
+def cost(row, **changes):
     shape = {name: row[name] for name in row if name in ("data", "attention") or name in SHAPE}
-    costs = {"multiply_adds": 3_400_000, "infer_ms": 1.234, "train_ms": 5.678, "train_peak_bytes": 3 * 2**20}
-    return {**shape, **costs, **changes}
+    found = {"multiply_adds": 3_400_000, "infer_ms": 1.234, "train_ms": 5.678, "train_peak_bytes": 3 * 2**20}
+    return {**shape, **found, **changes}
 
 
 SHAPE = ("image_size", "patch_size", "dim", "depth", "heads", "mlp_ratio", "landmarks")
@@ -44,14 +44,14 @@ def test_lines_come_by_accuracy_with_differences_to_the_base(rows, results):
 
 def test_cells_are_read_by_people(rows, results):
     folder = results(rows)
-    write_table(folder / "prices.csv", [price(row) for row in rows[:2]], ["a head", "of two lines"])
+    write_table(folder / "prices.csv", [cost(row) for row in rows[:2]], ["a head", "of two lines"])
     ours, softmax, _ = read_study(folder).lines
     assert cells_of(ours) == ["interactive", "87.00 ± 2.00 (2)", "", "12,345", "", "", "", ""]
-    name, accuracy, difference, *prices = cells_of(softmax)
+    name, accuracy, difference, *costs = cells_of(softmax)
     assert (name, accuracy) == ("softmax", "81.00 ± 1.00 (2)")
     # Differences -5 and -7: t of one degree of freedom, 12.7062, times an error of 1.
     assert difference == "-6.00 (-18.71 to +6.71)"
-    assert prices == ["12,345", "3.4", "1.23", "5.68", "3"]
+    assert costs == ["12,345", "3.4", "1.23", "5.68", "3"]
 
 
 def test_a_single_seed_has_no_error_and_says_that_there_is_no_interval(make_row, results):
@@ -89,13 +89,13 @@ def test_the_table_holds_what_a_document_needs(rows, results):
     assert text[-1] == "Differences are against interactive, paired by seed."
 
 
-def test_prices_belong_to_a_mechanism_in_a_model(rows, results):
+def test_costs_belong_to_a_mechanism_in_a_model(rows, results):
     folder = results(rows)
-    write_table(folder / "prices.csv", [price(rows[2], heads="2"), price(rows[4])], [])
-    priced = {line.summary.label: line.price for line in read_study(folder).lines}
-    assert priced["interactive"] is None
-    assert priced["hydra"] is not None
-    assert priced["softmax"] is None
+    write_table(folder / "prices.csv", [cost(rows[2], heads="2"), cost(rows[4])], [])
+    with_cost = {line.summary.label: line.cost for line in read_study(folder).lines}
+    assert with_cost["interactive"] is None
+    assert with_cost["hydra"] is not None
+    assert with_cost["softmax"] is None
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_the_base_stands_in_the_most_common_model(make_row):
     rows += [make_row(0.8, heads=2, attention="interactive:mixing=none", learning_rate=0.004)]
     rows += [make_row(0.8, heads=4, attention="interactive-two-layers", learning_rate=0.004)]
     base = choose_base(summaries(rows))
-    assert (base.attention, base.facts["heads"]) == ("interactive", "4")
+    assert (base.attention, base.columns["heads"]) == ("interactive", "4")
 
 
 def test_a_folder_without_results_is_told(tmp_path, make_row, results):

@@ -9,7 +9,7 @@ from crosshead.study import sources
 from crosshead.study.list_ops.sequences import Sequences
 from crosshead.study.sources import TokenRows, load_samples
 from crosshead.study.trial import Data
-from crosshead.tasks.classify.digits import load_digits
+from crosshead.tasks.classify.data import load_digits
 
 
 def fingerprints(images) -> list[bytes]:

@@ -36,7 +36,7 @@ def test_the_error_is_scipys():
 
 def test_paired_differences_are_scipys_paired_t_test(rows):
     found = by_attention(rows)
-    answer = difference(rows, found["interactive"].facts, found["softmax"].facts)
+    answer = difference(found["interactive"], found["softmax"])
     expected = stats.ttest_rel(FIRST, SECOND)
     interval = expected.confidence_interval(0.95)
     assert answer is not None
@@ -48,8 +48,8 @@ def test_paired_differences_are_scipys_paired_t_test(rows):
 
 def test_swapping_the_candidates_turns_the_sign(rows):
     found = by_attention(rows)
-    one = difference(rows, found["interactive"].facts, found["softmax"].facts)
-    other = difference(rows, found["softmax"].facts, found["interactive"].facts)
+    one = difference(found["interactive"], found["softmax"])
+    other = difference(found["softmax"], found["interactive"])
     assert one is not None
     assert other is not None
     assert (other.mean, other.low, other.high) == pytest.approx((-one.mean, -one.high, -one.low))
@@ -57,8 +57,8 @@ def test_swapping_the_candidates_turns_the_sign(rows):
 
 def test_only_seeds_that_both_have_are_paired_whatever_their_order(rows):
     fewer = [row for row in rows if not (row["attention"] == "softmax" and row["seed"] in ("0", "3"))]
-    found = by_attention(fewer)
-    answer = difference(fewer[::-1], found["interactive"].facts, found["softmax"].facts)
+    found = by_attention(fewer[::-1])
+    answer = difference(found["interactive"], found["softmax"])
     shared = [FIRST[seed] - SECOND[seed] for seed in (1, 2, 4)]
     assert answer is not None
     assert answer.pairs == 3
@@ -71,7 +71,7 @@ def test_only_seeds_that_both_have_are_paired_whatever_their_order(rows):
 def test_without_a_shared_seed_there_is_no_difference(make_row):
     rows = [make_row(0.9, seed=0), make_row(0.8, seed=1, attention="softmax")]
     found = by_attention(rows)
-    assert difference(rows, found["interactive"].facts, found["softmax"].facts) is None
+    assert difference(found["interactive"], found["softmax"]) is None
 
 
 def test_of_a_single_seed_mean_is_known_and_error_is_not(make_row):
@@ -79,7 +79,7 @@ def test_of_a_single_seed_mean_is_known_and_error_is_not(make_row):
     found = by_attention(rows)
     assert found["interactive"].accuracy == 0.9
     assert math.isnan(found["interactive"].standard_error)
-    answer = difference(rows, found["interactive"].facts, found["softmax"].facts)
+    answer = difference(found["interactive"], found["softmax"])
     assert answer is not None
     assert (answer.pairs, answer.mean) == (1, pytest.approx(0.1))
     assert all(map(math.isnan, (answer.low, answer.high, answer.p_value)))
@@ -105,7 +105,7 @@ def test_a_diverged_training_is_seen_and_spoils_no_other(rows, make_row):
     assert math.isnan(found[-1].standard_error)
     assert found[-1].seeds == (0, 1)
     assert found[1].accuracy == pytest.approx(sum(FIRST) / 5)
-    answer = difference(rows, found[-1].facts, found[1].facts)
+    answer = difference(found[-1], found[1])
     assert answer is not None
     assert all(map(math.isnan, (answer.mean, answer.low, answer.high, answer.p_value)))
 
@@ -113,9 +113,7 @@ def test_a_diverged_training_is_seen_and_spoils_no_other(rows, make_row):
 def test_what_chose_learning_rates_is_not_published(rows, make_row):
     tried = [make_row(1.0, split="validation", seed=1000), make_row(1.0, attention="xca", split="validation")]
     assert summaries(rows + tried) == summaries(rows)
-    found = by_attention(rows)
-    facts = found["interactive"].facts, found["softmax"].facts
-    assert difference(rows + tried, *facts) == difference(rows, *facts)
+    assert difference(*summaries(rows + tried)) == difference(*summaries(rows))
 
 
 def test_labels_say_what_sets_candidates_apart_and_no_more(make_row):
@@ -131,6 +129,6 @@ def test_after_another_choice_of_learning_rate_only_the_last_one_stands(make_row
     rows += [make_row(0.6, seed=seed, attention="softmax") for seed in (0, 1)]
     ours, softmax = summaries(rows)
     assert (ours.accuracy, ours.seeds, ours.learning_rate) == (0.7, (0, 1), 0.008)
-    answer = difference(rows, ours.facts, softmax.facts)
+    answer = difference(ours, softmax)
     assert answer is not None
     assert (answer.pairs, answer.mean) == (2, pytest.approx(0.1))

@@ -5,7 +5,14 @@ import torch
 from torch.nn import functional as F
 
 from crosshead import InteractiveAttention
-from crosshead.study.variants import OneFactor, RandomMixing, SlowMixing, StridedLandmarks, TwoLayers
+from crosshead.study.variants import (
+    OneFactor,
+    RandomMixing,
+    SlowMixing,
+    StridedLandmarks,
+    TwoLayers,
+    project,
+)
 
 DIM, HEADS, GRID = 24, 4, (6, 4)
 LANDMARKS = (3, 2)
@@ -102,8 +109,8 @@ def test_strided_landmarks_weigh_the_tokens_of_their_cell(x):
     # change keys and values, but no landmark.
     plain = same_weights(layer)
     corner = x.unflatten(1, GRID)[:, ::2, 1::2]
-    ql, kl = plain._heads(plain._project(corner.flatten(1, 2), 0, 2))
-    q, k, v = plain._heads(plain.qkv(x))
+    ql, kl, _ = project(plain, corner.flatten(1, 2))
+    q, k, v = project(plain, x)
     scale = q.shape[-1] ** -0.5
     out = (q @ kl.mT * scale).softmax(-1) @ ((ql @ k.mT * scale).softmax(-1) @ v)
     expected = plain.proj(out.transpose(1, 2).flatten(2))

@@ -1,5 +1,6 @@
 import io
 import logging
+import os
 import pickle
 import struct
 import warnings
@@ -12,7 +13,14 @@ import pytest
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from crosshead.tasks.images import ImageFiles, read_image
+from crosshead.tasks.images import (
+    ImageFiles,
+    channel_mode,
+    find_channels,
+    mean_and_std,
+    read_image,
+    spread,
+)
 
 
 def encoded(kind: str = "PNG", side: int = 16) -> bytes:
@@ -193,7 +201,11 @@ class TestReadImage:
 
     def test_a_missing_file_and_a_folder_are_refused(self, tmp_path, refused):
         refused(lambda: read_image(tmp_path / "none.png"), tmp_path / "none.png", "No such file")
-        refused(lambda: read_image(tmp_path), tmp_path, "Is a directory")
+        refused(lambda: read_image(tmp_path), tmp_path, "not a regular file", "give an image file")
+
+    def test_a_pipe_is_refused_and_not_waited_for(self, tmp_path, refused):
+        os.mkfifo(tmp_path / "pipe.png")
+        refused(lambda: read_image(tmp_path / "pipe.png"), tmp_path / "pipe.png", "not a regular file")
 
     def test_a_decompression_bomb_is_refused(self, tmp_path, refused, monkeypatch):
         path = tmp_path / "image.png"
@@ -280,3 +292,39 @@ class TestImageFiles:
     def test_one_label_for_each_path(self):
         with pytest.raises(ValueError, match="paths are 1 and labels 2; give one label for each path"):
             ImageFiles(["a.jpg"], np.zeros(2, int), root=Path())
+
+
+class TestMeasures:
+    def test_positions_are_spread_from_the_first_to_the_last(self):
+        assert spread(3) == [0, 1, 2]
+        assert spread(1) == [0]
+        assert spread(101, most=5) == [0, 25, 50, 75, 100]
+        assert len(spread(1000)) == 64
+
+    def test_mean_and_spread_are_numpys_over_all_pixels_of_images_of_any_size(self):
+        generator = np.random.default_rng(0)
+        arrays = [generator.integers(0, 256, (height, 5, 3), np.uint8) for height in (2, 9)]
+        mean, std = mean_and_std([Image.fromarray(array) for array in arrays])
+        pixels = np.concatenate([array.reshape(-1, 3) for array in arrays]) / 255
+        assert mean == pytest.approx(pixels.mean(axis=0), abs=1e-12)
+        assert std == pytest.approx(pixels.std(axis=0), abs=1e-12)
+
+    def test_flat_images_are_not_divided_by_nothing(self):
+        assert mean_and_std([Image.new("L", (4, 4), 255)]) == ((1.0,), (1.0,))
+
+    def test_channels_are_three_as_soon_as_one_image_has_colour(self, tmp_path):
+        paths = [tmp_path / f"{number}.png" for number in range(3)]
+        for path, mode in zip(paths, ("L", "1", "I;16"), strict=True):
+            Image.new(mode, (2, 2)).save(path)
+        assert find_channels(paths) == 1
+        Image.new("P", (2, 2)).save(paths[1])
+        assert find_channels(paths) == 3
+        assert [channel_mode(channels) for channels in (1, 3)] == ["L", "RGB"]
+
+    def test_an_unreadable_image_is_named(self, tmp_path, refused):
+        (tmp_path / "a.png").write_bytes(b"broken")
+        refused(
+            lambda: find_channels([tmp_path / "a.png"]),
+            tmp_path / "a.png",
+            "repair or replace the file, or leave it out",
+        )

@@ -35,6 +35,7 @@ FIXED = eval_transform(image_size=8, mean=(0.5,), std=(0.5,))
 def loaders(*, epoch: int = 0, rank: int = 0, ranks: int = 1, workers: int = 0) -> ImageLoaders:
     made = ImageLoaders(
         train=Noise(21),
+        val=Noise(5),
         test=Noise(7),
         train_transform=RANDOM,
         eval_transform=FIXED,
@@ -108,16 +109,24 @@ def test_training_drops_the_incomplete_batch_and_testing_does_not():
     assert sorted(read(loaders().test_dataloader())[1]) == list(range(7))
 
 
-def test_every_rank_gets_as_many_test_batches_and_all_images_are_tested():
-    parts = [read(loaders(rank=rank, ranks=2).val_dataloader())[1] for rank in (0, 1)]
-    assert [len(part) for part in parts] == [4, 4]
-    assert set(parts[0] + parts[1]) == set(range(7))
+def test_every_rank_gets_as_many_batches_and_all_images_are_measured():
+    for split, size in (("val", 5), ("test", 7)):
+        parts = [read(getattr(loaders(rank=rank, ranks=2), f"{split}_dataloader")())[1] for rank in (0, 1)]
+        assert len(parts[0]) == len(parts[1]) == -(-size // 2)
+        assert set(parts[0] + parts[1]) == set(range(size))
 
 
 def test_loaders_for_evaluation_have_no_training_images():
     made = ImageLoaders(train=None, test=Noise(3), train_transform=None, eval_transform=FIXED, batch_size=2)
     with pytest.raises(ValueError, match="without a training set"):
         made.train_dataloader()
+    assert made.val_dataloader() == []
+
+
+def test_loaders_for_training_need_no_test_images():
+    made = ImageLoaders(train=Noise(3), train_transform=RANDOM, eval_transform=FIXED, batch_size=2)
+    with pytest.raises(ValueError, match="without a test set"):
+        made.test_dataloader()
 
 
 def test_a_worker_whose_run_was_killed_while_it_started_ends():

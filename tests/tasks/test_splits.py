@@ -1,71 +1,137 @@
-import pickle
-import traceback
+import errno
+from pathlib import Path
 
 import numpy as np
 import pytest
-from torch.utils.data import DataLoader, Dataset
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from crosshead.tasks.classify.image_array import ImageArray
-from crosshead.tasks.splits import ImageSplits
+from crosshead.tasks.splits import carve, existing_folder, find_places, shared_files, stratified_split
 from crosshead.tasks.task import DataError
 
 
-class Failing(Dataset):
-    def __len__(self):
-        return 1
-
-    def __getitem__(self, index):
-        try:
-            raise OSError("disk on fire")
-        except OSError as error:
-            raise DataError("cat.jpg: unreadable; replace it") from error
+def test_a_folder_that_is_none_missing_or_a_file_is_refused(tmp_path, refused):
+    refused(lambda: existing_folder(None), "data_dir is None", "give the folder")
+    refused(lambda: existing_folder(tmp_path / "none"), tmp_path / "none", "no such folder", "give data_dir")
+    (tmp_path / "set.zip").touch()
+    refused(lambda: existing_folder(tmp_path / "set.zip"), tmp_path / "set.zip", "a file", "unpacked")
 
 
-def splits(**changes):
-    images = ImageArray(np.zeros((2, 4, 4), np.uint8), np.arange(2))
-    fields = {"classes": ("a", "b"), "in_chans": 1, "image_size": 4, "mean": (0.5,), "std": (0.5,)}
-    return ImageSplits(train=images, test=images, **{**fields, **changes})
+def test_a_folder_that_cannot_be_listed_is_refused(tmp_path, refused, monkeypatch):
+    def forbidden(self):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", forbidden)
+    refused(lambda: existing_folder(tmp_path), tmp_path, "Permission denied", "check the folder")
 
 
-def test_a_data_error_is_a_value_error_of_one_line():
-    assert isinstance(DataError("x"), ValueError)
-    assert str(DataError("cat.jpg: first\nsecond")) == "cat.jpg: first second"
-
-
-def test_a_data_error_survives_pickling():
-    assert (
-        str(pickle.loads(pickle.dumps(DataError("cat.jpg: bad; replace it")))) == "cat.jpg: bad; replace it"
-    )
-
-
-def test_a_data_error_of_a_worker_process_keeps_its_one_line():
-    with pytest.raises(DataError) as caught:
-        list(DataLoader(Failing(), num_workers=1))
-    assert str(caught.value) == "cat.jpg: unreadable; replace it"
-    # Ends the worker now: the traceback would keep it until a garbage collection, which then waits for it.
-    traceback.clear_frames(caught.tb)
+def test_a_tilde_stands_for_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert existing_folder("~") == tmp_path
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("there", "given", "places"),
     [
-        ({"classes": ("a",)}, r"classes is \('a',\); classification needs two or more"),
-        ({"in_chans": 4, "mean": (0.5,) * 4, "std": (0.5,) * 4}, "in_chans is 4; images have 1 .* or 3"),
-        ({"mean": (0.5, 0.5)}, "mean has 2 values and std 1; give one for each of the 1 bands"),
-        ({"std": ()}, "mean has 1 values and std 0"),
+        ("train test", {}, {"train": "train", "test": "test"}),
+        ("train val", {}, {"train": "train", "test": "val"}),
+        ("training validation", {}, {"train": "training", "test": "validation"}),
+        ("train valid test", {}, {"train": "train", "val": "valid", "test": "test"}),
+        ("train val", {"test": "val"}, {"train": "train", "test": "val"}),
+        ("train val", {"val": "val"}, {"train": "train", "val": "val"}),
+        ("a b c", {"train": "a", "val": "b", "test": "c"}, {"train": "a", "val": "b", "test": "c"}),
+        ("train val test dev", {"test": "dev"}, {"train": "train", "val": "val", "test": "dev"}),
+        ("train", {}, {"train": "train"}),
+        ("", {}, {}),
     ],
 )
-def test_splits_that_contradict_themselves_are_refused(changes, message):
-    with pytest.raises(ValueError, match=message):
-        splits(**changes)
+def test_a_lone_held_out_split_is_the_test_unless_the_user_says_otherwise(there, given, places):
+    def find(split, names):
+        return next((name for name in names if name in there.split()), None)
+
+    assert find_places(find, **{"train": None, "val": None, "test": None, **given}) == places
 
 
-def test_splits_can_be_sent_to_another_process():
-    again = pickle.loads(pickle.dumps(splits()))
-    assert again.classes == ("a", "b")
-    assert len(again.train) == 2
+@settings(max_examples=30, deadline=None)
+@given(
+    counts=st.lists(st.integers(2, 30), min_size=1, max_size=8),
+    fraction=st.floats(0.05, 0.95),
+    seed=st.integers(0, 1000),
+)
+def test_each_class_is_shared_out_in_proportion_and_lacks_in_neither_split(counts, fraction, seed):
+    labels = np.random.RandomState(seed).permutation(np.repeat(np.arange(len(counts)), counts))
+    train, test = stratified_split(labels, fraction=fraction, seed=seed)
+    assert np.array_equal(np.sort(np.concatenate([train, test])), np.arange(len(labels)))
+    assert np.all(np.diff(train) > 0)
+    assert np.all(np.diff(test) > 0)
+    for label, count in enumerate(counts):
+        held_out = np.sum(labels[test] == label)
+        assert 1 <= held_out <= count - 1
+        assert abs(held_out - count * fraction) <= 1
 
 
-def test_splits_do_not_change():
-    with pytest.raises(AttributeError):
-        splits().image_size = 8  # pyright: ignore[reportAttributeAccessIssue]
+def test_the_split_is_the_same_on_every_machine():
+    _, test = stratified_split(np.repeat([0, 1], [10, 5]))
+    assert test.tolist() == [2, 8, 11]
+
+
+def test_the_seed_changes_the_split():
+    labels = np.zeros(100, int)
+    assert stratified_split(labels, seed=0)[1].tolist() != stratified_split(labels, seed=1)[1].tolist()
+
+
+def test_a_class_of_one_item_cannot_be_split():
+    with pytest.raises(ValueError, match="one item of class 1; a split needs two or more"):
+        stratified_split(np.array([0, 0, 1]))
+
+
+@pytest.mark.parametrize("labels", [None, [0] * 30 + [1] * 10])
+def test_what_is_carved_is_not_trained_on(labels):
+    items = range(40)
+    train, val = carve(items, fraction=0.2, seed=3, labels=labels)  # pyright: ignore[reportArgumentType]
+    assert val is not None
+    found = [train[i] for i in range(len(train))], [val[i] for i in range(len(val))]
+    assert sorted(found[0] + found[1]) == list(items)
+    assert len(found[1]) == 8
+    if labels:
+        assert sum(item >= 30 for item in found[1]) == 2
+    other = carve(items, fraction=0.2, seed=4, labels=labels)[1]  # pyright: ignore[reportArgumentType]
+    assert [other[i] for i in range(8)] != found[1]
+
+
+def test_nothing_is_carved_where_nothing_is_asked_for():
+    items = range(7)
+    assert carve(items, fraction=0, seed=0) == (items, None)  # pyright: ignore[reportArgumentType]
+
+
+def test_too_few_samples_to_carve_any_are_refused_with_the_remedy():
+    for labels in (None, [0, 0, 1]):
+        items = range(1 if labels is None else 3)
+        with pytest.raises(DataError, match=r"too few to hold 10% of each class back .* or give --val 0"):
+            carve(items, fraction=0.1, seed=0, labels=labels)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.fixture
+def files(tmp_path):
+    def write(**contents):
+        for name, content in contents.items():
+            (tmp_path / name).write_bytes(content)
+        return [tmp_path / name for name in contents]
+
+    return write
+
+
+def test_files_of_the_same_content_are_found_whatever_their_name(files):
+    first, second, third, fourth, fifth = files(a=b"1", b=b"2", c=b"1", d=b"3", e=b"2")
+    assert list(shared_files({"train": [first, second], "val": [third, fourth], "test": [fifth]})) == [
+        f"{third}: byte for byte the same as {first} of the train split; leave one of them out",
+        f"{fifth}: byte for byte the same as {second} of the train split; leave one of them out",
+    ]
+
+
+def test_a_file_that_is_in_two_splits_is_found(files):
+    first, second = files(a=b"1", b=b"2")
+    assert list(shared_files({"train": [first, second], "test": [second, first]})) == [
+        f"{second}: in both the train and the test split; take it out of one",
+        f"{first}: in both the train and the test split; take it out of one",
+    ]

@@ -1,3 +1,5 @@
+"""Windows: they cover an image, overlap enough, and what they say is averaged."""
+
 from itertools import pairwise
 
 import pytest
@@ -5,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crosshead.tasks.windows import sliding_windows
+from crosshead.tasks.windows import sliding_windows, window_starts
 
 
 def noise(height: int, width: int, *, channels: int = 3) -> torch.Tensor:
@@ -44,7 +46,7 @@ def test_there_are_no_more_windows_than_the_overlap_needs(shape, calls):
     assert len(watched.sizes) == calls
 
 
-def test_neighbours_overlap_by_at_least_the_share_asked_for():
+def test_neighbours_overlap_by_at_least_the_fraction_asked_for():
     seen = []
 
     def predict(columns: torch.Tensor) -> torch.Tensor:
@@ -80,5 +82,15 @@ def test_half_precision_scores_become_float32_probabilities():
     ("options", "message"), [({"size": 0}, "size must"), ({"size": 4, "overlap": 1.0}, "overlap must")]
 )
 def test_windows_that_could_not_cover_an_image_are_refused(options, message):
+    for size in (8, 2):
+        with pytest.raises(ValueError, match=message):
+            sliding_windows(torch.zeros_like, noise(size, size), **options)
     with pytest.raises(ValueError, match=message):
-        sliding_windows(torch.zeros_like, noise(8, 8), **options)
+        window_starts(8, **{"overlap": 0.25, **options})
+
+
+@pytest.mark.parametrize(
+    ("length", "starts"), [(1, [0]), (8, [0]), (9, [0, 1]), (14, [0, 6]), (15, [0, 3, 7]), (20, [0, 6, 12])]
+)
+def test_windows_begin_evenly_spread_from_the_first_pixel_to_the_last(length, starts):
+    assert window_starts(length, 8, 0.25) == starts

@@ -4,7 +4,6 @@ Legend: `B` batch, `H` heads, `N` query tokens, `M` key tokens, `L` landmarks, `
 `E` value head dim.
 """
 
-import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
@@ -12,13 +11,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from crosshead.attention.checks import check_operands, refuse_dense_maps
+from crosshead.attention.grid import zero_outside
 from crosshead.attention.impl import fused, reference, streamed
 from crosshead.attention.impl.operator import beyond_one_derivative
-from crosshead.attention.impl.precision import autocast_exists, without_autocast
+from crosshead.attention.impl.precision import without_autocast
 from crosshead.attention.impl.reference import AttentionFactors
-from crosshead.attention.masks import zero_outside
 from crosshead.attention.mixing import HeadMixing
+from crosshead.attention.operands import Operands, checked_operands
 from crosshead.attention.transforms import carry_tangents, under_export, under_torch_func
 
 Implementation = Literal["auto", "reference", "streamed", "fused"]
@@ -43,8 +42,6 @@ def interactive_attention(
     landmark_mask: Tensor | None = None,
     scale: float | None = None,
     impl: Implementation = "auto",
-    attn_mask: None = None,
-    is_causal: bool = False,
 ) -> Tensor:
     """Interactive multi-head attention through landmarks, in time and memory linear in the tokens.
 
@@ -76,18 +73,14 @@ def interactive_attention(
             reverse mode, and raise on second derivatives, forward mode (`torch.func.jvp`) and what else
             `torch.func` does (`grad`, `vmap`). "auto" does all of this as reference does, in its memory; with
             `create_graph=True`, which only the backward pass sees, it computes the factors again there.
-        attn_mask: always None: an N x M mask has no meaning for an attention that never forms an N x M map.
-        is_causal: always False: a landmark averages tokens from the whole sequence, so the past would see the
-            future.
 
     Returns:
         `(B, H, N, E)`.
 
     Raises:
-        ValueError: shapes that do not belong together, an unknown `impl`.
-        TypeError: operands that are no floating-point tensors of one dtype and device, masks that are not
-            bool.
-        NotImplementedError: `attn_mask`, `is_causal`, or an implementation that cannot do what is asked.
+        ValueError: if shapes do not belong together, or `impl` is unknown.
+        TypeError: if operands are not floating-point tensors of one dtype and device, or masks are not bool.
+        NotImplementedError: if the implementation cannot do what is asked.
 
     Source: arXiv 2402.17507, equation 6; the form of the interaction is ours, see docs/decisions.md.
 
@@ -100,22 +93,13 @@ def interactive_attention(
         >>> interactive_attention(q, k, v, query_landmarks=ql, key_landmarks=kl, query_mixing=mixing).shape
         torch.Size([2, 8, 1024, 32])
     """
-    refuse_dense_maps(attn_mask=attn_mask, is_causal=is_causal)
-    query, key, value, query_landmarks, key_landmarks = _as_autocast(
-        query, key, value, query_landmarks, key_landmarks
-    )
-    query_mixing = HeadMixing() if query_mixing is None else query_mixing
-    key_mixing = HeadMixing() if key_mixing is None else key_mixing
     masks = {"query_mask": query_mask, "key_mask": key_mask, "landmark_mask": landmark_mask}
-    check_operands(query, key, value, query_landmarks, key_landmarks, query_mixing, key_mixing, **masks)
-    query = zero_outside(query_mask, query)
-    key, value = zero_outside(key_mask, key), zero_outside(key_mask, value)
-    query_landmarks = zero_outside(landmark_mask, query_landmarks)
-    key_landmarks = zero_outside(landmark_mask, key_landmarks)
-    operands = (query, key, value, query_landmarks, key_landmarks, query_mixing, key_mixing)
-    attend = _choose(impl, *operands)
-    with without_autocast(query), _beyond_one_derivative(impl):
-        output = attend(*operands, key_mask, landmark_mask, _scale(scale, query))
+    operands = checked_operands(
+        (query, key, value, query_landmarks, key_landmarks), (query_mixing, key_mixing), masks, scale=scale
+    )
+    attend = _choose(impl, operands)
+    with without_autocast(operands.q), _beyond_one_derivative(impl):
+        output = attend(operands)
     return zero_outside(query_mask, output)
 
 
@@ -151,8 +135,8 @@ def attention_factors(
         all others. Without weight mixing every row of a valid query sums to one.
 
     Raises:
-        ValueError: as `interactive_attention`.
-        TypeError: as `interactive_attention`.
+        ValueError: if shapes do not belong together.
+        TypeError: if operands are not floating-point tensors of one dtype and device, or masks are not bool.
 
     Source: arXiv 2402.17507, equation 6.
 
@@ -164,46 +148,26 @@ def attention_factors(
         >>> torch.allclose((factors.query @ factors.key).sum(-1), torch.ones(1, 4, 9))
         True
     """
-    query, key, query_landmarks, key_landmarks = _as_autocast(query, key, query_landmarks, key_landmarks)
-    query_mixing = HeadMixing() if query_mixing is None else query_mixing
-    key_mixing = HeadMixing() if key_mixing is None else key_mixing
     masks = {"query_mask": query_mask, "key_mask": key_mask, "landmark_mask": landmark_mask}
-    check_operands(query, key, key, query_landmarks, key_landmarks, query_mixing, key_mixing, **masks)
-    with without_autocast(query):
-        query_factor, key_factor = reference.factors(
-            zero_outside(query_mask, query),
-            zero_outside(key_mask, key),
-            zero_outside(landmark_mask, query_landmarks),
-            zero_outside(landmark_mask, key_landmarks),
-            query_mixing,
-            key_mixing,
-            key_mask,
-            landmark_mask,
-            _scale(scale, query),
-        )
+    operands = checked_operands(
+        (query, key, key, query_landmarks, key_landmarks), (query_mixing, key_mixing), masks, scale=scale
+    )
+    with without_autocast(operands.q):
+        query_factor, key_factor = reference.factors(operands)
     return AttentionFactors(zero_outside(query_mask, query_factor), key_factor)
 
 
 def check_implementation(impl: str) -> None:
-    """Refuses a name that is no implementation.
+    """Refuses a name that is not an implementation.
 
     Raises:
-        ValueError: an unknown `impl`.
+        ValueError: if `impl` is unknown.
     """
     if impl not in IMPLEMENTATIONS:
         raise ValueError(f"impl must be one of {', '.join(IMPLEMENTATIONS)}; got {impl!r}")
 
 
-def _choose(
-    impl: str,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    query_landmarks: Tensor,
-    key_landmarks: Tensor,
-    query_mixing: HeadMixing,
-    key_mixing: HeadMixing,
-) -> Callable[..., Tensor]:
+def _choose(impl: str, operands: Operands) -> Callable[[Operands], Tensor]:
     check_implementation(impl)
     if impl == "reference":
         return reference.attention
@@ -214,30 +178,20 @@ def _choose(
     if impl == "auto" and (under_export() or torch.jit.is_tracing()):
         return reference.attention
     # What only the equations can follow.
-    if impl == "auto" and (
-        under_torch_func()
-        or carry_tangents((query, key, value, query_landmarks, key_landmarks, *query_mixing, *key_mixing))
-    ):
+    if impl == "auto" and (under_torch_func() or carry_tangents(operands)):
         return reference.attention
-    if impl == "fused" or query.device.type in fused.PROVEN:
-        reason = fused.refusal(query, value, key_landmarks)
+    q, k, v, _, kl, *_ = operands
+    if impl == "fused" or q.device.type in fused.PROVEN:
+        reason = fused.refusal(q, v, kl)
         if reason is None:
             return fused.attention
         if impl == "fused":
             raise NotImplementedError(
                 f"impl='fused' cannot run this: {reason}. impl='auto', 'streamed' and 'reference' can"
             )
-    batch, heads, count, _ = key_landmarks.shape
-    elements = batch * heads * count * (query.shape[-2] + key.shape[-2])
+    batch, heads, count, _ = kl.shape
+    elements = batch * heads * count * (q.shape[-2] + k.shape[-2])
     return streamed.attention if elements >= STREAMED_FROM else reference.attention
-
-
-def _as_autocast(*operands: Tensor) -> tuple[Tensor, ...]:
-    device = operands[0].device.type
-    if not autocast_exists(device) or not torch.is_autocast_enabled(device):
-        return operands
-    dtype = torch.get_autocast_dtype(device)
-    return tuple(x.to(dtype) if x.is_floating_point() and x.dtype != torch.float64 else x for x in operands)
 
 
 def _beyond_one_derivative(impl: str) -> AbstractContextManager:
@@ -246,7 +200,3 @@ def _beyond_one_derivative(impl: str) -> AbstractContextManager:
     if impl != "auto" or torch.compiler.is_compiling():
         return nullcontext()
     return beyond_one_derivative(reference.attention)
-
-
-def _scale(scale: float | None, query: Tensor) -> float:
-    return 1 / math.sqrt(query.shape[-1]) if scale is None else scale

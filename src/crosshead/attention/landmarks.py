@@ -8,15 +8,19 @@ divide `n`, neighbouring cells share a token.
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from crosshead.attention.checks import refuse_nested
+from crosshead.attention.grid import (
+    along_tokens,
+    cells_per_axis,
+    check_grid,
+    check_mask,
+    refuse_nested,
+    zero_outside,
+)
 from crosshead.attention.impl.precision import accumulation_dtype, cast, without_autocast
-from crosshead.attention.integers import as_axis_lengths, as_integer, is_traced
-from crosshead.attention.masks import along_tokens, check_mask, zero_outside
 
 
 def pool_landmarks(
@@ -51,9 +55,9 @@ def pool_landmarks(
         `(B, ..., L, C)` with `L = num_prefix_tokens + prod(cells per axis)`, in the dtype of `x`.
 
     Raises:
-        ValueError: a grid that does not fit the tokens, landmarks that are not positive or not one per axis,
-            a mask of another shape, or `cells` without a masked sequence.
-        TypeError: a mask that is not bool.
+        ValueError: if the grid does not fit the tokens, landmarks are not positive or not one per axis, the
+            mask has another shape, or there are `cells` without a masked sequence.
+        TypeError: if the mask is not bool.
 
     Source: arXiv 2402.17507, equation 6 (average pooling; kernel and stride are not known to us).
 
@@ -70,7 +74,7 @@ def pool_landmarks(
         raise ValueError(
             f"x must be (batch, ..., tokens, channels); got {tuple(x.shape)}: add the missing axes"
         )
-    grid = _checked_grid(grid, tokens=x.shape[-2], num_prefix_tokens=num_prefix_tokens)
+    grid = check_grid("grid", grid, of="x", tokens=x.shape[-2], num_prefix_tokens=num_prefix_tokens)
     per_axis = cells_per_axis(grid, landmarks)
     check_mask("mask", mask, x, tokens=x.shape[-2])
     _check_cells(cells, mask, grid, batch=x.shape[0])
@@ -84,8 +88,8 @@ def pool_landmarks(
             if len(grid) == 1:
                 pooled = _average_over_ranks(body, valid, _used_cells(valid, per_axis[0], cells), per_axis[0])
             else:
-                share = _average_over_grid(along_tokens(valid, x).to(body.dtype), grid, per_axis)
-                pooled = _average_over_grid(body, grid, per_axis) / share.masked_fill(share == 0, 1)
+                fraction = _average_over_grid(along_tokens(valid, x).to(body.dtype), grid, per_axis)
+                pooled = _average_over_grid(body, grid, per_axis) / fraction.masked_fill(fraction == 0, 1)
     pooled = cast(pooled, x.dtype)
     if num_prefix_tokens == 0:
         return pooled
@@ -114,8 +118,8 @@ def occupied_landmarks(
         bool `(B, L)`.
 
     Raises:
-        ValueError: as `pool_landmarks`.
-        TypeError: as `pool_landmarks`.
+        ValueError: if `pool_landmarks` would raise one.
+        TypeError: if the mask is not bool.
 
     Example:
         >>> import torch
@@ -124,7 +128,7 @@ def occupied_landmarks(
         >>> occupied_landmarks(mask, grid=(4,), landmarks=3).tolist()
         [[True, True, False], [True, True, True]]
     """
-    grid = _checked_grid(grid, tokens=mask.shape[-1], num_prefix_tokens=num_prefix_tokens)
+    grid = check_grid("grid", grid, of="mask", tokens=mask.shape[-1], num_prefix_tokens=num_prefix_tokens)
     per_axis = cells_per_axis(grid, landmarks)
     check_mask("mask", mask, mask, tokens=mask.shape[-1])
     _check_cells(cells, mask, grid, batch=mask.shape[0])
@@ -136,53 +140,6 @@ def occupied_landmarks(
         with without_autocast(mask):
             body = _average_over_grid(valid[..., None].float(), grid, per_axis)[..., 0] > 0
     return torch.cat([prefix, body], dim=-1)
-
-
-def cells_per_axis(grid: Sequence[int], landmarks: int | Sequence[int]) -> tuple[int, ...]:
-    """The cells along each axis: `min(landmarks, axis)`.
-
-    Raises:
-        ValueError: if landmarks are not positive, or not one for each axis.
-        TypeError: if they are no integers.
-
-    Example:
-        >>> cells_per_axis((56, 5), 7)
-        (7, 5)
-    """
-    wanted = axis_landmarks(landmarks)
-    if not isinstance(landmarks, Sequence):
-        wanted *= len(grid)
-    if len(wanted) != len(grid):
-        raise ValueError(
-            f"landmarks must be one integer or one for each axis of the grid {tuple(grid)}; got {landmarks}"
-        )
-    return tuple(_minimum(cells, axis) for cells, axis in zip(wanted, grid, strict=True))
-
-
-def axis_landmarks(landmarks: int | Sequence[int]) -> tuple[int, ...]:
-    """The numbers given as `landmarks`: one that holds for every axis, or one to three.
-
-    Raises:
-        ValueError: if the numbers are not positive, or not one to three.
-        TypeError: if they are no integers.
-
-    Example:
-        >>> axis_landmarks(7), axis_landmarks((7, 5))
-        ((7,), (7, 5))
-    """
-    given = landmarks if isinstance(landmarks, Sequence) else (landmarks,)
-    numbers = tuple(as_integer("each number of landmarks", number) for number in given)
-    if not 1 <= len(numbers) <= 3 or any(number < 1 for number in numbers):
-        raise ValueError(f"landmarks must be one to three positive integers, one per axis; got {landmarks!r}")
-    return numbers
-
-
-def _minimum(a: Any, b: Any) -> Any:
-    """A minimum that tracers can follow, where the built-in one would fix the size."""
-    if is_traced(a) or is_traced(b):
-        return torch.minimum(torch.as_tensor(a), torch.as_tensor(b))
-    # Two numbers of Python: torch 2.11 does not compile a `sym_min` of these.
-    return min(a, b) if isinstance(a, int) and isinstance(b, int) else torch.sym_min(a, b)
 
 
 def _average_over_grid(x: Tensor, grid: Sequence[int], cells: Sequence[int]) -> Tensor:
@@ -246,19 +203,6 @@ def _sum_by_cell(rows: Tensor, cell: Tensor, count: int) -> Tensor:
     if rows.is_cuda:  # sorts, and so is deterministic, where the atomics of scatter_add are not
         return zeros.index_put((cell,), rows, accumulate=True)
     return zeros.scatter_add(0, cell[:, None].expand_as(rows), rows)
-
-
-def _checked_grid(grid: Sequence[int], *, tokens: int, num_prefix_tokens: int) -> tuple[int, ...]:
-    grid = as_axis_lengths("grid", grid)
-    if num_prefix_tokens < 0:
-        raise ValueError(f"num_prefix_tokens must not be negative; got {num_prefix_tokens}")
-    if num_prefix_tokens + prod(grid) != tokens:
-        raise ValueError(
-            f"grid {grid} with num_prefix_tokens={num_prefix_tokens} makes {num_prefix_tokens + prod(grid)} "
-            f"tokens, but there are {tokens}: pass the grid that the tokens were cut from, and count class "
-            "and register tokens"
-        )
-    return grid
 
 
 def _check_cells(cells: Tensor | None, mask: Tensor | None, grid: tuple[int, ...], *, batch: int) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from crosshead.attention.integers import as_integer
+from crosshead.attention.grid import as_integer
 
 # To symbolic tracing a single step: it decides by sizes that a tracer does not know.
 torch.fx.wrap("_check_axes")
@@ -30,7 +30,7 @@ class LocalTerm(nn.Module):
 
     Raises:
         ValueError: if `kernel_size` is not odd and positive, or `axes` is not 1, 2 or 3.
-        TypeError: if `kernel_size` is no integer.
+        TypeError: if `kernel_size` is not an integer.
 
     Source: the depth-wise convolution of values in Agent Attention (arXiv 2312.08874) and Nystromformer
     (arXiv 2102.03902).

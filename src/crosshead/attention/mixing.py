@@ -9,8 +9,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from crosshead.attention.grid import as_integer
 from crosshead.attention.impl.precision import cast
-from crosshead.attention.integers import as_integer
 
 Mixing = Literal["none", "logits", "weights", "both"]
 MIXINGS: tuple[str, ...] = ("none", "logits", "weights", "both")
@@ -75,8 +75,8 @@ class HeadMixer(nn.Module):
         dtype: their floating-point type.
 
     Raises:
-        ValueError: if `num_heads` is not positive, or `mixing` is none of the four.
-        TypeError: if `num_heads` is no integer.
+        ValueError: if `num_heads` is not positive, or `mixing` is not one of the four.
+        TypeError: if `num_heads` is not an integer.
 
     Example:
         >>> HeadMixer(4, mixing="weights")().weights.shape

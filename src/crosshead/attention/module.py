@@ -10,22 +10,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from crosshead.attention.checks import check_projected, refuse_dense_maps, refuse_torchscript
 from crosshead.attention.functional import Implementation, check_implementation, interactive_attention
-from crosshead.attention.integers import as_integer
-from crosshead.attention.landmarks import axis_landmarks, pool_landmarks
+from crosshead.attention.grid import as_integer, axis_landmarks, zero_outside
 from crosshead.attention.local import LocalTerm
-from crosshead.attention.masks import zero_outside
 from crosshead.attention.mixing import HeadMixer, Mixing
 from crosshead.attention.plain import has_hooks_on_every_module, is_plain
-from crosshead.attention.plan import Plan, plan_landmarks
+from crosshead.attention.pooling import Pooling, resolve_pooling
 
 # To symbolic tracing these are single steps: they decide by what a tracer does not know, such as sizes.
+torch.fx.wrap("_check_projected")
 torch.fx.wrap("_context_or")
-torch.fx.wrap("check_projected")
 torch.fx.wrap("interactive_attention")
-torch.fx.wrap("pool_landmarks")
-torch.fx.wrap("plan_landmarks")
+torch.fx.wrap("resolve_pooling")
 torch.fx.wrap("zero_outside")
 
 
@@ -57,7 +53,7 @@ class InteractiveAttention(nn.Module):
 
     Raises:
         ValueError: if sizes do not fit, or `mixing` or `impl` is unknown.
-        TypeError: if a size is no integer.
+        TypeError: if a size is not an integer.
         NotImplementedError: if `attn_drop` is above 0.
 
     Source: arXiv 2402.17507; what it leaves open is chosen in docs/decisions.md.
@@ -90,7 +86,11 @@ class InteractiveAttention(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        refuse_dense_maps(attn_drop=attn_drop)
+        if attn_drop:
+            raise NotImplementedError(
+                f"attn_drop must be 0; got {attn_drop}: dropout on the two factors is not dropout on their "
+                "product. Use proj_drop or stochastic depth"
+            )
         check_implementation(impl)
         dim, num_heads = as_integer("dim", dim), as_integer("num_heads", num_heads)
         num_prefix_tokens = as_integer("num_prefix_tokens", num_prefix_tokens)
@@ -107,7 +107,6 @@ class InteractiveAttention(nn.Module):
         self.mixing = mixing
         self.num_prefix_tokens = num_prefix_tokens
         self.impl: Implementation = impl
-        self.qk_norm = qk_norm
         placed = {"device": device, "dtype": dtype}
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias, **placed)
         self.q_norm = norm_layer(self.head_dim, **placed) if qk_norm else nn.Identity()
@@ -132,8 +131,6 @@ class InteractiveAttention(nn.Module):
         context: Tensor | None = None,
         context_grid: Sequence[int] | None = None,
         context_mask: Tensor | None = None,
-        attn_mask: None = None,
-        is_causal: bool = False,
     ) -> Tensor:
         """Attends from `x` to itself, or to `context`.
 
@@ -151,41 +148,37 @@ class InteractiveAttention(nn.Module):
             context_grid: their grid.
             context_mask: bool `(B, M)`, True = takes part. A cell that is empty on either side is no
                 landmark, and where none is left the output is zero.
-            attn_mask: always None; any other value raises.
-            is_causal: always False; True raises.
 
         Returns:
             `(B, N, C)`.
 
         Raises:
             ValueError: if shapes do not fit.
-            TypeError: if tokens are no floating-point tensor, a grid holds no integers, or a mask is not
-                bool.
-            NotImplementedError: if there is an `attn_mask`, causality, or a local term with `context`.
+            TypeError: if tokens are not a floating-point tensor, a grid does not hold integers, or a mask is
+                not bool.
+            NotImplementedError: if there is a local term with `context`.
         """
-        plan = plan_landmarks(
+        pooling = resolve_pooling(
             x,
-            grid,
-            key_mask,
-            context,
-            context_grid,
-            context_mask,
-            attn_mask,
-            is_causal,
+            grid=grid,
+            key_mask=key_mask,
+            context=context,
+            context_grid=context_grid,
+            context_mask=context_mask,
             dim=self.dim,
             landmarks=self.landmarks,
-            prefix=self.num_prefix_tokens,
+            num_prefix_tokens=self.num_prefix_tokens,
             local=self.local is not None,
         )
-        x = zero_outside(plan.mask, x)
+        x = zero_outside(pooling.mask, x)
         if context is None:
             q, k, v = self._heads(self._project(x, 0, 3))
         else:
-            context = zero_outside(plan.context_mask, _context_or(x, context))
+            context = zero_outside(pooling.context_mask, _context_or(x, context))
             (q,) = self._heads(self._project(x, 0, 1))
             k, v = self._heads(self._project(context, 1, 3))
         q, k = self.q_norm(q), self.k_norm(k)
-        ql, kl = self._landmarks(plan, x, context, q, k)
+        ql, kl = self._landmarks(pooling, x, context, q, k)
         out = interactive_attention(
             q,
             k,
@@ -194,38 +187,29 @@ class InteractiveAttention(nn.Module):
             key_landmarks=kl,
             query_mixing=self.query_mixing(),
             key_mixing=self.key_mixing(),
-            query_mask=plan.row_mask,
-            key_mask=plan.context_mask,
-            landmark_mask=plan.landmark_mask,
+            query_mask=pooling.row_mask,
+            key_mask=pooling.context_mask,
+            landmark_mask=pooling.landmark_mask,
             impl=self.impl,
         )
         out = out.transpose(1, 2).flatten(2)
         if self.local is not None:
-            out = out + self.local(zero_outside(plan.mask, v), grid=plan.grid)
-        return zero_outside(plan.row_mask, self.proj_drop(self.proj(out)))
+            out = out + self.local(zero_outside(pooling.mask, v), grid=pooling.grid)
+        return zero_outside(pooling.row_mask, self.proj_drop(self.proj(out)))
 
     def _landmarks(
-        self, plan: Plan, x: Tensor, context: Tensor | None, q: Tensor, k: Tensor
+        self, pooling: Pooling, x: Tensor, context: Tensor | None, q: Tensor, k: Tensor
     ) -> tuple[Tensor, Tensor]:
-        pooling = {
-            "landmarks": plan.landmarks,
-            "num_prefix_tokens": self.num_prefix_tokens,
-            "cells": plan.cells,
-        }
         # Pooling is linear, so before a linear layer it may be done once and on fewer vectors. But landmarks
         # are pooled queries and keys: whatever else acts on these must have acted before.
         if not (
             self._is_sliced(x) and is_plain(self.q_norm, nn.Identity) and is_plain(self.k_norm, nn.Identity)
         ):
-            return (
-                pool_landmarks(q, grid=plan.grid, mask=plan.mask, **pooling),
-                pool_landmarks(k, grid=plan.context_grid, mask=plan.context_mask, **pooling),
-            )
-        pooled = pool_landmarks(x, grid=plan.grid, mask=plan.mask, **pooling)
+            return pooling.of_queries(q), pooling.of_keys(k)
         if context is None:
-            ql, kl = self._heads(self._project(pooled, 0, 2))
+            ql, kl = self._heads(self._project(pooling.of_queries(x), 0, 2))
             return ql, kl
-        pooled_context = pool_landmarks(context, grid=plan.context_grid, mask=plan.context_mask, **pooling)
+        pooled, pooled_context = pooling.of_queries(x), pooling.of_keys(context)
         (ql,) = self._heads(self._project(pooled, 0, 1))
         (kl,) = self._heads(self._project(pooled_context, 1, 2))
         return ql, kl
@@ -234,7 +218,7 @@ class InteractiveAttention(nn.Module):
         """Queries (0), keys (1) and values (2) from `first` up to `last`, if possible without the others."""
         rows = slice(first * self.dim, last * self.dim)
         if last - first == 3 or not self._is_sliced(x):
-            return check_projected(self.qkv(x), 3 * self.dim)[..., rows]
+            return _check_projected(self.qkv(x), 3 * self.dim)[..., rows]
         return F.linear(x, self.qkv.weight[rows], None if self.qkv.bias is None else self.qkv.bias[rows])
 
     def _is_sliced(self, x: Tensor) -> bool:
@@ -262,3 +246,26 @@ class InteractiveAttention(nn.Module):
 def _context_or(x: Tensor, context: Tensor | None) -> Tensor:
     """The context, or `x` where a traced layer, which cannot tell beforehand, is called without."""
     return x if context is None else context
+
+
+def _check_projected(projected: Tensor, width: int) -> Tensor:
+    """What `qkv` gave, refused where it has not `width` channels."""
+    if projected.shape[-1] != width:
+        raise ValueError(
+            f"qkv must give queries, keys and values of all heads, {width} channels; got "
+            f"{projected.shape[-1]}: where it is split over devices, let it give the whole, as "
+            "ColwiseParallel(output_layouts=Replicate()) does"
+        )
+    return projected
+
+
+def refuse_torchscript(module: nn.Module) -> NoReturn:
+    """Refuses `torch.jit.script`, in a module's `__prepare_scriptable__`, which it asks first.
+
+    Raises:
+        NotImplementedError: always.
+    """
+    raise NotImplementedError(
+        f"torch.jit.script cannot compile {type(module).__name__}: TorchScript has no types for its grids, "
+        "masks and modules as arguments. Use torch.export.export, or torch.jit.trace"
+    )

@@ -1,4 +1,4 @@
-"""Whether a layer is just what its class and its weights say, so that a shortcut may stand for its call."""
+"""Whether a layer computes just what its class and weights say, so that a shortcut may replace its call."""
 
 from torch import Tensor, nn
 from torch.nn.modules import module as hooks
@@ -7,11 +7,11 @@ from torch.utils.module_tracker import ModuleTracker
 
 
 def is_plain(layer: nn.Module, kind: type[nn.Module]) -> bool:
-    """Whether calling `layer` computes what `kind` computes from its parameters, seen and changed by nobody.
+    """Whether calling `layer` computes what `kind` does from its parameters, and nothing watches the call.
 
-    Another class is an adapter, a quantised layer, a parametrisation or FSDP; a forward pass of the instance
-    is offloading; hooks are old spectral and weight norms, pruning, tensor parallelism, and everybody who
-    looks on; and parameters that wrap other tensors are sharded or quantised.
+    What this rules out: another class is an adapter, a quantised layer, a parametrisation or FSDP; a
+    `forward` set on the instance is offloading; hooks are old spectral and weight norms, pruning, tensor
+    parallelism and observers; parameters that wrap other tensors are sharded or quantised.
     """
     return (
         type(layer) is kind
@@ -25,7 +25,7 @@ def is_plain(layer: nn.Module, kind: type[nn.Module]) -> bool:
 
 
 def has_hooks_on_every_module() -> bool:
-    """Whether somebody follows every call of a module. torch's FLOP counter does too, but changes nothing."""
+    """Whether hooks run on the calls of all modules; torch's FLOP counter, which only counts, is left out."""
     if not hooks._has_any_global_hook():
         return False
     everywhere = (

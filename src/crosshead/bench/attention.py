@@ -1,26 +1,23 @@
-"""`crosshead bench attention`: the measurements; printing and writing are elsewhere."""
+"""`crosshead bench attention`: the measurements. The command line prints them, and `report` writes them."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
+from torch import Tensor
 
-from crosshead.bench.catalogue import Provider, choose_providers
 from crosshead.bench.checks import Checker
-from crosshead.bench.forecast import Forecast
-from crosshead.bench.group import Candidate, Outcome, measure_group
-from crosshead.bench.operands import Setting, make_operands, make_tokens
-from crosshead.bench.options import AttentionOptions
-from crosshead.bench.providers_operator import forget_programs
+from crosshead.bench.group import Entry, Forecast, Measurement, Tell, measure_group, tell_steps
+from crosshead.bench.options import AttentionOptions, Provider, choose_providers
+from crosshead.bench.providers import Operands, Setting, attention_workload, make_operands, make_tokens
 from crosshead.bench.roofline import Machine, done_work, needed_work
-from crosshead.bench.memory import MemoryProcesses, measure_on_cuda, supported
-from crosshead.bench.trial import Trial, attention_trial
+from crosshead.measure.memory import MemoryProcesses, measure_on_cuda, supported
+from crosshead.measure.workload import Workload
 
 PROBE_TOKENS = 256
 RIVALS = "pip install crosshead[rivals]"
-# What a length costs beside its tokens, in tokens, for the share that is done: checks, builds, processes.
+# What a length costs beside its tokens, in tokens, for the fraction that is done: checks, builds, processes.
 OVERHEAD_TOKENS = 4096
 
 
@@ -66,7 +63,7 @@ def setting_of(options: AttentionOptions, device: str) -> Setting:
 
 
 def measure_attention(
-    options: AttentionOptions, setting: Setting, machine: Machine, tell: Callable[[str, float], None]
+    options: AttentionOptions, setting: Setting, machine: Machine, tell: Tell
 ) -> Iterator[list[AttentionRow]]:
     """Measures length after length, pass after pass.
 
@@ -74,64 +71,66 @@ def measure_attention(
         options: what to measure, resolved.
         setting: its sizes, and the device.
         machine: what the limits come from.
-        tell: called with what is being done and the share that is done.
+        tell: called with what is being done and the fraction that is done.
 
     Yields:
         The rows of each pass and length.
     """
     providers = choose_providers(options.providers, options.level)
     steps = [(passes, tokens) for passes in options.passes for tokens in options.tokens]
-    weights = [_weight(passes, tokens) for passes, tokens in steps]
-    forecasts = {(p.name, passes): _forecast(p) for p in providers for passes in options.passes}
-    with MemoryProcesses(
-        "crosshead.bench.attention", "memory_case", threads=torch.get_num_threads()
-    ) as processes:
-        for number, (passes, tokens) in enumerate(steps):
-            before, weight = sum(weights[:number]) / sum(weights), weights[number] / sum(weights)
-            heading = f"{passes}, {tokens:,} tokens"
+    headings = [f"{passes}, {tokens:,} tokens" for passes, tokens in steps]
+    weights = [(tokens + OVERHEAD_TOKENS) * (1 if passes == "forward" else 3) for passes, tokens in steps]
+    forecasts = {
+        (p.name, passes): Forecast(time_order=1 if p.linear else 2, memory_order=2 if p.maps else 1)
+        for p in providers
+        for passes in options.passes
+    }
+    with MemoryProcesses("crosshead.bench.attention", "memory_case") as processes:
+        for (passes, tokens), tell_step in zip(steps, tell_steps(tell, headings, weights), strict=True):
             if any(provider.name == "compiled" for provider in providers):
-                forget_programs()
+                # After some lengths a full cache of programs makes torch fall back to plain PyTorch.
+                torch._dynamo.reset()
             group = _Group(setting, tokens, passes != "forward", processes)
-            outcomes = measure_group(
-                [group.candidate(p, forecasts[p.name, passes]) for p in providers],
+            measured = measure_group(
+                [group.entry(p, forecasts[p.name, passes]) for p in providers],
                 tokens,
                 budget=options.budget,
                 repeats=options.repeats,
                 device=setting.device,
-                tell=lambda what, share, heading=heading, before=before, weight=weight: tell(
-                    f"{heading}, {what}", before + weight * share
-                ),
+                tell=tell_step,
             )
-            yield [
-                _row(provider, passes, tokens, outcomes[provider.name], setting, machine)
-                for provider in providers
-            ]
+            yield [_row(p, passes, tokens, measured[p.name], setting, machine) for p in providers]
 
 
-def memory_case(name: str, setting: dict, tokens: int, backward: bool) -> tuple[Callable[[], object], Trial]:
+def memory_case(
+    name: str, setting: dict, tokens: int, backward: bool
+) -> tuple[Callable[[], object], Workload]:
     """A run whose memory is measured in a process of its own, and what comes before it."""
     sizes = Setting(**setting)
-    trial = attention_trial(name, sizes, tokens, backward=backward)
-    if trial.compiles:
-        return trial.run, trial
-    return attention_trial(name, sizes, min(tokens, PROBE_TOKENS), backward=backward).run, trial
+    workload = attention_workload(name, sizes, tokens, backward=backward)
+    if workload.compiles:
+        return workload.run, workload
+    return attention_workload(name, sizes, min(tokens, PROBE_TOKENS), backward=backward).run, workload
 
 
 class _Group:
-    """The candidates of one pass and length, which share their inputs and what they are compared with."""
+    """The entries of one pass and length, which share their inputs and what they are compared with."""
 
     def __init__(self, setting: Setting, tokens: int, backward: bool, processes: MemoryProcesses) -> None:
         self.setting, self.tokens, self.backward, self.processes = setting, tokens, backward, processes
         self.checker = Checker(setting, tokens, backward)
-        self.inputs: dict = {}
+        self.inputs: dict[str, Operands | Tensor] = {}
 
-    def candidate(self, provider: Provider, forecast: Forecast) -> Candidate:
+    def entry(self, provider: Provider, forecast: Forecast) -> Entry:
         small = min(self.tokens, PROBE_TOKENS)
         maps = provider.maps * self.setting.batch * self.setting.heads * self.tokens**2
-        return Candidate(
+        return Entry(
             name=provider.name,
-            trial=lambda: self.trial(provider, self.tokens, self.shared(provider)),
-            probe=lambda: (self.trial(provider, small), small),
+            workload=lambda: self.workload(provider),
+            probe=lambda: (
+                attention_workload(provider.name, self.setting, small, backward=self.backward),
+                small,
+            ),
             check=lambda: self.checker.check(provider.name),
             memory=(lambda: self.memory(provider)) if supported(self.setting.device) else None,
             forecast=forecast,
@@ -139,53 +138,38 @@ class _Group:
             remedy="" if provider.package in ("crosshead", "torch") else RIVALS,
         )
 
-    def trial(self, provider: Provider, tokens: int, operands=None) -> Trial:
-        return attention_trial(provider.name, self.setting, tokens, backward=self.backward, operands=operands)
-
-    def shared(self, provider: Provider):
+    def workload(self, provider: Provider) -> Workload:
         if provider.level not in self.inputs:
             make = make_tokens if provider.level == "layer" else make_operands
             self.inputs[provider.level] = make(self.setting, self.tokens, requires_grad=self.backward)
-        return self.inputs[provider.level]
+        operands = self.inputs[provider.level]
+        return attention_workload(
+            provider.name, self.setting, self.tokens, backward=self.backward, operands=operands
+        )
 
     def memory(self, provider: Provider) -> dict[str, int]:
         if self.setting.device == "cuda":
-            trial = self.trial(provider, self.tokens, self.shared(provider))
-            trial.run()
-            return measure_on_cuda(trial)
-        arguments = {
-            "name": provider.name,
-            "setting": dataclasses.asdict(self.setting),
-            "tokens": self.tokens,
-            "backward": self.backward,
-        }
-        # Forward only: a process whose autograd has run may not fork one that runs it too.
-        small = {**arguments, "tokens": PROBE_TOKENS, "backward": False}
-        return self.processes.measure(arguments, rehearsal=small)
-
-
-def _forecast(provider: Provider) -> Forecast:
-    return Forecast(time_order=provider.order, memory_order=2 if provider.maps else 1)
-
-
-def _weight(passes: str, tokens: int) -> float:
-    return (tokens + OVERHEAD_TOKENS) * (1 if passes == "forward" else 3)
+            return measure_on_cuda(self.workload(provider))
+        case = {"name": provider.name, "setting": dataclasses.asdict(self.setting)}
+        return self.processes.measure(
+            {**case, "tokens": self.tokens, "backward": self.backward},
+            rehearsal={**case, "tokens": PROBE_TOKENS, "backward": False},
+        )
 
 
 def _row(
-    provider: Provider, passes: str, tokens: int, outcome: Outcome, setting: Setting, machine: Machine
+    provider: Provider, passes: str, tokens: int, found: Measurement, setting: Setting, machine: Machine
 ) -> AttentionRow:
-    backward = passes != "forward"
-    limits: dict[str, float] = {}
-    needed = needed_work(provider.name, setting, tokens, backward=backward)
-    done = done_work(provider.name, setting, tokens, backward=backward)
+    needed, done = (
+        count(provider.name, setting, tokens, backward=passes != "forward")
+        for count in (needed_work, done_work)
+    )
+    columns = found.columns()
     for kind, work in (("needed", needed), ("done", done)):
-        if work is not None and outcome.times:
-            limits[f"limit_{kind}_s"] = float(f"{machine.limit(work):.6g}")
-            limits[f"percent_of_limit_{kind}"] = round(
-                100 * machine.limit(work) / outcome.times["median_s"], 2
-            )
-    columns: dict[str, Any] = {**outcome.times, **outcome.memory, **limits}
+        if work is not None and found.times:
+            limit = machine.limit(work)
+            columns[f"limit_{kind}_s"] = float(f"{limit:.6g}")
+            columns[f"percent_of_limit_{kind}"] = round(100 * limit / found.times["median_s"], 2)
     return AttentionRow(
         provider=provider.name,
         level=provider.level,
@@ -194,10 +178,6 @@ def _row(
         linear=provider.linear,
         passes=passes,
         tokens=tokens,
-        status=outcome.status,
-        checked=outcome.checked,
-        repeats=outcome.repeats,
-        calls=outcome.calls,
         multiply_adds=needed.multiply_adds if needed else None,
         **columns,
     )

@@ -1,4 +1,4 @@
-"""`crosshead bench backbone`: the measurements; printing and writing are elsewhere."""
+"""`crosshead bench backbone`: the measurements. The command line prints them, and `report` writes them."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,16 +8,13 @@ from typing import Any
 
 import timm
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch import nn
 
 from crosshead.bench.checks import WrongResult
-from crosshead.bench.forecast import Forecast
-from crosshead.bench.group import Candidate, Outcome, measure_group
-from crosshead.bench.operands import INPUT_SEED, WEIGHT_SEED
-from crosshead.bench.options import BackboneOptions
-from crosshead.bench.memory import MemoryProcesses, measure_on_cuda, supported
-from crosshead.bench.trial import Result, Trial
+from crosshead.bench.group import Entry, Forecast, Measurement, Tell, measure_group, tell_steps
+from crosshead.bench.options import INPUT_SEED, WEIGHT_SEED, BackboneOptions
+from crosshead.measure.memory import MemoryProcesses, measure_on_cuda, supported
+from crosshead.measure.workload import Workload, classifier_workload
 from crosshead.vision import Footprint, footprint
 
 PROBE_PIXELS, CLASSES = 224, 1000
@@ -52,49 +49,47 @@ class BackboneRow:
     multiply_adds: int | None = None
 
 
-def measure_backbones(
-    options: BackboneOptions, device: str, tell: Callable[[str, float], None]
-) -> Iterator[list[BackboneRow]]:
+def measure_backbones(options: BackboneOptions, device: str, tell: Tell) -> Iterator[list[BackboneRow]]:
     """Measures size after size, pass after pass.
 
     Args:
         options: what to measure, resolved.
         device: "cpu" or "cuda".
-        tell: called with what is being done and the share that is done.
+        tell: called with what is being done and the fraction that is done.
 
     Yields:
         The rows of each pass and size.
 
     Raises:
-        ValueError: If a model is unknown to timm.
+        ValueError: if a model is unknown to timm.
     """
-    _check_names(options.models)
+    for name in options.models:
+        if not timm.is_model(name.partition(".")[0]):
+            near = get_close_matches(name, timm.list_models(), n=1)
+            raise ValueError(
+                f"model {name!r} is unknown to timm" + (f": did you mean {near[0]}?" if near else "")
+            )
     steps = [(passes, size) for passes in options.passes for size in options.sizes]
+    headings = [f"{passes}, {size} pixels" for passes, size in steps]
     weights = [(size**2 + PROBE_PIXELS**2) * (1 if passes == "inference" else 3) for passes, size in steps]
     footprints: dict[tuple[str, int], Footprint | None] = {}
-    with MemoryProcesses(
-        "crosshead.bench.backbone", "memory_case", threads=torch.get_num_threads()
-    ) as processes:
+    with MemoryProcesses("crosshead.bench.backbone", "memory_case") as processes:
         models = _Models(options, device, processes)
-        for number, (passes, size) in enumerate(steps):
-            before, weight = sum(weights[:number]) / sum(weights), weights[number] / sum(weights)
-            heading = f"{passes}, {size} pixels"
-            outcomes = measure_group(
-                [models.candidate(name, passes, size) for name in options.models],
+        for (passes, size), tell_step in zip(steps, tell_steps(tell, headings, weights), strict=True):
+            measured = measure_group(
+                [models.entry(name, passes, size) for name in options.models],
                 size**2,
                 budget=options.budget,
                 repeats=options.repeats,
                 device=device,
-                tell=lambda what, share, heading=heading, before=before, weight=weight: tell(
-                    f"{heading}, {what}", before + weight * share
-                ),
+                tell=tell_step,
             )
             for name in options.models:
-                tell(f"{heading}, {name}: counting multiply-adds", before + weight)
+                tell_step(f"{name}: counting multiply-adds", 1.0)
                 if (name, size) not in footprints:
                     footprints[name, size] = _footprint(name, size)
             yield [
-                _row(name, passes, size, options.batch, outcomes[name], footprints[name, size])
+                _row(name, passes, size, options.batch, measured[name], footprints[name, size])
                 for name in options.models
             ]
 
@@ -109,37 +104,24 @@ def build_model(name: str, size: int) -> nn.Module:
         return timm.create_model(name, **_size_options(name, size))
 
 
-def backbone_trial(
+def backbone_workload(
     name: str, size: int, *, passes: str, batch: int, dtype: str, device: str, compiled: bool
-) -> Trial:
+) -> Workload:
     """Prepares a model on random images."""
     generator = torch.Generator().manual_seed(INPUT_SEED)
-    images = torch.randn(batch, 3, size, size, generator=generator).to(device, getattr(torch, dtype))
-    model = build_model(name, size).to(device, getattr(torch, dtype)).train(passes == "train")
-    parameters = list(model.parameters())
-    given = [*parameters, *model.buffers(), images]
-    classify: Callable[[Tensor], Tensor] = torch.compile(model, dynamic=False) if compiled else model
-
-    def infer() -> Result:
-        with torch.no_grad():
-            return Result(classify(images))
-
-    def train() -> Result:
-        output = classify(images)
-        loss = cross_entropy(output.float(), torch.zeros(batch, dtype=torch.long, device=device))
-        found = torch.autograd.grad(loss, parameters, allow_unused=True)
-        return Result(output.detach(), tuple(x for x in found if x is not None))
-
-    return Trial(train if passes == "train" else infer, given, compiles=compiled)
+    place = {"device": device, "dtype": getattr(torch, dtype)}
+    images = torch.randn(batch, 3, size, size, generator=generator).to(**place)
+    model = build_model(name, size).to(**place)
+    return classifier_workload(model, images, train=passes == "train", compiled=compiled)
 
 
-def memory_case(**arguments: Any) -> tuple[Callable[[], object], Trial]:
+def memory_case(**arguments: Any) -> tuple[Callable[[], object], Workload]:
     """A run whose memory is measured in a process of its own, and what comes before it."""
-    trial = backbone_trial(**arguments)
-    if trial.compiles:
-        return trial.run, trial
+    workload = backbone_workload(**arguments)
+    if workload.compiles:
+        return workload.run, workload
     small = {**arguments, "size": min(arguments["size"], PROBE_PIXELS)}
-    return backbone_trial(**small).run, trial
+    return backbone_workload(**small).run, workload
 
 
 def ratios(rows: Sequence[BackboneRow]) -> list[dict[str, Any]]:
@@ -156,14 +138,14 @@ def ratios(rows: Sequence[BackboneRow]) -> list[dict[str, Any]]:
 
 
 class _Models:
-    """The candidates of a benchmark: what earlier sizes took, and what was found right already."""
+    """The entries of a benchmark: what earlier sizes took, and what was found right already."""
 
     def __init__(self, options: BackboneOptions, device: str, processes: MemoryProcesses) -> None:
         self.options, self.device, self.processes = options, device, processes
         self.forecasts = {(name, passes): Forecast() for name in options.models for passes in options.passes}
         self.checked: dict[tuple[str, str], str] = {}
 
-    def candidate(self, name: str, passes: str, size: int) -> Candidate:
+    def entry(self, name: str, passes: str, size: int) -> Entry:
         arguments: dict[str, Any] = {
             "name": name,
             "size": size,
@@ -174,43 +156,31 @@ class _Models:
             "compiled": self.options.compile,
         }
         small = {**arguments, "size": min(size, PROBE_PIXELS)}
-        return Candidate(
+        return Entry(
             name=name,
-            trial=lambda: backbone_trial(**arguments),
-            probe=lambda: (backbone_trial(**small), small["size"] ** 2),
-            check=lambda: self._check(**small),
-            memory=(lambda: self._memory(arguments, small)) if supported(self.device) else None,
+            workload=lambda: backbone_workload(**arguments),
+            probe=lambda: (backbone_workload(**small), small["size"] ** 2),
+            check=lambda: self.check(small),
+            memory=(lambda: self.memory(arguments, small)) if supported(self.device) else None,
             forecast=self.forecasts[name, passes],
         )
 
-    def _check(self, *, name: str, passes: str, size: int, **arguments: Any) -> str:
+    def check(self, arguments: dict[str, Any]) -> str:
         """Once for each model and pass: the group looks at every size for numbers that are not finite."""
-        if (name, passes) not in self.checked:
-            trial = backbone_trial(name, size, passes=passes, **{**arguments, "compiled": False})
-            output = trial.run().output
+        case = arguments["name"], arguments["passes"]
+        if case not in self.checked:
+            output = backbone_workload(**{**arguments, "compiled": False}).run().output
             if output.shape != (self.options.batch, CLASSES):
                 raise WrongResult(f"output has shape {tuple(output.shape)}, needed are {CLASSES} classes")
             if not output.isfinite().all():
                 raise WrongResult("output is not finite")
-            self.checked[name, passes] = f"shape and finite at {size} pixels"
-        return self.checked[name, passes]
+            self.checked[case] = f"shape and finite at {arguments['size']} pixels"
+        return self.checked[case]
 
-    def _memory(self, arguments: dict[str, Any], small: dict[str, Any]) -> dict[str, int]:
-        if self.device != "cuda":
-            # Inference only: a process whose autograd has run may not fork one that runs it too.
-            return self.processes.measure(arguments, rehearsal={**small, "passes": "inference"})
-        trial = backbone_trial(**arguments)
-        trial.run()
-        return measure_on_cuda(trial)
-
-
-def _check_names(names: Sequence[str]) -> None:
-    for name in names:
-        if not timm.is_model(name.partition(".")[0]):
-            near = get_close_matches(name, timm.list_models(), n=1)
-            raise ValueError(
-                f"model {name!r} is unknown to timm" + (f": did you mean {near[0]}?" if near else "")
-            )
+    def memory(self, arguments: dict[str, Any], small: dict[str, Any]) -> dict[str, int]:
+        if self.device == "cuda":
+            return measure_on_cuda(backbone_workload(**arguments))
+        return self.processes.measure(arguments, rehearsal={**small, "passes": "inference"})
 
 
 def _size_options(name: str, size: int) -> dict[str, Any]:
@@ -228,21 +198,11 @@ def _footprint(name: str, size: int) -> Footprint | None:
 
 
 def _row(
-    name: str, passes: str, size: int, batch: int, outcome: Outcome, cost: Footprint | None
+    name: str, passes: str, size: int, batch: int, found: Measurement, cost: Footprint | None
 ) -> BackboneRow:
-    columns: dict[str, Any] = {**outcome.times, **outcome.memory}
-    if outcome.times:
-        columns["images_per_second"] = float(f"{batch / outcome.times['median_s']:.6g}")
+    columns = found.columns()
+    if found.times:
+        columns["images_per_second"] = float(f"{batch / found.times['median_s']:.6g}")
     if cost is not None:
         columns |= {"parameters": cost.parameters, "multiply_adds": cost.multiply_adds}
-    return BackboneRow(
-        model=name,
-        passes=passes,
-        size=size,
-        batch=batch,
-        status=outcome.status,
-        checked=outcome.checked,
-        repeats=outcome.repeats,
-        calls=outcome.calls,
-        **columns,
-    )
+    return BackboneRow(model=name, passes=passes, size=size, batch=batch, **columns)

@@ -1,9 +1,9 @@
-"""Whether what is timed is right; no time is shown of what is not.
+"""Whether what is timed is right; a provider that is wrong gets no time.
 
 The library's own operator and layer, and the exact and the landmark attention beside them, are compared with
 float64: the largest error may be twice that of plain arithmetic in the same precision plus a rounding band of
-eps times the largest value. Plain arithmetic of operators is run in two orders of summation, since one may be
-right by luck.
+eps times the largest value, as in `crosshead.measure.budgets`. Plain arithmetic of operators is run in two
+orders of summation, since one may be right by luck.
 
 The mechanisms of others have no second source here. They must return finite numbers of the right shape, and
 these must agree with the same package run in float64 to half of the digits of the precision.
@@ -11,18 +11,29 @@ these must agree with the same package run in float64 to half of the digits of t
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import partial
 from math import sqrt
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from crosshead.bench.catalogue import BY_NAME, OURS
-from crosshead.bench.operands import Operands, Setting, make_cotangent, make_operands, make_tokens
-from crosshead.bench.providers_layer import build_layer
-from crosshead.bench.providers_operator import USED, Operator, build_operator, dense, interactive
+from crosshead.bench.options import BY_NAME, OURS
+from crosshead.bench.providers import (
+    PLAIN,
+    USED,
+    Operands,
+    Operator,
+    Setting,
+    build_layer,
+    build_operator,
+    dense,
+    interactive,
+    make_cotangent,
+    make_operands,
+    make_tokens,
+)
 
 Named = Mapping[str, Tensor]
 # Elements of a float64 factor or map that a check may hold; longer cases are checked shortened.
@@ -43,7 +54,7 @@ def compare(actual: Named, *, exact: Named, plain: list[Named]) -> None:
         plain: the same by plain arithmetic in the precision under test, in several orders of summation.
 
     Raises:
-        WrongResult: Naming the first tensor outside its budget.
+        WrongResult: if one is outside; the message names the first.
     """
     for name, x in actual.items():
         _finite(name, x)
@@ -64,11 +75,13 @@ class Checker:
         setting: sizes, dtype and device.
         tokens: `N`.
         backward: whether gradients are checked too.
+        known: results of the equations that implementations were compared with, by length and pass.
     """
 
     setting: Setting
     tokens: int
     backward: bool
+    known: dict[tuple[int, bool], "_Known"] = field(default_factory=dict)
 
     def check(self, name: str) -> str:
         """Checks one provider.
@@ -77,7 +90,7 @@ class Checker:
             What was compared, and at which length where that is shorter.
 
         Raises:
-            WrongResult: If the numbers are not right.
+            WrongResult: if the numbers are not right.
         """
         if BY_NAME[name].level == "layer":
             return self._check_layer(name)
@@ -86,55 +99,54 @@ class Checker:
             return self._check_factored(name, attend)
         if name in ("exact", "talking-heads"):
             return self._check_dense(name, attend)
-        return self._check_other_operator(attend, USED[name])
+        return self._check_other_operator(name, attend)
 
     def _check_factored(self, name: str, attend: Operator) -> str:
         rows = self.setting.batch * self.setting.heads * self.setting.landmarks
         room = 16 if self.setting.device == "cuda" else 1
         longest = max(64, room * OUTPUT_ELEMENTS // rows)
         longest_backward = max(64, room * GRADIENT_ELEMENTS // rows)
-        known = _Known(self.setting, "none") if name == "landmarks-only" else self._known
         tokens = min(self.tokens, longest)
         if not self.backward or tokens > longest_backward:
-            exact, plain, given = known.at(tokens, backward=False)
-            compare(_results(attend, given, (), known.setting, backward=False), exact=exact, plain=plain)
+            self._compare_with_equations(name, attend, tokens, backward=False)
         if not self.backward:
             return "output" + self._shortened(tokens)
         shorter = min(tokens, longest_backward)
-        exact, plain, given = known.at(shorter, backward=True)
-        actual = _results(attend, given, USED.get(name, ()), known.setting, backward=True)
-        compare(actual, exact=exact, plain=plain)
+        self._compare_with_equations(name, attend, shorter, backward=True)
         return f"output{self._shortened(tokens)}, gradients{self._shortened(shorter)}"
+
+    def _compare_with_equations(self, name: str, attend: Operator, tokens: int, *, backward: bool) -> None:
+        if name == "landmarks-only":
+            known = self._equations(replace(self.setting, mixing="none"), tokens, backward)
+        else:
+            if (tokens, backward) not in self.known:
+                self.known[tokens, backward] = self._equations(self.setting, tokens, backward)
+            known = self.known[tokens, backward]
+        actual = self._results(attend, known.given, USED.get(name, ()), backward=backward)
+        compare(actual, exact=known.exact, plain=known.plain)
+
+    def _equations(self, setting: Setting, tokens: int, backward: bool) -> "_Known":
+        given = make_operands(setting, tokens, requires_grad=backward)
+        return self._known(interactive("reference"), given, (), backward=backward)
 
     def _check_dense(self, name: str, attend: Operator) -> str:
         rows = self.setting.batch * self.setting.heads
         tokens = min(self.tokens, max(64, int(sqrt(MAP_ELEMENTS / rows))))
         given = make_operands(self.setting, tokens, requires_grad=self.backward)
-
-        def plain(operands: Operands) -> Tensor:
-            return dense(operands, mixing=name == "talking-heads")
-
-        def results(function: Operator, operands: Operands, *, turned: bool = False) -> Named:
-            return _results(
-                function, operands, USED[name], self.setting, backward=self.backward, turned=turned
-            )
-
-        compare(
-            results(attend, given),
-            exact=results(plain, given.to(torch.float64)),
-            plain=[results(plain, given), results(plain, given.backwards(), turned=True)],
-        )
+        actual = self._results(attend, given, USED[name], backward=self.backward)
+        plainly = partial(dense, mixing=name == "talking-heads")
+        known = self._known(plainly, given, USED[name], backward=self.backward)
+        compare(actual, exact=known.exact, plain=known.plain)
         return self._said(tokens)
 
-    def _check_other_operator(self, attend: Operator, used: tuple[str, ...]) -> str:
+    def _check_other_operator(self, name: str, attend: Operator) -> str:
         tokens = min(self.tokens, OTHERS_TOKENS)
         given = make_operands(self.setting, tokens, requires_grad=self.backward)
         actual, wide = (
-            _results(attend, operands, used, self.setting, backward=self.backward)
+            self._results(attend, operands, USED[name], backward=self.backward)
             for operands in (given, given.to(torch.float64))
         )
-        _agree(actual, wide)
-        return f"finite, agrees with itself in float64{self._shortened(tokens)}"
+        return self._agree(actual, wide, tokens)
 
     def _check_layer(self, name: str) -> str:
         ours = name == "interactive-layer"
@@ -148,11 +160,10 @@ class Checker:
         actual = self._layer_results(layer, x)
         _same_shape("output", actual["output"], x)
         exact = self._layer_results(wide, x.detach().double().requires_grad_(self.backward))
-        if ours:
-            compare(actual, exact=exact, plain=[self._layer_results(plain, x)])
-            return self._said(tokens)
-        _agree(actual, exact)
-        return f"finite, agrees with itself in float64{self._shortened(tokens)}"
+        if not ours:
+            return self._agree(actual, exact, tokens)
+        compare(actual, exact=exact, plain=[self._layer_results(plain, x)])
+        return self._said(tokens)
 
     def _layer_results(self, layer: nn.Module, x: Tensor) -> Named:
         with torch.set_grad_enabled(self.backward):
@@ -160,14 +171,44 @@ class Checker:
         if not self.backward:
             return {"output": output}
         cotangent = make_cotangent(self.setting, *output.shape).to(output.dtype)
-        return {
-            "output": output.detach(),
-            "gradient of tokens": torch.autograd.grad(output, x, cotangent)[0],
-        }
+        gradient = torch.autograd.grad(output, x, cotangent)[0]
+        return {"output": output.detach(), "gradient of tokens": gradient}
 
-    @cached_property
-    def _known(self) -> "_Known":
-        return _Known(self.setting, self.setting.mixing)
+    def _known(self, attend: Operator, given: Operands, used: tuple[str, ...], *, backward: bool) -> "_Known":
+        plain = self._results(attend, given, used, backward=backward)
+        turned = self._results(attend, given.backwards(), used, backward=backward, turned=True)
+        exact = self._results(attend, given.to(torch.float64), used, backward=backward)
+        return _Known(given, exact, [plain, turned])
+
+    def _results(
+        self,
+        attend: Operator,
+        given: Operands,
+        used: tuple[str, ...],
+        *,
+        backward: bool,
+        turned: bool = False,
+    ) -> Named:
+        """Output and gradients; `turned` for tokens that stand in reverse order, and are put back."""
+        with torch.set_grad_enabled(backward):
+            output = attend(given)
+        found = {"output": output.detach()}
+        if backward:
+            leaves = given.named(used)
+            cotangent = make_cotangent(self.setting, *output.shape).to(output.dtype)
+            cotangent = cotangent.flip(2) if turned else cotangent
+            grads = torch.autograd.grad(output, list(leaves.values()), cotangent)
+            found |= dict(zip(leaves, grads, strict=True))
+        if turned:
+            found |= {name: found[name].flip(2) for name in ("output", *PLAIN) if name in found}
+        return {name if name == "output" else f"gradient of {name}": x for name, x in found.items()}
+
+    def _agree(self, actual: Named, wide: Named, tokens: int) -> str:
+        for name, x in actual.items():
+            _same_shape(name, x, wide[name])
+            _finite(name, x)
+            _half_the_digits(name, x, wide[name])
+        return f"finite, agrees with itself in float64{self._shortened(tokens)}"
 
     def _said(self, tokens: int) -> str:
         return ("output, gradients" if self.backward else "output") + self._shortened(tokens)
@@ -176,58 +217,12 @@ class Checker:
         return "" if tokens == self.tokens else f" at {tokens:,} tokens"
 
 
-class _Known:
-    """Float64 and plain results of the operator, for every implementation that is compared with them."""
+class _Known(NamedTuple):
+    """What providers are compared with, and the operands that it comes from."""
 
-    def __init__(self, setting: Setting, mixing: str) -> None:
-        self.setting = replace(setting, mixing=mixing)
-        self.cache: dict[tuple[int, bool], tuple[Named, list[Named], Operands]] = {}
-
-    def at(self, tokens: int, *, backward: bool) -> tuple[Named, list[Named], Operands]:
-        if (tokens, backward) not in self.cache:
-            given = make_operands(self.setting, tokens, requires_grad=backward)
-            exact, plain, turned = (
-                _results(
-                    interactive("reference"), operands, (), self.setting, backward=backward, turned=turned
-                )
-                for operands, turned in (
-                    (given.to(torch.float64), False),
-                    (given, False),
-                    (given.backwards(), True),
-                )
-            )
-            self.cache[tokens, backward] = exact, [plain, turned], given
-        return self.cache[tokens, backward]
-
-
-def _results(
-    attend: Operator,
-    given: Operands,
-    used: tuple[str, ...],
-    setting: Setting,
-    *,
-    backward: bool,
-    turned: bool = False,
-) -> Named:
-    """Output and gradients; `turned` for tokens that stand in the other order, and are put back."""
-    with torch.set_grad_enabled(backward):
-        output = attend(given)
-    found = {"output": output.detach()}
-    if backward:
-        leaves = given.named(used)
-        cotangent = make_cotangent(setting, *output.shape).to(output.dtype)
-        grads = torch.autograd.grad(output, list(leaves.values()), cotangent.flip(2) if turned else cotangent)
-        found |= dict(zip(leaves, grads, strict=True))
-    if turned:
-        found |= {name: found[name].flip(2) for name in ("output", "query", "key", "value") if name in found}
-    return {name if name == "output" else f"gradient of {name}": x for name, x in found.items()}
-
-
-def _agree(actual: Named, wide: Named) -> None:
-    for name, x in actual.items():
-        _same_shape(name, x, wide[name])
-        _finite(name, x)
-        _half_the_digits(name, x, wide[name])
+    given: Operands
+    exact: Named
+    plain: list[Named]
 
 
 def _finite(name: str, x: Tensor) -> None:

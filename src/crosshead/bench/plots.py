@@ -1,9 +1,9 @@
 """Pictures of the measurements: log-log, each line named where it ends."""
 
 import io
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -13,13 +13,13 @@ from matplotlib.ticker import FuncFormatter, LogLocator
 
 from crosshead.bench.attention import AttentionRow
 from crosshead.bench.backbone import BackboneRow
-from crosshead.bench.catalogue import BY_NAME
-from crosshead.bench.summary import points_of
+from crosshead.bench.options import BY_NAME
+from crosshead.bench.report import points_of
 from crosshead.runs.folder import write_atomically
 
 Curves = Mapping[str, Sequence[tuple[float, float]]]
 EMPHASISED = ("fused", "interactive-layer", "ivit_small")
-# Height of a label as a share of its panel.
+# Height of a label as a fraction of its panel.
 LABEL_HEIGHT = 0.042
 
 
@@ -38,8 +38,7 @@ def draw_attention(path: Path, rows: Sequence[AttentionRow], *, quantity: str, t
     }[quantity]
     levels = [level for level in ("operator", "layer") if any(row.level == level for row in rows)]
     passes = list(dict.fromkeys(row.passes for row in rows))
-    figure = Figure(figsize=(8 * len(levels), 5.5 * len(passes)), dpi=110, layout="constrained")
-    panels = figure.subplots(len(passes), len(levels), squeeze=False)
+    figure, panels = _panels(len(passes), len(levels))
     for line, one_pass in zip(panels, passes, strict=True):
         for axes, level in zip(line, levels, strict=True):
             names = dict.fromkeys(row.provider for row in rows if row.level == level)
@@ -48,8 +47,7 @@ def draw_attention(path: Path, rows: Sequence[AttentionRow], *, quantity: str, t
             }
             draw_curves(axes, curves, dotted=[name for name in names if not BY_NAME[name].mixes_heads])
             axes.set(title=f"{level}s, {one_pass}", xlabel="tokens", ylabel=label)
-    figure.suptitle(f"{title}\nsolid: heads talk to each other; dotted: they do not", fontsize=10)
-    save(figure, path)
+    save(figure, path, title=f"{title}\nsolid: heads talk to each other; dotted: they do not")
 
 
 def draw_backbones(path: Path, rows: Sequence[BackboneRow], *, title: str) -> None:
@@ -61,8 +59,7 @@ def draw_backbones(path: Path, rows: Sequence[BackboneRow], *, title: str) -> No
         title: above all panels.
     """
     passes = list(dict.fromkeys(row.passes for row in rows))
-    figure = Figure(figsize=(16, 5.5 * len(passes)), dpi=110, layout="constrained")
-    panels = figure.subplots(len(passes), 2, squeeze=False)
+    figure, panels = _panels(len(passes), 2)
     quantities = {"images_per_second": ("images per second", 1), "peak_bytes": ("peak MiB", 2**20)}
     for line, one_pass in zip(panels, passes, strict=True):
         for axes, (quantity, (label, unit)) in zip(line, quantities.items(), strict=True):
@@ -72,14 +69,25 @@ def draw_backbones(path: Path, rows: Sequence[BackboneRow], *, title: str) -> No
                     curves[row.model].append((row.size, value / unit))
             draw_curves(axes, curves)
             axes.set(title=one_pass, xlabel="height and width, pixels", ylabel=label)
-    figure.suptitle(title, fontsize=10)
-    save(figure, path)
+    save(figure, path, title=title)
 
 
-def draw_curves(axes: Axes, curves: Curves, *, dotted: Sequence[str] = ()) -> None:
-    """Draws curves in log-log coordinates and writes each name beside the end of its curve."""
+def _panels(rows: int, columns: int) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(8 * columns, 5.5 * rows), dpi=110, layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def draw_curves(axes: Axes, curves: Curves, *, dotted: Collection[str] = (), log_y: bool = True) -> None:
+    """Draws curves against a logarithmic axis and writes each name beside the end of its curve.
+
+    Args:
+        axes: the panel.
+        curves: points by name, in ascending order.
+        dotted: names whose curves are dotted.
+        log_y: whether the other axis is logarithmic too.
+    """
     curves = {name: points for name, points in curves.items() if points}
-    axes.set(xscale="log", yscale="log")
+    axes.set(xscale="log", yscale="log" if log_y else "linear")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     if not curves:
@@ -98,35 +106,40 @@ def draw_curves(axes: Axes, curves: Curves, *, dotted: Sequence[str] = ()) -> No
         )
     ticks = sorted({x for points in curves.values() for x, _ in points})
     axes.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks], minor=False)
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    if log_y:
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.6g}"))
     axes.minorticks_off()
-    _name_ends(axes, curves, colours)
+    name_points(axes, {name: points[-1] for name, points in curves.items()}, colours)
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Writes a PNG atomically."""
-    picture = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(picture)
-    write_atomically(path, picture.getvalue())
+def name_points(
+    axes: Axes, points: Mapping[str, tuple[float, float]], colours: Mapping[str, Any], *, fontsize: int = 9
+) -> None:
+    """Writes names in a column at the right, in the order of their points, moved apart where they overlap.
 
-
-def _name_ends(axes: Axes, curves: Curves, colours: Mapping[str, tuple]) -> None:
-    """Names stand in a column at the right, in the order of the ends, moved apart where they overlap."""
-    low, high = (math.log(y) for y in axes.get_ylim())
-    ends = {name: (math.log(points[-1][1]) - low) / (high - low) for name, points in curves.items()}
-    order = sorted(ends, key=lambda name: ends[name])
-    for name, place in zip(order, spread([ends[name] for name in order]), strict=True):
+    Args:
+        axes: the panel, its limits final.
+        points: one for each name.
+        colours: the same names' colours.
+        fontsize: of the names.
+    """
+    to_axes = axes.transData + axes.transAxes.inverted()
+    heights = {name: float(to_axes.transform(point)[1]) for name, point in points.items()}
+    order = sorted(heights, key=lambda name: heights[name])
+    gap = min(LABEL_HEIGHT, 1 / max(1, len(order)))
+    for name, height in zip(order, spread([heights[name] for name in order], gap=gap), strict=True):
+        arrow = {"arrowstyle": "-", "color": colours[name], "alpha": 0.35, "linewidth": 0.8}
         axes.annotate(
             name,
-            xy=curves[name][-1],
-            xytext=(1.06, place),
+            xy=points[name],
+            xytext=(1.05, height),
             textcoords="axes fraction",
             va="center",
-            fontsize=9,
+            fontsize=fontsize,
             color=colours[name],
             weight="bold" if name in EMPHASISED else "normal",
-            arrowprops={"arrowstyle": "-", "color": colours[name], "alpha": 0.35, "linewidth": 0.8},
+            arrowprops={**arrow, "relpos": (0, 0.5)},
         )
 
 
@@ -147,3 +160,12 @@ def spread(places: Sequence[float], gap: float = LABEL_HEIGHT) -> list[float]:
         moved[index] = min(moved[index], ceiling)
         ceiling = moved[index] - gap
     return moved
+
+
+def save(figure: Figure, path: Path, *, title: str = "") -> None:
+    """Writes a PNG, whole or not at all, with a title above all panels."""
+    if title:
+        figure.suptitle(title, fontsize=10)
+    picture = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(picture)
+    write_atomically(path, picture.getvalue())

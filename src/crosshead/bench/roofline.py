@@ -6,9 +6,9 @@ The limit of some work is the longer of two times: its multiply-adds at the rate
 torch in the same dtype, and its bytes at the rate of a large copy, both measured in the same run.
 Exponentials are not counted, so no kernel can reach the limit where they cost as much as a product.
 
-Two amounts of work are set against it. `needed` is what the equations ask for: `crosshead.measure.cost` for the
-forward pass; the backward pass has twice its multiply-adds, for two operands of each product. `done` is what
-the implementation executes, recomputation included.
+Two amounts of work are set against it. `needed` is what the equations ask for: `crosshead.measure.cost` for
+the forward pass; the backward pass has twice its multiply-adds, for two operands of each product. `done` is
+what the implementation executes, recomputation included.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 
 from crosshead.attention.mixing import Mixing
-from crosshead.bench.operands import Setting
+from crosshead.bench.providers import Setting
 from crosshead.measure.cost import operator_cost, softmax_attention_cost
 from crosshead.measure.timing import time_calls
 

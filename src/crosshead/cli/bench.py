@@ -12,11 +12,12 @@ from crosshead.bench.options import AttentionOptions, BackboneOptions
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rich.console import Console
+    from rich.progress import ProgressColumn
     from rich.table import Table
 
     from crosshead.bench.attention import AttentionRow
     from crosshead.bench.backbone import BackboneRow
+    from crosshead.cli.console import Terminal
 
 
 def bench(
@@ -32,25 +33,23 @@ def bench(
 
 def bench_attention(options: AttentionOptions) -> None:
     """Measures, shows each group of rows as soon as it is there, and writes everything into a folder."""
-    from rich.console import Console
-
     from crosshead.bench.attention import measure_attention, setting_of
     from crosshead.bench.plots import draw_attention
-    from crosshead.bench.report import free_folder, head_lines, write_table
+    from crosshead.bench.report import crossovers, free_folder, head_lines, ratios, slopes, write_table
     from crosshead.bench.roofline import measure_machine
-    from crosshead.bench.summary import crossovers, ratios, slopes
+    from crosshead.cli.console import Terminal
 
-    console = Console()
+    console = Terminal()
     output = free_folder(options.output, "attention")
     setting = setting_of(options, _ready(options.device, options.threads))
     described = (
         f"{setting.dtype}, {setting.device}, batch {setting.batch}, {setting.heads} heads, head dim "
         f"{setting.head_dim}, {setting.landmarks} landmarks, mixing {setting.mixing}"
     )
-    _say(console, f"measuring the machine; results go to {output}")
+    console.line(f"measuring the machine; results go to {output}")
     machine = measure_machine(setting)
     head = head_lines(sys.argv[1:], described, machine=str(machine))
-    _say(console, f"{described}; {machine}")
+    console.line(f"{described}; {machine}")
     rows: list[AttentionRow] = []
     with _progress(console) as tell:
         for group in measure_attention(options, setting, machine, tell):
@@ -63,25 +62,24 @@ def bench_attention(options: AttentionOptions) -> None:
     for name, quantity in (("time", "median_s"), ("memory", "beyond_bytes")):
         draw_attention(output / f"{name}.png", rows, quantity=quantity, title=f"{described}\n{head[2]}")
     _show_summary(console, tables)
-    _say_where(output)
+    _say_where(console, output)
 
 
 def bench_backbone(options: BackboneOptions) -> None:
     """Measures, shows each group of rows as soon as it is there, and writes everything into a folder."""
-    from rich.console import Console
-
     from crosshead.bench.backbone import BackboneRow, measure_backbones, ratios
     from crosshead.bench.plots import draw_backbones
     from crosshead.bench.report import free_folder, head_lines, write_table
+    from crosshead.cli.console import Terminal
 
-    console = Console()
+    console = Terminal()
     output = free_folder(options.output, "backbone")
     device = _ready(options.device, options.threads)
     described = f"{options.dtype}, {device}, batch {options.batch}" + (
         ", compiled" if options.compile else ""
     )
     head = head_lines(sys.argv[1:], described)
-    _say(console, f"{described}; results go to {output}")
+    console.line(f"{described}; results go to {output}")
     rows: list[BackboneRow] = []
     with _progress(console) as tell:
         for group in measure_backbones(options, device, tell):
@@ -92,15 +90,24 @@ def bench_backbone(options: BackboneOptions) -> None:
     write_table(output / "ratios.csv", compared, head)
     draw_backbones(output / "images_per_second.png", rows, title=f"{described}\n{head[2]}")
     _show_ratios(console, compared, key=("passes", "model", "against"), across="size", value="speed_ratio")
-    _say_where(output)
+    _say_where(console, output)
+
+
+def choose_device(device: str) -> str:
+    """The device that is meant; "auto" is cuda where there is one.
+
+    Raises:
+        ValueError: if there is no such device.
+    """
+    import torch
+
+    there_is_one = torch.cuda.is_available()
+    if device == "cuda" and not there_is_one:
+        raise ValueError("device is cuda, and torch finds none: use --device cpu")
+    return ("cuda" if there_is_one else "cpu") if device == "auto" else device
 
 
 def _ready(device: str, threads: int | None) -> str:
-    """Sets the number of threads; answers which device it is.
-
-    Raises:
-        ValueError: If there is no such device.
-    """
     import logging
 
     import torch
@@ -108,35 +115,46 @@ def _ready(device: str, threads: int | None) -> str:
     logging.getLogger("torch").setLevel(logging.ERROR)  # torch.compile tells of tools it does without
     if threads is not None:
         torch.set_num_threads(threads)
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device is cuda, and torch finds none: use --device cpu")
-    return device
+    return choose_device(device)
 
 
 @contextmanager
-def _progress(console: "Console") -> Iterator[Callable[[str, float], None]]:
-    """A bar with what is being done and the time left, on a terminal; nothing elsewhere."""
+def progress_bar(
+    console: "Terminal", *columns: "ProgressColumn", seconds: float
+) -> Iterator[Callable[..., None]]:
+    """A bar with what is being done and the time left, on a terminal; nothing elsewhere.
+
+    Args:
+        console: where to draw.
+        *columns: between the bar and the time left.
+        seconds: the time over which speed is estimated.
+
+    Yields:
+        What updates the bar: it takes `description`, `completed` and `total`, which is 1 at first.
+    """
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
         *columns,
+        TimeRemainingColumn(),
         console=console,
         transient=True,
         disable=not console.is_terminal,
-        speed_estimate_period=600,
+        speed_estimate_period=seconds,
     ) as progress:
-        bar = progress.add_task("", total=1.0)
-
-        def tell(what: str, done: float) -> None:
-            progress.update(bar, description=what, completed=done)
-
-        yield tell
+        task = progress.add_task("", total=1.0)
+        yield lambda **changes: progress.update(task, **changes)
 
 
-def _show_attention(console: "Console", rows: Sequence["AttentionRow"]) -> None:
+@contextmanager
+def _progress(console: "Terminal") -> Iterator[Callable[[str, float], None]]:
+    with progress_bar(console, seconds=600) as update:
+        yield lambda what, done: update(description=what, completed=done)
+
+
+def _show_attention(console: "Terminal", rows: Sequence["AttentionRow"]) -> None:
     table = _table(
         f"{rows[0].passes}, {rows[0].tokens:,} tokens (medians, quartiles; shares of the roofline)"
     )
@@ -150,16 +168,38 @@ def _show_attention(console: "Console", rows: Sequence["AttentionRow"]) -> None:
             row.provider,
             *(_number(seconds, 1e-3) for seconds in (row.median_s, row.q25_s, row.q75_s)),
             _number(row.beyond_bytes, 2**20),
-            *(_number(share, 1) for share in (row.percent_of_limit_needed, row.percent_of_limit_done)),
+            *(_number(percent, 1) for percent in (row.percent_of_limit_needed, row.percent_of_limit_done)),
         )
     console.print(table)
     _say_what_is_missing(console, [(row.provider, row.status) for row in rows])
 
 
-def _say_what_is_missing(console: "Console", statuses: list[tuple[str, str]]) -> None:
+def _show_backbones(console: "Terminal", rows: Sequence["BackboneRow"]) -> None:
+    table = _table(f"{rows[0].passes}, {rows[0].size} pixels (medians; spread of quartiles; peak memory)")
+    table.add_column("model", no_wrap=True)
+    for column in ("img/s", "ms", "spread %", "MiB", "M par", "GMAC"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in rows:
+        spread = None
+        if row.median_s is not None and row.q25_s is not None and row.q75_s is not None:
+            spread = (row.q75_s - row.q25_s) / row.median_s
+        table.add_row(
+            row.model,
+            _number(row.images_per_second, 1),
+            _number(row.median_s, 1e-3),
+            _number(spread, 1e-2),
+            _number(row.peak_bytes, 2**20),
+            _number(row.parameters, 1e6),
+            _number(row.multiply_adds, 1e9),
+        )
+    console.print(table)
+    _say_what_is_missing(console, [(row.model, row.status) for row in rows])
+
+
+def _say_what_is_missing(console: "Terminal", statuses: list[tuple[str, str]]) -> None:
     for name, status in statuses:
         if status != "measured":
-            _say(console, f"{name}: {status}")
+            console.line(f"{name}: {status}")
 
 
 def _table(title: str) -> "Table":
@@ -169,34 +209,8 @@ def _table(title: str) -> "Table":
     return Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 1), pad_edge=False)
 
 
-def _show_backbones(console: "Console", rows: Sequence["BackboneRow"]) -> None:
-    table = _table(f"{rows[0].passes}, {rows[0].size} pixels (medians; spread of quartiles; peak memory)")
-    table.add_column("model", no_wrap=True)
-    for column in ("img/s", "ms", "spread %", "MiB", "M par", "GMAC"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(
-            row.model,
-            _number(row.images_per_second, 1),
-            _number(row.median_s, 1e-3),
-            _number(_spread(row), 1e-2),
-            _number(row.peak_bytes, 2**20),
-            _number(row.parameters, 1e6),
-            _number(row.multiply_adds, 1e9),
-        )
-    console.print(table)
-    _say_what_is_missing(console, [(row.model, row.status) for row in rows])
-
-
-def _spread(row: "BackboneRow") -> float | None:
-    """How far the quartiles are apart, as a share of the median."""
-    if row.median_s is None or row.q25_s is None or row.q75_s is None:
-        return None
-    return (row.q75_s - row.q25_s) / row.median_s
-
-
 def _show_ratios(
-    console: "Console", lines: list[dict[str, Any]], *, key: tuple[str, ...], across: str, value: str
+    console: "Terminal", lines: list[dict[str, Any]], *, key: tuple[str, ...], across: str, value: str
 ) -> None:
     """A table with a row for each key and a column for each size."""
     sizes = sorted({line[across] for line in lines})
@@ -217,14 +231,12 @@ def _show_ratios(
     console.print(table)
 
 
-def _show_summary(console: "Console", tables: dict[str, list[dict[str, Any]]]) -> None:
+def _show_summary(console: "Terminal", tables: dict[str, list[dict[str, Any]]]) -> None:
     key = ("passes", "provider", "against")
     _show_ratios(console, tables["ratios"], key=key, across="tokens", value="time_ratio")
     for line in tables["crossover"]:
-        start = line["faster_from_tokens"]
-        crossing = line["crossing_tokens"]
-        _say(
-            console,
+        start, crossing = line["faster_from_tokens"], line["crossing_tokens"]
+        console.line(
             f"{line['provider']} against {line['against']}, {line['passes']}: "
             + (f"faster from {start:,} tokens" if start else "nowhere faster")
             + (f", crossing near {crossing:,}" if crossing else "")
@@ -232,21 +244,15 @@ def _show_summary(console: "Console", tables: dict[str, list[dict[str, Any]]]) -
         )
     for line in tables["slopes"]:
         if line["quantity"] == "median_s":
-            _say(
-                console,
+            console.line(
                 f"log-log slope of time, {line['provider']}, {line['passes']}, "
                 f"{line['from_tokens']:,} to {line['to_tokens']:,} tokens: {line['slope']:.2f}",
             )
 
 
-def _say_where(output: "Path") -> None:
+def _say_where(console: "Terminal", output: "Path") -> None:
     for path in sorted(output.iterdir()):
-        print(f"written: {path}")
-
-
-def _say(console: "Console", text: str) -> None:
-    """A line as it is: brackets are no markup, and paths are not broken."""
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+        console.line(f"written: {path}")
 
 
 def _number(value: float | None, unit: float) -> str:

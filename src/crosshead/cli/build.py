@@ -12,12 +12,11 @@ def build(force: bool = False) -> None:
     Args:
         force: compile even if a library for this machine exists.
     """
-    from rich.console import Console
-
     from crosshead.attention.impl.fused.cpu import build as kernel
     from crosshead.attention.impl.fused.cpu.trust import checksum_file
+    from crosshead.cli.console import Terminal
 
-    console = Console()
+    console = Terminal()
     built = not force and kernel.missing() is None
     with console.status("compiling the CPU kernel"):
         path = kernel.build(force=force)
@@ -31,7 +30,7 @@ def build(force: bool = False) -> None:
         )
     state = "was built already" if built else "is built"
     console.print(f"The CPU kernel {state} and agrees with the equations (largest deviation {error:.0e}).")
-    console.print(str(path), soft_wrap=True, markup=False)
+    console.print(str(path), soft_wrap=True)
 
 
 def _deviation_in_a_new_process() -> float:

@@ -1,9 +1,53 @@
-"""What the commands share when they speak to a terminal."""
+"""What the commands share when they speak to a terminal.
+
+Class names, file names and messages of libraries come from anywhere. Whatever is shown passes here, once:
+control characters become visible, and square brackets are text.
+"""
 
 import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+
+def visible(text: str) -> str:
+    """The text without anything that a terminal obeys; line breaks and tabs stay.
+
+    Example:
+        >>> visible("cat\\x1b[2J\\x07")
+        'cat\\\\x1b[2J\\\\x07'
+    """
+    return "".join(
+        character if character.isprintable() or character in "\n\t" else ascii(character)[1:-1]
+        for character in text
+    )
+
+
+class Terminal(Console):
+    """rich's console for text that is not trusted: lines and cells of tables are shown as they are."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, highlight=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Called by rich for each text that it shows."""
+        return super().render_str(visible(text), **{**options, "markup": False, "emoji": False})
+
+    def line(self, text: str) -> None:
+        """One line, however long."""
+        self.print(text, soft_wrap=True)
+
+
+class VisibleFormatter(logging.Formatter):
+    """Log records without anything that a terminal obeys."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line of a record."""
+        return visible(super().format(record))
 
 
 def say(*lines: str) -> None:
@@ -12,7 +56,7 @@ def say(*lines: str) -> None:
 
     if rank_zero_only.rank == 0:
         for line in lines:
-            print(line, flush=True)
+            print(visible(line), flush=True)
 
 
 @contextmanager

@@ -1,3 +1,5 @@
+"""`crosshead evaluate`: the metrics of a run on its test set."""
+
 from pathlib import Path
 
 from crosshead.cli.arguments import RunArgument
@@ -14,27 +16,26 @@ def evaluate(
 ) -> None:
     """Measure a trained net on its test images.
 
-    Prints the figures of its task, and writes evaluation.json and pictures into the run folder.
+    Prints the metrics of its task, and writes evaluation.json and pictures into the run folder.
 
     Args:
         run: The run folder.
         data_dir: Where the data are now, if elsewhere than in training.
-        best: Take the epoch with the best test score (chosen by these same images) in place of the last.
+        best: take the epoch that did best on the validation set in place of the last.
         accelerator: cpu, cuda, mps or auto.
         batch_size: Images at a time; by default as in training. Detectors and segmentations are measured
             image by image.
         workers: Loader processes; by default as in training.
     """
-    from rich.console import Console
     from rich.table import Table
 
-    from crosshead.cli.console import quiet
+    from crosshead.cli.console import Terminal, quiet
     from crosshead.runs import evaluate as evaluation
     from crosshead.runs.folder import RunFolder
 
     folder = RunFolder(run)
     with quiet():
-        figures, pictures = evaluation.evaluate(
+        metrics, pictures = evaluation.evaluate(
             folder,
             data_dir=data_dir,
             best=best,
@@ -42,23 +43,23 @@ def evaluate(
             batch_size=batch_size,
             workers=workers,
         )
-    console = Console()
+    console = Terminal()
     table = Table(
-        title=f"{run}: {figures.images:,} test {figures.counted}, weights of the {figures.weights} epoch"
+        title=f"{run}: {metrics.images:,} test {metrics.counted}, weights of the {metrics.weights} epoch"
     )
-    table.add_column("measure")
+    table.add_column("metric")
     table.add_column("value", justify="right")
-    for measure, value in figures.measures():
-        table.add_row(measure, value)
+    for metric, value in metrics.metrics():
+        table.add_row(metric, value)
     table.add_section()
-    what, by_class = figures.by_class()
+    what, by_class = metrics.by_class()
     shown = sorted(by_class.items(), key=lambda item: -1.0 if item[1] is None else item[1])
     hidden = len(shown) - 30
-    for name, share in shown if hidden <= 0 else shown[:30]:
-        table.add_row(f"{what} of {name}", "nothing to measure" if share is None else f"{share:.2%}")
+    for name, fraction in shown if hidden <= 0 else shown[:30]:
+        table.add_row(f"{what} of {name}", "nothing to measure" if fraction is None else f"{fraction:.2%}")
     if hidden > 0:
         table.add_row(f"... {hidden} classes that do better", "")
     console.print(table)
-    print(f"figures: {folder.evaluation}")
+    console.line(f"metrics: {folder.evaluation}")
     for content, path in pictures:
-        print(f"{content}: {path}")
+        console.line(f"{content}: {path}")

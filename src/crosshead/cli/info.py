@@ -1,12 +1,14 @@
+"""`crosshead info`: versions, devices and implementations."""
+
+
 def info() -> None:
     """Show versions, devices, and which implementations of the attention are ready."""
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
+    from crosshead.cli.console import Terminal
     from crosshead.measure.stamp import hardware, versions
 
-    console = Console()
+    console = Terminal()
     table = Table(title="Versions")
     table.add_column("package")
     table.add_column("version")
@@ -34,7 +36,7 @@ def info() -> None:
         ("cuda", "Triton, float32 and half precision"),
     ):
         missing = _missing(device)
-        table.add_row(f"fused on {device}", "no" if missing else "yes", escape(missing or kernel))
+        table.add_row(f"fused on {device}", "no" if missing else "yes", missing or kernel)
     table.add_row(
         "auto", "yes", "fused where it is ready, else streamed above a documented size, else reference"
     )

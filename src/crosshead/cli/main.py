@@ -13,6 +13,7 @@ from crosshead._version import __version__
 from crosshead.cli.arguments import REGISTRY
 from crosshead.cli.bench import bench
 from crosshead.cli.build import build
+from crosshead.cli.console import VisibleFormatter, visible
 from crosshead.cli.evaluate import evaluate
 from crosshead.cli.info import info
 from crosshead.cli.models import models
@@ -48,7 +49,9 @@ def main() -> None:
         print(f"crosshead {__version__}")
         return
     debug = "--debug" in arguments
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(VisibleFormatter("%(levelname)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     try:
         tyro.extras.subcommand_cli_from_dict(
             COMMANDS,
@@ -68,7 +71,7 @@ def main() -> None:
     except EXPECTED as error:
         if debug:
             traceback.print_exc()
-        print(f"error: {one_line(error)}", file=sys.stderr)
+        print(f"error: {visible(one_line(error))}", file=sys.stderr)
         sys.exit(1)
 
 

@@ -7,9 +7,9 @@ def models(image_size: int = 224) -> None:
     Args:
         image_size: height and width in pixels.
     """
-    from rich.console import Console
     from rich.table import Table
 
+    from crosshead.cli.console import Terminal
     from crosshead.vision import footprint
     from crosshead.vision.variants import VARIANTS
 
@@ -25,4 +25,4 @@ def models(image_size: int = 224) -> None:
             f"{cost.multiply_adds / 1e9:.2f} G",
             f"{cost.activations / 1e6:.1f} M",
         )
-    Console().print(table)
+    Terminal().print(table)

@@ -1,3 +1,5 @@
+"""`crosshead predict`: what a trained net sees in images."""
+
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,7 @@ def predict(
         tile: Of all but a classifier: cut larger images into tiles of this side in pixels, 0 for never; by
             default where an image is much larger than those of the training.
         out: Folder for pictures and JSON files; by default predictions/ in the run folder.
-        best: Take the epoch with the best test score in place of the last.
+        best: take the epoch that did best on the validation set in place of the last.
         accelerator: cpu, cuda, mps or auto.
         json: Print JSON in place of text: a list with an object for each image.
     """
@@ -40,23 +42,22 @@ def predict(
     from crosshead.runs.folder import RunFolder
     from crosshead.runs.load import load_run, to_device
     from crosshead.runs.predictions import write_prediction
-    from crosshead.tasks.task import DataError
-    from crosshead.tasks.task import task_of
+    from crosshead.tasks.task import DataError, task_of
 
     folder = RunFolder(run)
     with quiet():
         record, model = load_run(folder, best=best)
     model = to_device(model, accelerator)
-    job = task_of(record.recipe)
+    task = task_of(record.recipe.task)
     given = {"top": top, "min_score": min_score, "tile": tile}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    for name in options.keys() - job.options:
+    for name in options.keys() - task.options:
         flag = "--" + name.replace("_", "-")
         raise ValueError(f"{flag} has no meaning for {record.recipe.task}, the task of {run}: leave it out")
     predictions, refused = [], []
-    for paths in job.inputs((image, *images)):
+    for paths in task.inputs((image, *images)):
         try:
-            prediction = job.predict(record.recipe, record.meta, model, paths, **options)
+            prediction = task.predict(record.recipe, record.meta, model, paths, **options)
         except DataError as error:
             refused.append(error)
             continue
@@ -77,13 +78,15 @@ def _print_json(predictions: list) -> None:
 
 
 def _show(prediction: Any, written: list[Path]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
+    from crosshead.cli.console import Terminal
+
+    terminal = Terminal()
     if written:
-        print(f"{prediction.content['image']}: {prediction.summary}")
+        terminal.line(f"{prediction.content['image']}: {prediction.summary}")
         for path in written:
-            print(f"  {path}")
+            terminal.line(f"  {path}")
         return
     table = Table(title=prediction.content["image"], title_justify="left")
     table.add_column("rank", justify="right")
@@ -91,4 +94,4 @@ def _show(prediction: Any, written: list[Path]) -> None:
     table.add_column("probability", justify="right")
     for rank, ranked in enumerate(prediction.content["classes"], 1):
         table.add_row(str(rank), ranked["name"], f"{ranked['probability']:.2%}")
-    Console().print(table)
+    terminal.print(table)

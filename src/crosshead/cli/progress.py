@@ -6,9 +6,9 @@ from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from crosshead.cli.console import Terminal
 from crosshead.runs.curves import title_of
 from crosshead.runs.folder import RunFolder
 from crosshead.runs.metrics import read_metrics
@@ -29,7 +29,7 @@ class ShowProgress(Callback):
 
     def __init__(self, run: RunFolder, recipe: Recipe) -> None:
         self.run, self.recipe = run, recipe
-        self.console = Console(soft_wrap=True)
+        self.console = Terminal(soft_wrap=True)
         self.bar: Progress | None = None
         self.started = self.shown = 0.0
         self.first_step = 0
@@ -38,21 +38,23 @@ class ShowProgress(Callback):
         """Says what is being trained."""
         if not trainer.is_global_zero:
             return
-        # The training loader reads the share of its process, a subset of all images; one for the test set is
-        # made when that is due.
+        # The training loader reads the part of its process, a subset of all images; the one for validation
+        # is made when that is due.
         train: Any = trainer.train_dataloader
         loaders: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
-        items = pl_module.items if isinstance(pl_module, TaskModule) else "images"
+        assert isinstance(pl_module, TaskModule)
+        counts = [(len(train.dataset.dataset), "training", pl_module.items)]
+        if loaders.val is not None:
+            counts.append((len(loaders.val), "validation", pl_module.val_items))
         device = pl_module.device.type + (f" x {trainer.world_size}" if trainer.world_size > 1 else "")
         self.console.print(
             f"{self.recipe.model}, {count_parameters(pl_module):,} parameters; "
-            f"{len(train.dataset.dataset):,} training and {len(loaders.test):,} test {items}; "
+            f"{_counted(counts)}; "
             f"{device}, {self.recipe.precision}; "
-            f"run folder {self.run.path}",
-            highlight=False,
+            f"run folder {self.run.path}"
         )
         if trainer.current_epoch:
-            self.console.print(f"continuing after epoch {trainer.current_epoch}", highlight=False)
+            self.console.print(f"continuing after epoch {trainer.current_epoch}")
         self.started = time.perf_counter()
         self.first_step = trainer.current_epoch * int(trainer.num_training_batches)
         if self.console.is_terminal:
@@ -89,9 +91,8 @@ class ShowProgress(Callback):
         width = len(str(self.recipe.epochs))
         self.console.print(
             f"epoch {int(row['epoch']):{width}}/{self.recipe.epochs}"
-            f"{_figures(row, 'train_')}{_figures(row, 'test_')}"
-            f"  {float(row['images_per_second']):,.0f} images/s  {self._left(trainer, done)} left",
-            highlight=False,
+            f"{_metrics(row, 'train_')}{_metrics(row, 'val_')}"
+            f"  {float(row['images_per_second']):,.0f} images/s  {self._left(trainer, done)} left"
         )
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -118,21 +119,37 @@ class ShowProgress(Callback):
         return clock(seconds)
 
 
-def _figures(row: dict[str, str], part: str) -> str:
-    found = [name for name in row if name.startswith(part) and row[name]]
-    figures = {title_of(name): float(row[name]) for name in found}
-    start = "  training" if part == "train_" else "  test"
-    return (start if found else "") + "".join(
-        f" {title} {value:.3f}" if title == "loss" else f" {title} {share(value):>6}"
-        for title, value in figures.items()
+def _counted(counts: list[tuple[int, str, str]]) -> str:
+    """How many samples of which split; what they are once, where all are the same.
+
+    Example:
+        >>> _counted([(1295, "training", "images"), (143, "validation", "images")])
+        '1,295 training and 143 validation images'
+        >>> _counted([(8, "training", "crops"), (1, "validation", "image pairs")])
+        '8 training crops and 1 validation image pairs'
+    """
+    last = counts[-1][2]
+    return " and ".join(
+        f"{count:,} {split}" + ("" if items == last and position < len(counts) - 1 else f" {items}")
+        for position, (count, split, items) in enumerate(counts)
     )
 
 
-def share(value: float) -> str:
-    """A share of 1 in per cent, where there was something to measure.
+def _metrics(row: dict[str, str], part: str) -> str:
+    found = [name for name in row if name.startswith(part) and row[name]]
+    metrics = {title_of(name): float(row[name]) for name in found}
+    start = "  training" if part == "train_" else "  validation"
+    return (start if found else "") + "".join(
+        f" {title} {value:.3f}" if title == "loss" else f" {title} {percent(value):>6}"
+        for title, value in metrics.items()
+    )
+
+
+def percent(value: float) -> str:
+    """A fraction in per cent, where there was something to measure.
 
     Example:
-        >>> share(0.5), share(float("nan"))
+        >>> percent(0.5), percent(float("nan"))
         ('50.00%', 'none')
     """
     return "none" if math.isnan(value) else f"{value:.2%}"

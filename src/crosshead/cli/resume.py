@@ -1,3 +1,5 @@
+"""`crosshead resume`: continues an interrupted training."""
+
 from pathlib import Path
 
 from crosshead.cli.arguments import RunArgument

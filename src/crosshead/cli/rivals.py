@@ -3,9 +3,9 @@
 
 def rivals() -> None:
     """Show rival attention mechanisms: what they cost, what they can take, and where they come from."""
-    from rich.console import Console
     from rich.table import Table
 
+    from crosshead.cli.console import Terminal
     from crosshead.rivals.registry import INTERACTIVE, MECHANISMS
 
     facts = {"interactive": INTERACTIVE}
@@ -31,6 +31,6 @@ def rivals() -> None:
         answers = (mechanism.heads_talk, can.key_mask, can.any_grid, can.any_length, can.linear)
         abilities.add_row(name, mechanism.complexity, *("yes" if answer else "no" for answer in answers))
         origins.add_row(name, mechanism.title, mechanism.source, mechanism.paper)
-    console = Console()
+    console = Terminal()
     console.print(abilities)
     console.print(origins)

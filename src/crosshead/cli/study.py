@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from crosshead.cli.bench import choose_device, progress_bar
 from crosshead.study.options import (
     AblationOptions,
     LengthsOptions,
@@ -19,8 +20,7 @@ from crosshead.study.options import (
 )
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from crosshead.cli.console import Terminal
     from crosshead.study.execution import Place, Progress
     from crosshead.study.plans import Candidate
 
@@ -54,26 +54,23 @@ def study(
 
 def run(name: str, found: "Sequence[Candidate]", options: StudyOptions, place: "Place") -> None:
     """Says what will be trained, trains it with progress, and says where the results are."""
-    from rich.console import Console
-
-    from crosshead.study.execution import run_study
-    from crosshead.study.forecast import forecast_seconds
-    from crosshead.study.ledger import Ledger
+    from crosshead.cli.console import Terminal
+    from crosshead.study.execution import forecast_seconds, run_study
+    from crosshead.study.trial import Ledger
 
     if options.data_dir is None and options.data in ("fashion-mnist", "cifar10"):
         raise ValueError(f"{options.data} needs the folder of its images: name it with --data-dir")
-    console = Console()
+    console = Terminal()
     out = options.out or Path("studies") / f"{name}-{options.data}"
     ledger = Ledger(out / "results.csv")
     found = _buildable(console, found)
-    trials = sum(len(candidate.selecting()) + candidate.options.seeds for candidate in found)
+    trials = sum(len(candidate.all_samples()) for candidate in found)
     if options.data_dir is None and options.data in ("pathfinder", "list-ops"):
         place = replace(place, data_dir=(out / "data").resolve())
-    _say(console, f"{trials} trainings of {len(found)} mechanisms, {place.jobs} at a time on {place.device}")
+    console.line(f"{trials} trainings of {len(found)} mechanisms, {place.jobs} at a time on {place.device}")
     with console.status("trying each for three steps", spinner="line") as status:
         seconds = forecast_seconds(found, ledger, place, tell=lambda name: status.update(f"trying {name}"))
-    _say(
-        console,
+    console.line(
         f"about {_clock(seconds)}; results go to {ledger.path}, and an interrupted study goes on there",
     )
     if options.plan:
@@ -81,11 +78,11 @@ def run(name: str, found: "Sequence[Candidate]", options: StudyOptions, place: "
     _generate(console, found, place)
     with _progress(console) as tell:
         run_study(found, ledger, place, arguments=sys.argv[1:], tell=tell)
-    price(console, found, out, place.device)
+    measure_cost(console, found, out, place.device)
     report(out)
 
 
-def _generate(console: "Console", found: "Sequence[Candidate]", place: "Place") -> None:
+def _generate(console: "Terminal", found: "Sequence[Candidate]", place: "Place") -> None:
     """Makes generated samples, once for all trainings, and says how far it is."""
     from crosshead.study.sources import generate
 
@@ -102,25 +99,27 @@ def _generate(console: "Console", found: "Sequence[Candidate]", place: "Place") 
             )
 
 
-def _buildable(console: "Console", found: "Sequence[Candidate]") -> "list[Candidate]":
+def _buildable(console: "Terminal", found: "Sequence[Candidate]") -> "list[Candidate]":
     """The candidates whose models can be built; says why of the others.
 
     Raises:
-        ValueError: none can, or a name is unknown.
+        ValueError: if none can, or a name is unknown.
     """
     from crosshead.study.backbone import UnknownAttention, build_model
-    from crosshead.study.trial import BANDS
+    from crosshead.study.trial import IN_CHANS
 
     kept, reason = [], None
     for candidate in found:
         trial = candidate.trial
         try:
-            build_model(trial.data, trial.attention, trial.shape, num_classes=2, in_chans=BANDS[trial.data])
+            build_model(
+                trial.data, trial.attention, trial.shape, num_classes=2, in_chans=IN_CHANS[trial.data]
+            )
         except UnknownAttention:
             raise  # a slip of the pen, not a mechanism that does not fit
         except (ValueError, TypeError, NotImplementedError, ImportError) as error:
             reason = error
-            _say(console, f"left out: {error}")
+            console.line(f"left out: {error}")
         else:
             kept.append(candidate)
     if not kept:
@@ -128,38 +127,38 @@ def _buildable(console: "Console", found: "Sequence[Candidate]") -> "list[Candid
     return kept
 
 
-def price(console: "Console", found: "Sequence[Candidate]", out: "Path", device: str) -> None:
+def measure_cost(console: "Terminal", found: "Sequence[Candidate]", out: "Path", device: str) -> None:
     """Measures what each mechanism costs, now that nothing else runs, unless it is all written already."""
     from crosshead.bench.report import head_lines, write_table
-    from crosshead.study.price import BATCH, Case, measure_prices
-    from crosshead.study.report import PRICES, has_prices
+    from crosshead.study.cost import BATCH, Case, measure_costs
+    from crosshead.study.report import COSTS, has_costs
 
     cases: list[Case] = [(one.trial.data, one.attention, one.trial.shape) for one in found]
-    if has_prices(out / PRICES, cases):
+    if has_costs(out / COSTS, cases):
         return
     with console.status("measuring time and memory", spinner="line") as status:
-        rows = measure_prices(cases, device=device, tell=status.update)
-    write_table(out / PRICES, rows, head_lines(sys.argv[1:], f"float32, {device}, batch {BATCH}"))
+        rows = measure_costs(cases, device=device, tell=status.update)
+    write_table(out / COSTS, rows, head_lines(sys.argv[1:], f"float32, {device}, batch {BATCH}"))
 
 
 def report(folder: "Path") -> None:
     """Writes the tables and pictures of a study from its CSVs, and prints the table."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     from crosshead.bench.report import write_table
+    from crosshead.cli.console import Terminal
     from crosshead.runs.folder import write_atomically
     from crosshead.study.pictures import draw_study
     from crosshead.study.report import HEADINGS, cells_of, markdown, read_study, table
 
     found = read_study(folder)
-    console = Console()
+    console = Terminal()
     headings = list(HEADINGS.values())
-    # Accuracies and prices apart: together they do not fit a terminal of eighty columns.
-    parts = (
-        [range(4), [0, *range(4, len(headings))]] if any(line.price for line in found.lines) else [range(4)]
-    )
+    # Accuracies and costs apart: together they do not fit a terminal of eighty columns.
+    parts: list[Sequence[int]] = [range(4)]
+    if any(line.cost for line in found.lines):
+        parts.append([0, *range(4, len(headings))])
     for part in parts:
         shown = Table(box=box.SIMPLE, padding=(0, 1), pad_edge=False)
         for place in part:
@@ -170,11 +169,11 @@ def report(folder: "Path") -> None:
             cells = cells_of(line)
             shown.add_row(*(cells[place] for place in part))
         console.print(shown)
-    _say(console, f"differences are against {found.base}, paired by seed, with 95 % intervals")
+    console.line(f"differences are against {found.base}, paired by seed, with 95 % intervals")
     write_table(folder / "table.csv", table(found), [])
     write_atomically(folder / "table.md", markdown(found).encode())
     for path in (folder / "table.csv", folder / "table.md", *draw_study(folder, found)):
-        _say(console, f"written: {path}")
+        console.line(f"written: {path}")
 
 
 def place_of(options: StudyOptions) -> "tuple[Place, str]":
@@ -188,10 +187,7 @@ def place_of(options: StudyOptions) -> "tuple[Place, str]":
 
     from crosshead.study.execution import Place
 
-    there_is_one = torch.cuda.is_available()
-    device = ("cuda" if there_is_one else "cpu") if options.device == "auto" else options.device
-    if device == "cuda" and not there_is_one:
-        raise ValueError("device is cuda, and torch finds none: use --device cpu")
+    device = choose_device(options.device)
     cores = cpu_count()  # affinity and limits of a container counted
     torch.set_num_threads(min(torch.get_num_threads(), cores))
     most = max(1, cores // options.threads)
@@ -212,30 +208,21 @@ def place_of(options: StudyOptions) -> "tuple[Place, str]":
 
 
 @contextmanager
-def _progress(console: "Console") -> "Iterator[Callable[[Progress], None]]":
+def _progress(console: "Terminal") -> "Iterator[Callable[[Progress], None]]":
     """A bar in samples with the time left, and a line for every finished training."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import TextColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
-    with Progress(
-        *columns,
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-        speed_estimate_period=1200,
-    ) as bar:
-        task = bar.add_task("", total=1)
+    percentage = TextColumn("{task.percentage:>3.0f} %")
+    with progress_bar(console, percentage, seconds=1200) as update:
 
         def tell(progress: "Progress") -> None:
-            bar.update(
-                task,
+            update(
                 description=f"{progress.finished} of {progress.trials} trainings",
                 completed=progress.samples,
                 total=progress.samples_in_all,
             )
             if progress.row is not None:
-                _say(console, f"{progress.finished:>3}/{progress.trials} {_described(progress.row)}")
+                console.line(f"{progress.finished:>3}/{progress.trials} {_described(progress.row)}")
 
         yield tell
 
@@ -245,10 +232,6 @@ def _described(row: dict[str, str]) -> str:
         f"{row['attention']}, rate {row['learning_rate']}, seed {row['seed']}: "
         f"{float(row['accuracy']):.2%} {row['split']} accuracy, {_clock(float(row['train_seconds']))}"
     )
-
-
-def _say(console: "Console", text: str) -> None:
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _clock(seconds: float) -> str:

@@ -1,3 +1,5 @@
+"""`crosshead train`: one subcommand for each recipe."""
+
 import dataclasses
 import inspect
 from dataclasses import dataclass
@@ -63,17 +65,18 @@ def check_data(recipe: Recipe) -> None:
     Raises:
         ValueError: With the number of faults.
     """
+    from crosshead.cli.console import say
     from crosshead.tasks.task import task_of
 
     recipe.check()
     faults = 0
-    for fault in task_of(recipe).check_data(recipe):
-        print(fault, flush=True)
+    for fault in task_of(recipe.task).check_data(recipe):
+        say(fault)
         faults += 1
     place = recipe.data_dir or recipe.data
     if faults:
         raise ValueError(f"{place}: {faults} fault{'s' if faults > 1 else ''}, listed above: mend them")
-    print(f"{place}: nothing wrong")
+    say(f"{place}: nothing wrong")
 
 
 def with_default_arguments(name: str, recipe: Recipe) -> Recipe:

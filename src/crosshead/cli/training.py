@@ -3,17 +3,20 @@
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from crosshead.cli.console import quiet, say
-from crosshead.cli.progress import ShowProgress, clock, share
+from crosshead.cli.progress import ShowProgress, clock, percent
 from crosshead.runs.checkpoints import comparable
 from crosshead.runs.curves import title_of
 from crosshead.runs.folder import RunFolder
 from crosshead.runs.metrics import AFTER, read_metrics
 from crosshead.tasks.recipe import Recipe
+from crosshead.tasks.task import task_of
 
 
 def show_training(run: RunFolder, recipe: Recipe, fit: Callable[[Sequence[Callback]], object]) -> None:
@@ -25,6 +28,7 @@ def show_training(run: RunFolder, recipe: Recipe, fit: Callable[[Sequence[Callba
         fit: The training, given further callbacks.
     """
     started = time.perf_counter()
+    sys.unraisablehook = partial(_unless_loaders_end, sys.unraisablehook)
     try:
         with quiet():
             fit([ShowProgress(run, recipe)])
@@ -35,15 +39,28 @@ def show_training(run: RunFolder, recipe: Recipe, fit: Callable[[Sequence[Callba
     if rank_zero_only.rank != 0:
         return
     rows = read_metrics(run)
-    # The last epoch is always tested, others need not be.
-    score = list(rows[0])[-len(AFTER) - 1]
-    best = max((row for row in rows if row[score]), key=lambda row: comparable(float(row[score])))
     say(
-        f"test {title_of(score)} {share(float(rows[-1][score]))} after epoch {rows[-1]['epoch']}, "
-        f"best {share(float(best[score]))} after epoch {best['epoch']}; "
-        f"{clock(time.perf_counter() - started)} in all",
+        _outcome(rows, time.perf_counter() - started),
         f"model: {run.model} ({'moving average of the ' if recipe.ema else ''}weights of the last epoch)",
         f"curves: {run.curves}",
         f"next: crosshead evaluate {run.path}",
-        f"      crosshead predict {run.path} {'BEFORE AFTER' if recipe.task == 'change' else 'IMAGE'}",
+        f"      crosshead predict {run.path} {task_of(recipe.task).arguments}",
+    )
+
+
+def _unless_loaders_end(show: Callable[[Any], object], problem: Any) -> None:
+    """Where a loader process is told to end torch raises, at any place; the training has said why."""
+    if "DataLoader worker" not in str(problem.exc_value):
+        show(problem)
+
+
+def _outcome(rows: list[dict[str, str]], seconds: float) -> str:
+    """The validation score of the last epoch, which is always validated, and of the best one."""
+    score = list(rows[0])[-len(AFTER) - 1]
+    if not score.startswith("val_"):
+        return f"trained without a validation set; {clock(seconds)} in all"
+    best = max((row for row in rows if row[score]), key=lambda row: comparable(float(row[score])))
+    return (
+        f"validation {title_of(score)} {percent(float(rows[-1][score]))} after epoch {rows[-1]['epoch']}, "
+        f"best {percent(float(best[score]))} after epoch {best['epoch']}; {clock(seconds)} in all"
     )

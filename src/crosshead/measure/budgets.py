@@ -60,7 +60,7 @@ def deviation(name: str, actual: Tensor, *, exact: Tensor, reference: Tensor | S
         The two errors with what is allowed.
 
     Raises:
-        ValueError: If shapes differ, `exact` is not float64, or `reference` has another dtype than `actual`.
+        ValueError: if shapes differ, `exact` is not float64, or `reference` has another dtype than `actual`.
 
     Example:
         >>> exact = torch.tensor([1.0, 2.0], dtype=torch.float64)
@@ -118,8 +118,8 @@ def assert_within_budget(
         All deviations, for a table.
 
     Raises:
-        AssertionError: Naming every tensor outside its budget and by how much.
-        ValueError: If they do not hold the same names.
+        AssertionError: if a tensor is outside its budget; the message names each, and by how much.
+        ValueError: if they do not hold the same names.
 
     Example:
         >>> y = {"y": torch.ones(3, dtype=torch.float64)}

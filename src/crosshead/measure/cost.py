@@ -81,7 +81,7 @@ def operator_cost(
         The cost, without parameters: the mixing matrices are operands here.
 
     Raises:
-        ValueError: a size below one, or a `mixing`, `impl` or `dtype` that does not exist.
+        ValueError: if a size is below one, or `mixing`, `impl` or `dtype` is unknown.
 
     Example:
         >>> operator_cost(queries=9, landmarks=4, heads=2, head_dim=8).multiply_adds == 4 * 9 * 4 * 2 * 10
@@ -142,7 +142,7 @@ def pooling_cost(
         The cost; nothing is kept, for the backward pass of an average needs no activations.
 
     Raises:
-        ValueError: a size below one, landmarks that are not one per axis, or an unknown `dtype`.
+        ValueError: if a size is below one, landmarks are not one per axis, or `dtype` is unknown.
 
     Example:
         >>> pooling_cost(grid=(6, 8), landmarks=(2, 4), channels=1).multiply_adds == 2 * 6 * 8 + 2 * 4 * 8
@@ -201,7 +201,7 @@ def layer_cost(
         The cost, parameters included.
 
     Raises:
-        ValueError: a size below one, or sizes that do not fit.
+        ValueError: if a size is below one, or sizes do not fit.
 
     Example:
         >>> cost = layer_cost(dim=384, heads=12, grid=(28, 28), landmarks=7)
@@ -279,7 +279,7 @@ def softmax_attention_cost(
         The cost, without parameters.
 
     Raises:
-        ValueError: a size below one or an unknown `dtype`.
+        ValueError: if a size is below one, or `dtype` is unknown.
 
     Source: talking-heads attention is arXiv 2003.02436.
 
@@ -316,7 +316,7 @@ def cells_along(grid: Sequence[int], landmarks: int | Sequence[int]) -> tuple[in
         landmarks: cells along each axis, one number for all axes or one for each.
 
     Raises:
-        ValueError: a size below one, or landmarks that are not one per axis.
+        ValueError: if a size is below one, or landmarks are not one per axis.
 
     Example:
         >>> cells_along((56, 5), 7)

@@ -58,6 +58,24 @@ def stamp() -> dict[str, Any]:
     }
 
 
+def stamp_words(separator: str) -> dict[str, str]:
+    """The same as text for a table: created, hardware, versions and threads.
+
+    Args:
+        separator: between versions, and between accelerators.
+    """
+    found = stamp()
+    machine, installed = found["hardware"], found["versions"]
+    return {
+        "created": found["created"],
+        "hardware": separator.join(
+            [f"{machine['processor']}, {machine['cores']} cores", *machine["accelerators"]]
+        ),
+        "versions": separator.join(f"{name} {number}" for name, number in installed.items() if number),
+        "threads": str(machine["threads"]),
+    }
+
+
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

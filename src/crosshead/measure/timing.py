@@ -14,14 +14,14 @@ MOST_CALLS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class Sampling:
     """How often one computation is timed: `rounds` samples of `calls` calls."""
 
     rounds: int
     calls: int
 
 
-def plan_samples(seconds: float, *, budget: float, repeats: int) -> Plan:
+def plan_samples(seconds: float, *, budget: float, repeats: int) -> Sampling:
     """As many rounds as fit the budget, one at least, and as many calls as make a sample long enough.
 
     Args:
@@ -31,12 +31,12 @@ def plan_samples(seconds: float, *, budget: float, repeats: int) -> Plan:
 
     Example:
         >>> plan_samples(0.001, budget=10, repeats=5)
-        Plan(rounds=5, calls=10)
+        Sampling(rounds=5, calls=10)
         >>> plan_samples(4, budget=10, repeats=5)
-        Plan(rounds=2, calls=1)
+        Sampling(rounds=2, calls=1)
     """
     calls = min(MOST_CALLS, max(1, math.ceil(SHORTEST_SAMPLE / max(seconds, 1e-9))))
-    return Plan(rounds=max(1, min(repeats, int(budget / max(seconds * calls, 1e-9)))), calls=calls)
+    return Sampling(rounds=max(1, min(repeats, int(budget / max(seconds * calls, 1e-9)))), calls=calls)
 
 
 def time_calls(run: Callable[[], object], calls: int, *, device: str) -> float:
@@ -61,33 +61,33 @@ def time_calls(run: Callable[[], object], calls: int, *, device: str) -> float:
 
 def time_in_turns(
     runs: Mapping[str, Callable[[], object]],
-    plans: Mapping[str, Plan],
+    samplings: Mapping[str, Sampling],
     *,
     device: str,
-    tell: Callable[[str, float], None] = lambda name, share: None,
+    tell: Callable[[str, float], None] = lambda name, fraction: None,
 ) -> tuple[dict[str, list[float]], dict[str, Exception]]:
-    """Times computations round by round; a plan of fewer rounds ends earlier.
+    """Times computations round by round; one of fewer rounds ends earlier.
 
     Args:
         runs: what to time, by name.
-        plans: how often, by the same names.
+        samplings: how often, by the same names.
         device: "cpu" or "cuda".
-        tell: called with the name before each sample, and the share of samples that are done.
+        tell: called with the name before each sample, and the fraction of samples that are done.
 
     Returns:
         Seconds of one call, a number for each round; and what ended those that failed, by name.
     """
     times: dict[str, list[float]] = {name: [] for name in runs}
     failed: dict[str, Exception] = {}
-    done, samples = 0, sum(plan.rounds for plan in plans.values())
-    for turn in range(max((plan.rounds for plan in plans.values()), default=0)):
+    done, samples = 0, sum(sampling.rounds for sampling in samplings.values())
+    for turn in range(max((sampling.rounds for sampling in samplings.values()), default=0)):
         for name, run in runs.items():
-            if turn >= plans[name].rounds or name in failed:
+            if turn >= samplings[name].rounds or name in failed:
                 continue
             tell(name, done / samples)
             done += 1
             try:
-                times[name].append(time_calls(run, plans[name].calls, device=device))
+                times[name].append(time_calls(run, samplings[name].calls, device=device))
             except Exception as error:  # out of memory, and whatever else packages do at full size
                 failed[name] = error
     return {name: seconds for name, seconds in times.items() if name not in failed}, failed

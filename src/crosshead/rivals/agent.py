@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from crosshead.attention.grid import zero_outside
 from crosshead.attention.landmarks import occupied_landmarks, pool_landmarks
 from crosshead.attention.local import LocalTerm
-from crosshead.attention.masks import zero_outside
 from crosshead.rivals.layer import Capabilities, Mechanism, Projected
 from crosshead.rivals.masked_softmax import masked_softmax
 

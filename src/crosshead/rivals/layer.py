@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from crosshead.attention.masks import check_mask, zero_outside
+from crosshead.attention.grid import check_mask, zero_outside
 
 
 @dataclass(frozen=True, kw_only=True)

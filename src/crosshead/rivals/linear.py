@@ -6,7 +6,7 @@ Legend: `B` batch, `H` heads, `N` tokens, `D` head dim, `C = H D` channels.
 import torch
 from torch import Tensor
 
-from crosshead.attention.masks import along_tokens, zero_outside
+from crosshead.attention.grid import along_tokens, zero_outside
 from crosshead.rivals.layer import Capabilities, Mechanism, Projected
 from crosshead.rivals.masked_softmax import masked_softmax
 

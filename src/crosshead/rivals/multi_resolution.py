@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from crosshead.attention.masks import along_tokens, zero_outside
+from crosshead.attention.grid import along_tokens, zero_outside
 from crosshead.rivals.kernel_attention import kernel_attention
 from crosshead.rivals.layer import Capabilities, Mechanism, Projected
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from crosshead.attention.grid import zero_outside
 from crosshead.attention.impl.precision import accumulation_dtype, without_autocast
 from crosshead.attention.local import LocalTerm
-from crosshead.attention.masks import zero_outside
 from crosshead.rivals.kernel_attention import kernel_attention
 from crosshead.rivals.layer import Capabilities, Mechanism, Projected
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from crosshead.runs.folder import RunError, RunFolder, write_atomically
 from crosshead.tasks.module import TaskModule
 
-_REMEDY = "restore it from a copy, or train again into another folder"
+REMEDY = "restore it from a copy, or train again into another folder"
 
 
 class AtomicCheckpointIO(CheckpointIO):
@@ -99,6 +99,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         RunError: If the file is missing, damaged, no checkpoint, or holds objects that loading would run.
     """
+    if path.exists() and not path.is_file():
+        raise RunError(f"{path} is not a file: {REMEDY}")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
@@ -107,15 +109,22 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise
     except pickle.UnpicklingError:
         raise RunError(
-            f"{path} is refused: it is no checkpoint, or contains objects that loading would run; {_REMEDY}"
+            f"{path} is refused: it is not a checkpoint, or contains objects that loading would run; {REMEDY}"
         ) from None
     except Exception as error:
         # What a damaged file makes the reader of the archive raise is not documented, and varies.
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise RunError(f"{path} is damaged ({reason}): {_REMEDY}") from None
-    if not isinstance(checkpoint, dict) or not {"state_dict", "epoch", "loops"} <= checkpoint.keys():
-        raise RunError(f"{path} is no checkpoint of a training: {_REMEDY}")
+        raise RunError(f"{path} is damaged ({reason}): {REMEDY}") from None
+    if not _is_whole(checkpoint):
+        raise RunError(f"{path} is not a checkpoint of a training: {REMEDY}")
     return checkpoint
+
+
+def _is_whole(checkpoint: object) -> bool:
+    if not isinstance(checkpoint, dict) or not {"state_dict", "epoch", "loops"} <= checkpoint.keys():
+        return False
+    state = checkpoint["state_dict"]
+    return isinstance(state, dict) and all(isinstance(value, Tensor) for value in state.values())
 
 
 def require_same_tensors(
@@ -137,4 +146,4 @@ def require_same_tensors(
             )
         else:
             continue
-        raise RunError(f"{path} belongs to another architecture than {model}: {difference}; {_REMEDY}")
+        raise RunError(f"{path} belongs to another architecture than {model}: {difference}; {REMEDY}")

@@ -17,7 +17,13 @@ from torch import nn
 
 from crosshead.measure.stamp import stamp
 from crosshead.runs.callbacks import KeepModel, LastIsValidated, SeedEpochs, WatchLoss
-from crosshead.runs.checkpoints import AtomicCheckpointIO, Checkpoints, read_checkpoint, require_same_tensors
+from crosshead.runs.checkpoints import (
+    REMEDY,
+    AtomicCheckpointIO,
+    Checkpoints,
+    read_checkpoint,
+    require_same_tensors,
+)
 from crosshead.runs.curves import draw_curves
 from crosshead.runs.folder import RunError, RunFolder
 from crosshead.runs.load import StartReport, start_from
@@ -27,7 +33,7 @@ from crosshead.tasks.loading import EpochLoaders
 from crosshead.tasks.module import TaskModule
 from crosshead.tasks.recipe import Recipe
 from crosshead.tasks.seeding import seed_everything
-from crosshead.tasks.task import Data, Meta, Task, task_of
+from crosshead.tasks.task import Data, DataError, Meta, Task, task_of
 
 
 def train(
@@ -205,6 +211,7 @@ def _training(
         recipe,
         max_epochs=recipe.epochs,
         check_val_every_n_epoch=recipe.val_every,
+        limit_val_batches=0 if data.val is None else 1.0,
         accumulate_grad_batches=recipe.accumulate,
         gradient_clip_val=recipe.clip_grad,
         reload_dataloaders_every_n_epochs=1,
@@ -232,6 +239,8 @@ def _training(
 def _fit(
     trainer: pl.Trainer, run: RunFolder, module: TaskModule, loaders: EpochLoaders, *, checkpoint: Path | None
 ) -> nn.Module:
+    restored = Restored()
+    trainer.callbacks.append(restored)  # pyright: ignore[reportAttributeAccessIssue]
     try:
         trainer.fit(module, datamodule=loaders, ckpt_path=checkpoint, weights_only=True)
     except SystemExit:
@@ -239,10 +248,34 @@ def _fit(
         if trainer.received_sigterm:
             raise SystemExit(143) from None
         raise KeyboardInterrupt from None
+    except Exception as error:
+        if "DataLoader worker" in str(error) and "killed by signal" in str(error):
+            # A signal to the whole group of processes, such as a scheduler's, may reach the loaders first.
+            if "Terminated" in str(error):
+                raise SystemExit(143) from None
+            raise RunError(
+                f"a loader process was killed, as by a machine short of memory: go on with `crosshead resume "
+                f"{run.path} --workers 0`, or fewer than now"
+            ) from None
+        # What Lightning makes of a state that does not fit is not documented.
+        if checkpoint is None or restored.done or isinstance(error, RunError | DataError | OSError):
+            raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise RunError(f"{checkpoint} does not fit this training ({reason}): {REMEDY}") from error
     finally:
         if trainer.is_global_zero:
             draw_curves(run, read_metrics(run))
     return module.model
+
+
+class Restored(Callback):
+    """Knows whether a training has begun, and so whether its checkpoint was restored."""
+
+    done = False
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """It has."""
+        self.done = True
 
 
 def _loggers(recipe: Recipe, run: RunFolder) -> list[Logger]:

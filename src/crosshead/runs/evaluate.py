@@ -49,6 +49,7 @@ def evaluate(
         devices=1,
         nodes=1,
         strategy="auto",
+        precision="32-true",  # as `predict` computes: the metrics are those of what it writes
         batch_size=batch_size or record.recipe.batch_size,
         workers=record.recipe.workers if workers is None else workers,
         compile=False,

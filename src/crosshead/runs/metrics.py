@@ -19,8 +19,8 @@ AFTER = ("images_per_second", "seconds")
 class KeepMetrics(Callback):
     """Writes metrics.csv after each epoch, and curves.png now and then.
 
-    Epochs that were not validated have no metrics of the validation set. A resumed run keeps the rows of the epochs
-    that its checkpoint has seen, and writes the later ones again.
+    Epochs that were not validated have no metrics of the validation set. A resumed run keeps the rows of the
+    epochs that its checkpoint has seen, and writes the later ones again.
 
     Args:
         run: The run.
@@ -42,7 +42,7 @@ class KeepMetrics(Callback):
         rows = read_metrics(self.run)
         if rows and list(rows[0]) != columns:
             raise RunError(
-                f"{self.run.metrics} has not the columns {', '.join(columns)}: restore it or move it away"
+                f"{self.run.metrics} must have the columns {', '.join(columns)}: restore it or move it away"
             )
         self.rows = [row for row in rows if int(row["epoch"]) <= trainer.current_epoch]
         self.drawn = time.perf_counter()
@@ -91,17 +91,34 @@ def read_metrics(run: RunFolder) -> list[dict[str, str]]:
     """The rows of metrics.csv; none if there is no such file yet.
 
     Raises:
-        RunError: If the file has other columns.
+        RunError: if the file is damaged, or has other columns.
     """
     if not run.metrics.exists():
         return []
-    with run.metrics.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        columns = tuple(reader.fieldnames or ())
-        rows = list(reader)
+    remedy = "restore it or move it away"
+    if not run.metrics.is_file():
+        raise RunError(f"{run.metrics} is not a file: {remedy}")
+    try:
+        with run.metrics.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            columns = tuple(reader.fieldnames or ())
+            rows = list(reader)
+    except (ValueError, csv.Error) as error:
+        raise RunError(f"{run.metrics} cannot be read ({error}): {remedy}") from None
     if columns[: len(BEFORE)] != BEFORE or columns[-len(AFTER) :] != AFTER:
         raise RunError(
-            f"{run.metrics} has not the columns {', '.join(BEFORE)}, ..., {', '.join(AFTER)}: "
-            "restore it or move it away"
+            f"{run.metrics} must have the columns {', '.join(BEFORE)}, ..., {', '.join(AFTER)}: {remedy}"
         )
+    for number, row in enumerate(rows, start=2):
+        if not _is_whole(row):
+            raise RunError(f"{run.metrics} has no row of numbers in line {number}: {remedy}")
     return rows
+
+
+def _is_whole(row: dict[str, str]) -> bool:
+    """Whether a row has a number, or nothing, in each column and no more."""
+    try:
+        int(row["epoch"])
+        return all(value == "" or float(value) is not None for value in row.values())
+    except (TypeError, ValueError):
+        return False

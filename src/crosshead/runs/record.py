@@ -1,6 +1,7 @@
 """recipe.json: what a run was asked to do, on what data, by which versions, on which machine."""
 
 import dataclasses
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,7 +80,8 @@ def _validated(kind: Any, value: Any) -> Any:
         unknown = sorted(set(value) - names) if isinstance(value, dict) else []
         if unknown:
             raise ValueError(f"{unknown[0]} is unknown")
-    return TypeAdapter(kind).validate_python(value)
+    # As JSON, where lists are tuples and texts are paths; nothing else is converted.
+    return TypeAdapter(kind).validate_json(json.dumps(value), strict=True)
 
 
 def _reason(error: Exception) -> str:

@@ -1,0 +1,1 @@
+"""Accuracy at equal budget: mechanisms compared by training them alike."""

@@ -1,3 +1,5 @@
+"""Arrays that are costly to make, kept in a file from one process to the next."""
+
 import contextlib
 import hashlib
 import json
@@ -38,8 +40,8 @@ def cached_arrays(
         The arrays by their names.
 
     Raises:
-        ValueError: When `name` has other characters.
-        DataError: When the file is damaged, or cannot be read or written.
+        ValueError: if `name` has other characters.
+        DataError: if the file is damaged, or cannot be read or written.
 
     Example:
         >>> import tempfile

@@ -1,30 +1,33 @@
-"""The model of a trial: one backbone in which only the attention differs, and parameters that match."""
+"""The model of a trial: one backbone in which only the attention differs, and parameters that match.
+
+Legend: `B` batch, `N` tokens, `C` channels, `K` classes.
+"""
 
 from typing import Any
 
 import timm
 import torch
-from timm.layers import build_sincos2d_pos_embed
+from timm.layers import Mlp, build_sincos2d_pos_embed
 from torch import Tensor, nn
 
 import crosshead.vision  # noqa: F401  registers iViT with timm
 from crosshead.attention.module import InteractiveAttention
-from crosshead.bench.operands import INPUT_SEED
+from crosshead.bench.options import INPUT_SEED
 from crosshead.rivals.registry import MECHANISMS, attention_class
 from crosshead.runs.model import count_parameters
-from crosshead.study.sequence import SequenceClassifier
 from crosshead.study.trial import Data, Shape, attention_options
 from crosshead.study.variants import VARIANTS
 from crosshead.vision.isotropic import IsotropicViT
 
 REFERENCE = "softmax"
-# Models whose parameters differ by more than this share of those of softmax attention get MLPs of another
-# width; a difference below it is that of the mechanism.
+# Models whose parameters differ by more than this fraction of those of softmax attention get MLPs of another
+# width; a smaller difference is that of the mechanism.
 TOLERANCE = 0.01
+PADDING = 0
 
 
 class UnknownAttention(ValueError):
-    """There is no mechanism of that name."""
+    """No mechanism has that name."""
 
 
 def build_model(data: Data, attention: str, shape: Shape, *, num_classes: int, in_chans: int) -> nn.Module:
@@ -40,11 +43,11 @@ def build_model(data: Data, attention: str, shape: Shape, *, num_classes: int, i
         attention: a mechanism with its options.
         shape: sizes.
         num_classes: classes `K`.
-        in_chans: bands of the images, or symbols of the sequences.
+        in_chans: channels of the images, or symbols of the sequences.
 
     Raises:
-        UnknownAttention: there is no such mechanism.
-        ValueError: parameters that no width of the MLPs can match.
+        UnknownAttention: if there is no such mechanism.
+        ValueError: if no width of the MLPs can match the parameters.
 
     Example:
         >>> shape = Shape(image_size=8, patch_size=2, dim=16, depth=1, heads=4, mlp_ratio=2, landmarks=2)
@@ -85,8 +88,8 @@ def attention_layer(data: Data, attention: str, shape: Shape) -> tuple[type[nn.M
     """The class of a mechanism, and what to build it with besides what blocks say.
 
     Raises:
-        UnknownAttention: a name that is neither ours nor a rival's.
-        NotImplementedError: sequences, and a rival that cannot take them.
+        UnknownAttention: if the name is neither ours nor a rival's.
+        NotImplementedError: if a rival cannot take sequences.
     """
     name, options = attention_options(attention)
     sequence = data == "list-ops"
@@ -159,3 +162,96 @@ def _ivit(shape: Shape, options: dict[str, Any], *, num_classes: int, in_chans: 
         "mlp_ratio": shape.mlp_ratio,
     }
     return timm.create_model("ivit_nano", num_classes=num_classes, in_chans=in_chans, **{**sizes, **options})
+
+
+class SequenceClassifier(nn.Module):
+    """Embedding, blocks of attention and MLP, the mean over the tokens that are there, and a linear layer.
+
+    Args:
+        attention: the class of the attention, called as `attention(x, grid=grid, key_mask=mask)`.
+        attention_options: what to build it with besides channels and heads.
+        grid: what to call the tokens in the attention's own terms: `(N,)` or `(1, N)`.
+        dim: channels `C`.
+        depth: blocks.
+        num_heads: heads.
+        hidden: hidden channels of the MLPs.
+        vocabulary: symbols, the first of them padding.
+        num_classes: classes `K`.
+
+    Example:
+        >>> from crosshead import InteractiveAttention
+        >>> model = SequenceClassifier(
+        ...     InteractiveAttention, {"landmarks": (4,)}, grid=(9,), dim=16, depth=1, num_heads=4, hidden=32,
+        ...     vocabulary=16, num_classes=10,
+        ... )
+        >>> model(torch.tensor([[3, 7, 15, 0, 0, 0, 0, 0, 0]])).shape
+        torch.Size([1, 10])
+    """
+
+    def __init__(
+        self,
+        attention: type[nn.Module],
+        attention_options: dict[str, Any],
+        *,
+        grid: tuple[int, ...],
+        dim: int,
+        depth: int,
+        num_heads: int,
+        hidden: int,
+        vocabulary: int,
+        num_classes: int,
+    ) -> None:
+        super().__init__()
+        self.grid = grid
+        self.embedding = nn.Embedding(vocabulary, dim, padding_idx=PADDING)
+        nn.init.normal_(self.embedding.weight)
+        self.register_buffer("positions", sinusoids(grid[-1], dim), persistent=False)
+        self.blocks = nn.ModuleList(
+            SequenceBlock(attention(dim, num_heads, **attention_options), dim, hidden) for _ in range(depth)
+        )
+        self.norm = nn.LayerNorm(dim)
+        self.head = nn.Linear(dim, num_classes)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Integers `(B, N)`, 0 behind the end of a sequence, to logits `(B, K)`."""
+        mask = tokens != PADDING
+        x = self.embedding(tokens) + self.positions
+        for block in self.blocks:
+            x = block(x, self.grid, mask)
+        x = self.norm(x).masked_fill(~mask[..., None], 0)
+        return self.head(x.sum(1) / mask.sum(1, keepdim=True).clamp(min=1))
+
+
+class SequenceBlock(nn.Module):
+    """A pre-norm block: attention, then an MLP.
+
+    Args:
+        attention: the attention.
+        dim: channels `C`.
+        hidden: hidden channels of the MLP.
+    """
+
+    def __init__(self, attention: nn.Module, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.attention = attention
+        self.mlp = Mlp(dim, hidden)
+
+    def forward(self, x: Tensor, grid: tuple[int, ...], mask: Tensor) -> Tensor:
+        """`(B, N, C)` to `(B, N, C)`."""
+        x = x + self.attention(self.norm1(x), grid=grid, key_mask=mask)
+        return x + self.mlp(self.norm2(x))
+
+
+def sinusoids(length: int, dim: int) -> Tensor:
+    """Positions `(length, dim)` as sines and cosines of falling frequency.
+
+    Source: A. Vaswani et al., arXiv 1706.03762, section 3.5.
+
+    Example:
+        >>> sinusoids(3, 4)[0]
+        tensor([0., 0., 1., 1.])
+    """
+    rates = 10_000.0 ** (-torch.arange(0, dim, 2) / dim)
+    angles = torch.arange(length)[:, None] * rates
+    return torch.cat([angles.sin(), angles.cos()], 1)

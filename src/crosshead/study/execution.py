@@ -1,4 +1,4 @@
-"""Runs the trials of a study, several at a time, and keeps each result at once."""
+"""Runs the trials of a study, several at a time, and keeps each result at once. Imports no torch."""
 
 import multiprocessing
 import os
@@ -9,16 +9,18 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from itertools import chain, zip_longest
 from multiprocessing.managers import SyncManager
 from pathlib import Path
 from typing import Any
 
 from crosshead.runs.folder import RunError
-from crosshead.study.ledger import Ledger
 from crosshead.study.plans import Candidate, unfinished
-from crosshead.study.trial import Trial
+from crosshead.study.trial import IN_CHANS, Ledger, Trial
 
 POLL_SECONDS = 0.5
+# Steps of each candidate, after a first, from which a forecast is made.
+FORECAST_STEPS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +61,60 @@ class Progress:
     samples_in_all: int
 
 
+def forecast_seconds(
+    found: Sequence[Candidate],
+    ledger: Ledger,
+    place: Place,
+    *,
+    tell: Callable[[str], object] = lambda attention: None,
+) -> float:
+    """About how many seconds the unfinished trials take, from two steps of each candidate after a first.
+
+    Args:
+        found: what is compared.
+        ledger: what is finished.
+        place: where trials run; `place.jobs` trainings are assumed to run side by side.
+        tell: told which mechanism is being tried.
+
+    Raises:
+        ValueError: if a model cannot be built.
+    """
+    total = 0.0
+    for candidate in found:
+        if samples := candidate.open_samples(ledger):
+            tell(candidate.attention)
+            total += samples * _seconds_per_sample(candidate, place)
+    return total / place.jobs
+
+
+def _seconds_per_sample(candidate: Candidate, place: Place) -> float:
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    from crosshead.study.backbone import build_model, random_input
+
+    trial, before = candidate.trial, torch.get_num_threads()
+    sizes = {"in_chans": IN_CHANS[trial.data]}
+    torch.set_num_threads(place.threads)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            model = build_model(trial.data, trial.attention, trial.shape, num_classes=2, **sizes)
+            model = model.to(place.device)
+            images = random_input(
+                trial.data, trial.shape, batch=trial.batch_size, device=place.device, **sizes
+            )
+            targets = torch.zeros(trial.batch_size, dtype=torch.long, device=place.device)
+            ends = []
+            for _ in range(FORECAST_STEPS + 1):
+                loss = cross_entropy(model(images), targets)
+                loss.backward()
+                loss.item()
+                ends.append(time.perf_counter())
+        return (ends[-1] - ends[0]) / (FORECAST_STEPS * trial.batch_size)
+    finally:
+        torch.set_num_threads(before)
+
+
 def run_study(
     found: Sequence[Candidate],
     ledger: Ledger,
@@ -79,15 +135,10 @@ def run_study(
         tell: told of every finished trial, and about twice a second of the samples.
 
     Raises:
-        ValueError: what a trial raises; trials that are finished are kept.
-        RunError: the system ended a training.
+        ValueError: if a trial raises it; trials that are finished are kept.
+        RunError: if the system ended a training.
     """
-    published = sum(len(candidate.selecting()) + candidate.options.seeds for candidate in found)
-    samples_in_all = sum(
-        len(candidate.selecting()) * candidate.select_samples
-        + candidate.options.seeds * candidate.trial.samples
-        for candidate in found
-    )
+    all_samples = [samples for candidate in found for samples in candidate.all_samples()]
     context = multiprocessing.get_context("spawn")
     manager = SyncManager(ctx=context)
     manager.start(_watch_parent, (os.getpid(),))
@@ -107,9 +158,9 @@ def run_study(
             return Progress(
                 row=row,
                 finished=len(done),
-                trials=published,
+                trials=len(all_samples),
                 samples=sum(trial.samples for trial in done if trial not in started) + counted,
-                samples_in_all=samples_in_all,
+                samples_in_all=sum(all_samples),
             )
 
         try:
@@ -134,19 +185,11 @@ def run_study(
 
 
 def _open(found: Sequence[Candidate], ledger: Ledger) -> list[Trial]:
-    """What can be trained now, in order: a candidate's learning rate before its results."""
-    trials: list[Trial] = []
-    for candidate in found:
-        trials += unfinished(candidate.selecting(), ledger)
-    for seed_major in _by_seed([candidate.testing(ledger) for candidate in found]):
-        trials += unfinished([seed_major], ledger)
-    return list(dict.fromkeys(trials))
-
-
-def _by_seed(lists: Sequence[Sequence[Trial]]) -> list[Trial]:
-    """The first seed of every candidate, then the second of every candidate, and so on."""
-    longest = max((len(trials) for trials in lists), default=0)
-    return [trials[place] for place in range(longest) for trials in lists if place < len(trials)]
+    """What can be trained now: what chooses learning rates, then seed after seed of every candidate."""
+    selecting = (trial for candidate in found for trial in candidate.selecting())
+    seeds = zip_longest(*(candidate.testing(ledger) for candidate in found))
+    testing = (trial for one_seed in seeds for trial in one_seed if trial is not None)
+    return list(dict.fromkeys(unfinished(chain(selecting, testing), ledger)))
 
 
 def _finished(found: Sequence[Candidate], ledger: Ledger) -> set[Trial]:

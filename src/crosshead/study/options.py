@@ -110,7 +110,7 @@ class StudyOptions:
         """The budget of the data set with the flags worked in.
 
         Raises:
-            ValueError: a number that is too small.
+            ValueError: if a number is too small, or sizes do not fit.
         """
         for name, value in vars(self).items():
             if (
@@ -199,7 +199,7 @@ class LengthsOptions(StudyOptions):
         """The sizes in ascending order.
 
         Raises:
-            ValueError: a size below 8, or one that patches do not fill.
+            ValueError: if a size is below 8, or patches do not fill it.
         """
         sizes = self.sizes or ((32, 64, 128) if self.data == "pathfinder" else (128, 512, 2000))
         if min(sizes) < 8:

@@ -7,9 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator
 
-from crosshead.bench.plots import LABEL_HEIGHT, draw_curves, save, spread
+from crosshead.bench.plots import draw_curves, name_points, save
 from crosshead.study.report import Line, Report
-from crosshead.study.statistics import difference
+from crosshead.study.statistics import differences_by_seed
 
 OURS, THEIRS = "#c0392b", "#34495e"
 
@@ -17,15 +17,15 @@ OURS, THEIRS = "#c0392b", "#34495e"
 def draw_study(folder: Path, report: Report) -> list[Path]:
     """Draws what the rows can show; answers the files.
 
-    accuracy.png always; price.png where prices were measured; pairs.png where two candidates were trained
+    accuracy.png always; price.png where costs were measured; pairs.png where two candidates were trained
     by the same seeds, lengths.png where images or sequences of several sizes were learned.
     """
     drawn = [_draw(folder / "accuracy.png", draw_accuracy, report)]
-    if any(line.price is not None for line in report.lines):
-        drawn.append(_draw(folder / "price.png", draw_price, report))
+    if any(line.cost is not None for line in report.lines):
+        drawn.append(_draw(folder / "price.png", draw_cost, report))
     if len(report.lines) == 2 and any(line.difference for line in report.lines):
         drawn.append(_draw(folder / "pairs.png", draw_pairs, report))
-    if len({line.summary.facts["image_size"] for line in report.lines}) > 1:
+    if len({line.summary.columns["image_size"] for line in report.lines}) > 1:
         drawn.append(_draw(folder / "lengths.png", draw_lengths, report))
     return drawn
 
@@ -35,7 +35,7 @@ def draw_accuracy(axes: Axes, report: Report) -> None:
     lines = report.lines[::-1]
     for place, line in enumerate(lines):
         colour = _colour(line)
-        seeds = [float(row["accuracy"]) * 100 for row in _rows_of(report, line)]
+        seeds = [100 * accuracy for accuracy in line.summary.accuracies.values()]
         axes.plot(seeds, [place] * len(seeds), ".", color=colour, alpha=0.35)
         axes.errorbar(
             100 * line.summary.accuracy,
@@ -51,15 +51,17 @@ def draw_accuracy(axes: Axes, report: Report) -> None:
     axes.grid(axis="x", alpha=0.25)
 
 
-def draw_price(axes: Axes, report: Report) -> None:
+def draw_cost(axes: Axes, report: Report) -> None:
     """Accuracy against the time of a training step."""
+    points, colours = {}, {}
     for line in report.lines:
-        if line.price is None:
+        if line.cost is None:
             continue
-        summary, milliseconds = line.summary, float(line.price["train_ms"])
+        summary, point = line.summary, (float(line.cost["train_ms"]), 100 * line.summary.accuracy)
+        if math.isfinite(summary.accuracy):
+            points[summary.label], colours[summary.label] = point, _colour(line)
         axes.errorbar(
-            milliseconds,
-            100 * summary.accuracy,
+            *point,
             yerr=100 * summary.standard_error,
             fmt="o",
             color=_colour(line),
@@ -74,54 +76,18 @@ def draw_price(axes: Axes, report: Report) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.6g}"))
     axes.minorticks_off()
     axes.grid(alpha=0.25)
-    _name_points(axes, report)
-
-
-def _name_points(axes: Axes, report: Report) -> None:
-    """Names in a column at the right, in the order of accuracy, moved apart where they would overlap."""
-    low, high = axes.get_ylim()
-    named = [
-        line for line in report.lines[::-1] if line.price is not None and math.isfinite(line.summary.accuracy)
-    ]
-    heights = [(100 * line.summary.accuracy - low) / (high - low) for line in named]
-    for line, height in zip(
-        named, spread(heights, gap=min(LABEL_HEIGHT, 1 / max(1, len(named)))), strict=True
-    ):
-        assert line.price is not None
-        axes.annotate(
-            line.summary.label,
-            (float(line.price["train_ms"]), 100 * line.summary.accuracy),
-            xytext=(1.04, height),
-            textcoords="axes fraction",
-            va="center",
-            fontsize=8,
-            color=_colour(line),
-            arrowprops={
-                "arrowstyle": "-",
-                "color": _colour(line),
-                "alpha": 0.3,
-                "linewidth": 0.7,
-                "relpos": (0, 0.5),
-            },
-        )
+    name_points(axes, points, colours, fontsize=8)
 
 
 def draw_pairs(axes: Axes, report: Report) -> None:
     """The differences of two candidates, seed by seed, their mean and its 95 % interval."""
     other = next(line for line in report.lines if line.difference is not None)
     base = next(line for line in report.lines if line.difference is None)
-    by_seed = [
-        {int(row["seed"]): float(row["accuracy"]) for row in _rows_of(report, line)} for line in (other, base)
-    ]
-    seeds = sorted(by_seed[0].keys() & by_seed[1].keys())
-    axes.bar(
-        [str(seed) for seed in seeds],
-        [100 * (by_seed[0][seed] - by_seed[1][seed]) for seed in seeds],
-        color=OURS,
-        alpha=0.6,
-    )
-    found = difference(report.rows, other.summary.facts, base.summary.facts)
+    found = other.difference
     assert found is not None
+    by_seed = differences_by_seed(other.summary, base.summary)
+    heights = [100 * accuracy for accuracy in by_seed.values()]
+    axes.bar([str(seed) for seed in by_seed], heights, color=OURS, alpha=0.6)
     if not math.isnan(found.low):
         axes.axhspan(100 * found.low, 100 * found.high, color=THEIRS, alpha=0.15)
     axes.axhline(100 * found.mean, color=THEIRS)
@@ -139,35 +105,26 @@ def draw_lengths(axes: Axes, report: Report) -> None:
     """Accuracy against the number of tokens, a line for each mechanism."""
     curves: dict[str, list[tuple[float, float]]] = {}
     for line in report.lines:
-        facts = line.summary.facts
-        side = int(facts["image_size"]) // int(facts["patch_size"])
-        tokens = side if facts["data"] == "list-ops" else side**2
+        columns = line.summary.columns
+        side = int(columns["image_size"]) // int(columns["patch_size"])
+        tokens = side if columns["data"] == "list-ops" else side**2
         curves.setdefault(line.summary.attention, []).append((tokens, 100 * line.summary.accuracy))
-    draw_curves(axes, {name: sorted(points) for name, points in curves.items()})
-    axes.set(yscale="linear", xlabel="tokens", ylabel="test accuracy, %")
+    draw_curves(axes, {name: sorted(points) for name, points in curves.items()}, log_y=False)
+    axes.set(xlabel="tokens", ylabel="test accuracy, %")
 
 
 def _draw(path: Path, draw, report: Report) -> Path:
     # What is named line by line needs height for every line.
-    per_line, least = {draw_accuracy: (0.32, 2.5), draw_price: (0.22, 5.0)}.get(draw, (0.0, 5.0))
+    per_line, least = {draw_accuracy: (0.32, 2.5), draw_cost: (0.22, 5.0)}.get(draw, (0.0, 5.0))
     height = 1.5 + per_line * len(report.lines)
     figure = Figure(
-        figsize=(10 if draw is draw_price else 8.5, max(height, least)), dpi=130, layout="constrained"
+        figsize=(10 if draw is draw_cost else 8.5, max(height, least)), dpi=130, layout="constrained"
     )
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
     draw(axes, report)
     save(figure, path)
     return path
-
-
-def _rows_of(report: Report, line: Line) -> list[dict[str, str]]:
-    facts = line.summary.facts
-    return [
-        row
-        for row in report.rows
-        if row["split"] == "test" and all(row[name] == value for name, value in facts.items())
-    ]
 
 
 def _has_errors(report: Report) -> bool:

@@ -1,12 +1,11 @@
-"""Which trials make a study. Imports no torch."""
+"""Which candidates and trials make a study. Imports no torch."""
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from crosshead.study.ledger import Ledger
 from crosshead.study.options import AblationOptions, LengthsOptions, StudyOptions
-from crosshead.study.trial import Shape, Trial
+from crosshead.study.trial import Ledger, Shape, Trial
 
 PRIMARY = ("interactive:mixing=both", "interactive:mixing=none")
 # Learning rates are chosen by a training with a seed that no published result has.
@@ -56,20 +55,28 @@ class Candidate:
             return []
         return [replace(self.trial, learning_rate=rate, seed=seed) for seed in range(self.options.seeds)]
 
+    def all_samples(self) -> list[int]:
+        """The training samples of each of its trials, finished or not."""
+        return [trial.samples for trial in self.selecting()] + self.options.seeds * [self.trial.samples]
+
+    def open_samples(self, ledger: Ledger) -> int:
+        """The training samples of its unfinished trials."""
+        tests = self.testing(ledger)
+        open_tests = len(unfinished(tests, ledger)) if tests else self.options.seeds
+        return (
+            len(unfinished(self.selecting(), ledger)) * self.select_samples + open_tests * self.trial.samples
+        )
+
     def chosen_rate(self, ledger: Ledger) -> float | None:
         """The rate with the best accuracy on held-out training samples; None until all were tried."""
         trials = self.selecting()
         if not trials:
             return self.options.learning_rates[0]
-        rows = [ledger.find(trial) for trial in trials]
-        scored = [
-            (float(row["accuracy"]), trial.learning_rate)
-            for row, trial in zip(rows, trials, strict=True)
-            if row is not None
-        ]
-        if len(scored) < len(trials):
+        rows = [row for trial in trials if (row := ledger.find(trial)) is not None]
+        if len(rows) < len(trials):
             return None
         # A training that diverged has no accuracy; where all did, the lowest rate shows it.
+        scored = [(float(row["accuracy"]), float(row["learning_rate"])) for row in rows]
         finite = [pair for pair in scored if not math.isnan(pair[0])]
         return max(finite)[1] if finite else min(self.options.learning_rates)
 

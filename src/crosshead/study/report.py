@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from crosshead.runs.folder import RunError
-from crosshead.study.ledger import read_rows
-from crosshead.study.statistics import CANDIDATE, SHAPE, Difference, Row, Summary, difference, summaries
-from crosshead.study.trial import Shape
+from crosshead.study.statistics import Difference, Row, Summary, difference, summaries
+from crosshead.study.trial import CANDIDATE, SHAPE, Shape, read_rows
 
-RESULTS, PRICES = "results.csv", "prices.csv"
+RESULTS, COSTS = "results.csv", "prices.csv"
 # Differences are against the first of these that was trained.
 BASES = ("interactive:mixing=none", "interactive", "interactive:mixing=both", "softmax")
 # In a document, and where there is little room.
@@ -36,12 +35,12 @@ class Line:
     Attributes:
         summary: its accuracy.
         difference: to the base of the study, paired by seed; None for the base itself.
-        price: its row of prices.csv, if there is one.
+        cost: its row of prices.csv, if there is one.
     """
 
     summary: Summary
     difference: Difference | None
-    price: Row | None
+    cost: Row | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,39 +49,32 @@ class Report:
 
     lines: list[Line]
     base: str
-    rows: list[dict[str, str]]
 
 
 def read_study(folder: Path) -> Report:
     """Reads results.csv, and prices.csv where there is one.
 
     Raises:
-        RunError: there is no such table, or no trial is finished.
+        RunError: if there is no such table, or no trial is finished.
     """
-    rows = read_rows(folder / RESULTS)
-    prices = _read_prices(folder / PRICES)
-    found = summaries(rows)
+    costs = _read_costs(folder / COSTS)
+    found = summaries(read_rows(folder / RESULTS))
     if not found:
         raise RunError(f"{folder / RESULTS} holds no published trial yet: let the study go on first")
-    sizes = {summary.facts["image_size"] for summary in found}
-    bases = {
-        size: choose_base([summary for summary in found if summary.facts["image_size"] == size])
-        for size in sizes
-    }
+    by_size: dict[str, list[Summary]] = {}
+    for summary in found:
+        by_size.setdefault(summary.columns["image_size"], []).append(summary)
+    bases = {size: choose_base(group) for size, group in by_size.items()}
     lines = []
     for summary in found:
-        base = bases[summary.facts["image_size"]]
-        lines.append(
-            Line(
-                summary=summary,
-                difference=None if summary is base else difference(rows, summary.facts, base.facts),
-                price=prices.get(_place(summary.facts)),
-            )
-        )
-    names = sorted({base.label if len(sizes) == 1 else base.attention for base in bases.values()})
-    return Report(
-        lines=lines, base=" or ".join(names) + (" of the same size" if len(sizes) > 1 else ""), rows=rows
-    )
+        base = bases[summary.columns["image_size"]]
+        compared = None if summary is base else difference(summary, base)
+        lines.append(Line(summary=summary, difference=compared, cost=costs.get(_place(summary.columns))))
+    if len(bases) == 1:
+        (base,) = bases.values()
+        return Report(lines=lines, base=base.label)
+    names = sorted({base.attention for base in bases.values()})
+    return Report(lines=lines, base=f"{' or '.join(names)} of the same size")
 
 
 def choose_base(found: Sequence[Summary]) -> Summary:
@@ -95,12 +87,14 @@ def choose_base(found: Sequence[Summary]) -> Summary:
     """
     names = BASES if len(found) == 2 else (*BASES[1:], BASES[0])
     common = {
-        name: Counter(summary.facts[name] for summary in found).most_common(1)[0][0] for name in CANDIDATE
+        name: Counter(summary.columns[name] for summary in found).most_common(1)[0][0] for name in CANDIDATE
     }
     for attention in names:
         named = [summary for summary in found if summary.attention == attention]
         if named:
-            return max(named, key=lambda summary: sum(summary.facts[name] == common[name] for name in common))
+            return max(
+                named, key=lambda summary: sum(summary.columns[name] == common[name] for name in common)
+            )
     return found[0]
 
 
@@ -123,7 +117,7 @@ def table(report: Report) -> list[dict[str, Any]]:
             "parameters": summary.parameters,
         }
         for name in ("multiply_adds", "infer_ms", "train_ms", "train_peak_bytes"):
-            written[name] = "" if line.price is None else line.price[name]
+            written[name] = "" if line.cost is None else line.cost[name]
         lines.append(written)
     return lines
 
@@ -136,36 +130,36 @@ def markdown(report: Report) -> str:
 
 
 def cells_of(line: Line) -> list[str]:
-    """The cells of a line for people: means with errors, differences with intervals, prices."""
-    summary, found, price = line.summary, line.difference, line.price
+    """The cells of a line for people: means with errors, differences with intervals, costs."""
+    summary, found, cost = line.summary, line.difference, line.cost
     cells = [
         summary.label,
         _with_error(summary),
         "" if found is None else _with_interval(found),
         f"{summary.parameters:,}",
     ]
-    if price is None:
+    if cost is None:
         return [*cells, "", "", "", ""]
-    peak = price["train_peak_bytes"]
+    peak = cost["train_peak_bytes"]
     return [
         *cells,
-        f"{int(price['multiply_adds']) / 1e6:,.1f}",
-        f"{float(price['infer_ms']):.2f}",
-        f"{float(price['train_ms']):.2f}",
+        f"{int(cost['multiply_adds']) / 1e6:,.1f}",
+        f"{float(cost['infer_ms']):.2f}",
+        f"{float(cost['train_ms']):.2f}",
         f"{int(peak) / 2**20:,.0f}" if peak else "",
     ]
 
 
-def has_prices(path: Path, cases: Sequence[tuple[str, str, Shape]]) -> bool:
-    """Whether a table of prices holds every case: data, mechanism and model."""
-    written = _read_prices(path)
+def has_costs(path: Path, cases: Sequence[tuple[str, str, Shape]]) -> bool:
+    """Whether a table of costs holds every case: data, mechanism and model."""
+    written = _read_costs(path)
     return all(
         (data, attention, *(str(getattr(shape, name)) for name in SHAPE)) in written
         for data, attention, shape in cases
     )
 
 
-def _read_prices(path: Path) -> dict[tuple[str, ...], dict[str, str]]:
+def _read_costs(path: Path) -> dict[tuple[str, ...], dict[str, str]]:
     if not path.exists():
         return {}
     with path.open(newline="", encoding="utf-8") as file:

@@ -14,11 +14,10 @@ from crosshead.study.list_ops.sequences import Sequences, SequenceSplits, load_l
 from crosshead.study.pathfinder.images import load_pathfinder
 from crosshead.study.trial import Data, Split
 from crosshead.tasks.classify.cifar10 import load_cifar10
-from crosshead.tasks.classify.digits import load_digits
-from crosshead.tasks.classify.fashion_mnist import load_fashion_mnist
+from crosshead.tasks.classify.data import ClassifyMeta, load_digits, load_fashion_mnist
 from crosshead.tasks.classify.transforms import Transform, eval_transform, train_transform
-from crosshead.tasks.splits import ImageSplits
-from crosshead.tasks.stratified import stratified_split
+from crosshead.tasks.splits import stratified_split
+from crosshead.tasks.task import Data as Splits
 
 # Of each class, held out from training where a learning rate is chosen.
 VALIDATION_SHARE = 1 / 12
@@ -64,9 +63,9 @@ def load_samples(name: Data, *, split: Split, size: int, data_dir: Path | None) 
     train: Any = splits.train
     held_out: Any = splits.test
     if split == "validation":
-        kept, chosen = stratified_split(np.asarray(train.labels), test_fraction=VALIDATION_SHARE)
+        kept, chosen = stratified_split(np.asarray(train.labels), fraction=VALIDATION_SHARE)
         train, held_out = Subset(train, kept.tolist()), Subset(train, chosen.tolist())
-    look = {"image_size": size, "mean": splits.mean, "std": splits.std}
+    look = {"image_size": size, "mean": splits.meta.mean, "std": splits.meta.std}
     return Samples(
         train=train,
         held_out=held_out,
@@ -77,8 +76,8 @@ def load_samples(name: Data, *, split: Split, size: int, data_dir: Path | None) 
             flip=0.5 if name == "cifar10" else 0.0,
         ),
         transform=eval_transform(**look),
-        num_classes=len(splits.classes),
-        in_chans=splits.in_chans,
+        num_classes=len(splits.meta.classes),
+        in_chans=splits.meta.in_chans,
     )
 
 
@@ -99,7 +98,7 @@ def generate(
         _expressions(size, data_dir, progress)
 
 
-def _load(name: Data, size: int, data_dir: Path | None) -> ImageSplits:
+def _load(name: Data, size: int, data_dir: Path | None) -> Splits[ClassifyMeta]:
     if name == "digits":
         return load_digits()
     if data_dir is None:
@@ -111,7 +110,9 @@ def _load(name: Data, size: int, data_dir: Path | None) -> ImageSplits:
     return load_cifar10(data_dir)
 
 
-def _pathfinder(size: int, data_dir: Path, progress: Callable[[int, int], None] | None = None) -> ImageSplits:
+def _pathfinder(
+    size: int, data_dir: Path, progress: Callable[[int, int], None] | None = None
+) -> Splits[ClassifyMeta]:
     train, test = PATHFINDER_IMAGES
     return load_pathfinder(size=size, train=train, test=test, cache_dir=data_dir, progress=progress)
 

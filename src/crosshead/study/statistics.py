@@ -7,12 +7,9 @@ from dataclasses import dataclass
 
 from scipy import stats
 
-from crosshead.study.trial import Shape
+from crosshead.study.trial import CANDIDATE
 
 Row = Mapping[str, str]
-SHAPE = tuple(Shape.__dataclass_fields__)
-# The same in all trials of one candidate.
-CANDIDATE = ("data", "attention", *SHAPE, "samples", "batch_size", "weight_decay", "precision")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,22 +19,27 @@ class Summary:
     Attributes:
         label: the mechanism, and whatever else sets the candidate apart in its study.
         attention: the mechanism with its options.
-        seeds: of the trials.
-        accuracy: mean, between 0 and 1.
+        accuracies: between 0 and 1, by seed.
+        accuracy: their mean.
         standard_error: of the mean; NaN for one trial.
         learning_rate: the chosen one.
         parameters: learned numbers.
-        facts: what decides the candidate, and its learning rate.
+        columns: what decides the candidate, and its learning rate, as in its rows.
     """
 
     label: str
     attention: str
-    seeds: tuple[int, ...]
+    accuracies: dict[int, float]
     accuracy: float
     standard_error: float
     learning_rate: float
     parameters: int
-    facts: dict[str, str]
+    columns: dict[str, str]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of its trials, in ascending order."""
+        return tuple(sorted(self.accuracies))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,30 +94,30 @@ def summaries(rows: Sequence[Row]) -> list[Summary]:
         # Where a study was repeated with other learning rates, the last choice stands.
         rate = trials[-1]["learning_rate"]
         group = [row for row in trials if row["learning_rate"] == rate]
-        accuracies = [float(row["accuracy"]) for row in group]
-        mean, error = mean_and_error(accuracies)
-        facts = {name: group[0][name] for name in (*CANDIDATE, "learning_rate")}
-        apart = ", ".join(_in_words(name, facts) for name in differing)
+        accuracies = {int(row["seed"]): float(row["accuracy"]) for row in group}
+        mean, error = mean_and_error(list(accuracies.values()))
+        columns = {name: group[0][name] for name in (*CANDIDATE, "learning_rate")}
+        apart = ", ".join(_in_words(name, columns) for name in differing)
         found.append(
             Summary(
-                label=" · ".join(filter(None, (facts["attention"], apart))),
-                attention=facts["attention"],
-                seeds=tuple(sorted(int(row["seed"]) for row in group)),
+                label=" · ".join(filter(None, (columns["attention"], apart))),
+                attention=columns["attention"],
+                accuracies=accuracies,
                 accuracy=mean,
                 standard_error=error,
                 learning_rate=float(rate),
                 parameters=int(group[0]["parameters"]),
-                facts=facts,
+                columns=columns,
             )
         )
     # One that diverged has no mean, and comes last.
     return sorted(found, key=lambda summary: (math.isnan(summary.accuracy), -summary.accuracy))
 
 
-def _in_words(name: str, facts: Mapping[str, str]) -> str:
+def _in_words(name: str, columns: Mapping[str, str]) -> str:
     if name == "image_size":
-        return f"{facts[name]} {'tokens' if facts['data'] == 'list-ops' else 'pixels'}"
-    return f"{name.replace('_', ' ')} {facts[name]}"
+        return f"{columns[name]} {'tokens' if columns['data'] == 'list-ops' else 'pixels'}"
+    return f"{name.replace('_', ' ')} {columns[name]}"
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
@@ -125,30 +127,19 @@ def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
         >>> mean_and_error([1.0, 2.0, 3.0])
         (2.0, 0.5773502691896258)
     """
-    # Where one is missing, both are; the standard library fails at its deviation.
-    if len(values) < 2 or any(math.isnan(value) for value in values):
-        return statistics.fmean(values), math.nan
-    return statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values))
+    return statistics.fmean(values), float(stats.sem(values)) if len(values) > 1 else math.nan
 
 
-def difference(rows: Sequence[Row], first: Mapping[str, str], second: Mapping[str, str]) -> Difference | None:
-    """How much more accurate the first candidate is, over the seeds that both have; None without any.
+def difference(first: Summary, second: Summary) -> Difference | None:
+    """How much more accurate the first candidate is, over the seeds that both have; None without any."""
+    by_seed = differences_by_seed(first, second)
+    return paired(list(by_seed.values())) if by_seed else None
 
-    Args:
-        rows: of the study.
-        first: the facts of a candidate: `Summary.facts`.
-        second: those of the other.
-    """
-    by_seed = [
-        {
-            row["seed"]: float(row["accuracy"])
-            for row in rows
-            if row["split"] == "test" and all(row[name] == value for name, value in facts.items())
-        }
-        for facts in (first, second)
-    ]
-    shared = sorted(by_seed[0].keys() & by_seed[1].keys())
-    return paired([by_seed[0][seed] - by_seed[1][seed] for seed in shared]) if shared else None
+
+def differences_by_seed(first: Summary, second: Summary) -> dict[int, float]:
+    """The accuracies of the first candidate minus those of the second, for each seed that both have."""
+    shared = sorted(first.accuracies.keys() & second.accuracies.keys())
+    return {seed: first.accuracies[seed] - second.accuracies[seed] for seed in shared}
 
 
 def paired(differences: Sequence[float]) -> Difference:
@@ -162,10 +153,8 @@ def paired(differences: Sequence[float]) -> Difference:
     mean, error = mean_and_error(differences)
     if len(differences) < 2:
         return Difference(pairs=1, mean=mean, low=math.nan, high=math.nan, p_value=math.nan)
-    half = float(stats.t.ppf(0.975, len(differences) - 1)) * error
-    p_value = (
-        2 * float(stats.t.sf(abs(mean / error), len(differences) - 1))
-        if error
-        else (1.0 if mean == 0 else 0.0)
-    )
+    student = stats.t(len(differences) - 1)
+    half = float(student.ppf(0.975)) * error
+    # Differences that are all equal are certain.
+    p_value = 2 * float(student.sf(abs(mean / error))) if error else float(mean == 0)
     return Difference(pairs=len(differences), mean=mean, low=mean - half, high=mean + half, p_value=p_value)

@@ -1,4 +1,7 @@
-"""Runs one trial: the project's Trainer and classifier, on exactly as many samples as the trial says."""
+"""Runs one trial: the project's Trainer and classifier, on exactly as many samples as the trial says.
+
+Legend: `B` batch, `N` tokens, `H` heads, `E` value head dim.
+"""
 
 import logging
 import math
@@ -8,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.callbacks import Callback
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
+from crosshead.attention.module import InteractiveAttention
+from crosshead.rivals.layer import Projected
 from crosshead.runs.callbacks import NonFiniteLoss, WatchLoss
 from crosshead.runs.model import count_parameters
 from crosshead.study.backbone import build_model
-from crosshead.study.diversity import head_diversity
 from crosshead.study.sources import Samples, load_samples
 from crosshead.study.trial import Trial
 from crosshead.tasks.classify.module import Classifier
@@ -53,9 +59,9 @@ def run_trial(
         and the seconds that training took. A training whose loss is not finite has no accuracy: both are NaN.
 
     Raises:
-        RunError: a folder is missing.
-        DataError: the data are not as they should be.
-        ValueError: the model cannot be built.
+        RunError: if a folder is missing.
+        DataError: if the data are not as they should be.
+        ValueError: if the model cannot be built.
     """
     samples = load_samples(trial.data, split=trial.split, size=trial.shape.image_size, data_dir=data_dir)
     seed_everything(trial.seed)
@@ -126,7 +132,7 @@ class StretchLoaders(ImageLoaders):
     def __init__(self, samples: Samples, trial: Trial, *, workers: int = 0) -> None:
         super().__init__(
             train=samples.train,
-            test=samples.held_out,
+            val=samples.held_out,
             train_transform=samples.train_transform,
             eval_transform=samples.transform,
             batch_size=trial.batch_size,
@@ -155,3 +161,67 @@ class _Tell(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.tell(self.stretch)
+
+
+def head_diversity(model: nn.Module, samples: Tensor) -> float | None:
+    """One minus the mean similarity of two heads of a layer, averaged over layers.
+
+    What a head gives is what the last projection reads of it; similarity is linear centred kernel alignment
+    over all tokens of the samples: 0 for heads whose outputs are uncorrelated, 1 for heads that agree up to
+    a rotation and a scale.
+
+    Args:
+        model: with attention layers that project once for all heads.
+        samples: a batch of its inputs.
+
+    Returns:
+        Between 0 and 1; None where no layer has two heads whose outputs can be told apart.
+
+    Source of the similarity: S. Kornblith et al., arXiv 1905.00414, section 3.
+
+    Example:
+        >>> layer = InteractiveAttention(32, 4, landmarks=(2,))
+        >>> 0 < head_diversity(layer, torch.randn(2, 9, 32)) < 1
+        True
+    """
+    layers = [
+        module
+        for module in model.modules()
+        if isinstance(module, InteractiveAttention | Projected) and module.num_heads > 1
+    ]
+    found: list[Tensor] = []
+
+    def keep(layer: InteractiveAttention | Projected):
+        def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            heads = inputs[0].detach().double().flatten(0, 1).unflatten(-1, (layer.num_heads, -1))
+            found.append(mean_similarity(heads.transpose(0, 1)))
+
+        return layer.proj.register_forward_pre_hook(hook)
+
+    hooks = [keep(layer) for layer in layers]
+    training = model.training
+    try:
+        with torch.no_grad():
+            model.eval()(samples)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        model.train(training)
+    return 1 - float(torch.stack(found).mean()) if found else None
+
+
+def mean_similarity(heads: Tensor) -> Tensor:
+    """The mean over pairs of heads of their linear centred kernel alignment, from `(H, tokens, E)`.
+
+    Example:
+        >>> one = torch.randn(1, 50, 4, dtype=torch.float64)
+        >>> round(float(mean_similarity(torch.cat([one, 3 * one]))), 6)
+        1.0
+    """
+    centred = heads - heads.mean(1, keepdim=True)
+    products = torch.einsum("gne,hnf->ghef", centred, centred)
+    shared = products.square().sum((2, 3))
+    own = shared.diagonal().sqrt().clamp(min=torch.finfo(heads.dtype).tiny)
+    alignment = shared / (own[:, None] * own)
+    pairs = torch.triu(torch.ones_like(alignment, dtype=torch.bool), diagonal=1)
+    return alignment[pairs].mean()

@@ -1,14 +1,22 @@
-"""One training of a study: what is trained on what, for how long, from which seed. Imports no torch."""
+"""One training of a study, and the table that keeps a row for each that is finished. Imports no torch."""
 
 import ast
+import csv
 import dataclasses
 import re
+import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
+from crosshead.bench.report import write_table
+from crosshead.measure.stamp import stamp_words
+from crosshead.runs.folder import RunError
+
 Data = Literal["digits", "fashion-mnist", "cifar10", "pathfinder", "list-ops"]
-# Bands of an image; symbols of a sequence, padding among them.
-BANDS: dict[Data, int] = {"digits": 1, "fashion-mnist": 1, "cifar10": 3, "pathfinder": 1, "list-ops": 16}
+# Channels of an image; symbols of a sequence, padding among them.
+IN_CHANS: dict[Data, int] = {"digits": 1, "fashion-mnist": 1, "cifar10": 3, "pathfinder": 1, "list-ops": 16}
 Split = Literal["validation", "test"]
 
 
@@ -77,22 +85,27 @@ class Trial:
         """Tokens `N` of a sample."""
         return self.shape.side if self.data == "list-ops" else self.shape.side**2
 
-    def facts(self) -> dict[str, Any]:
+    def columns(self) -> dict[str, Any]:
         """The columns of a table that say which trial a row belongs to."""
-        facts = {**vars(self), **dataclasses.asdict(self.shape)}
-        del facts["shape"]
-        return facts
+        columns = {**vars(self), **dataclasses.asdict(self.shape)}
+        del columns["shape"]
+        return columns
 
     def key(self) -> tuple[str, ...]:
-        """What a row of a CSV must hold to be this trial's."""
-        return tuple(str(value) for value in self.facts().values())
+        """What those columns of a CSV hold in a row of this trial."""
+        return tuple(str(value) for value in self.columns().values())
+
+
+SHAPE = tuple(Shape.__dataclass_fields__)
+# The same in all trials of one candidate.
+CANDIDATE = ("data", "attention", *SHAPE, "samples", "batch_size", "weight_decay", "precision")
 
 
 def attention_options(attention: str) -> tuple[str, dict[str, Any]]:
     """The name of a mechanism, and its options.
 
     Raises:
-        ValueError: an option without a name or a value.
+        ValueError: if an option has no name or no value.
 
     Example:
         >>> attention_options("interactive:mixing=none,local_kernel=3")
@@ -111,3 +124,86 @@ def attention_options(attention: str) -> tuple[str, dict[str, Any]]:
         except (ValueError, SyntaxError):
             options[option] = text
     return name, options
+
+
+class Ledger:
+    """A CSV file with a row for each finished trial. Rows are added, never changed.
+
+    A row begins with what decides a trial (`Trial.columns`); results follow, and what they were made on.
+
+    Args:
+        path: the file; it need not exist.
+
+    Raises:
+        RunError: if there is a file that is not such a table.
+
+    Example:
+        >>> Ledger(Path("no/such/results.csv")).rows
+        []
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: list[dict[str, str]] = read_rows(path) if path.exists() else []
+
+    def find(self, trial: Trial) -> dict[str, str] | None:
+        """The row of a trial, or None where it is not finished."""
+        names, key = list(trial.columns()), trial.key()
+        return next((row for row in self.rows if tuple(row[name] for name in names) == key), None)
+
+    def add(self, trial: Trial, result: dict[str, Any], *, arguments: Sequence[str]) -> dict[str, str]:
+        """Writes a row, with the command, versions and hardware, and returns it as it is written.
+
+        Args:
+            trial: which trial.
+            result: what came out.
+            arguments: the command line after `crosshead`.
+
+        Raises:
+            RunError: if the table in the file has other columns.
+        """
+        words = stamp_words("; ")
+        row = {
+            **trial.columns(),
+            **result,
+            "command": f"crosshead {shlex.join(arguments)}",
+            "finished": words["created"],
+            "hardware": words["hardware"],
+            "versions": words["versions"],
+        }
+        written = {name: str(value) for name, value in row.items()}
+        if self.rows and list(self.rows[0]) != list(written):
+            raise RunError(
+                f"{self.path} has other columns than this version writes: name another folder with --out"
+            )
+        self.rows.append(written)
+        write_table(self.path, self.rows, [])
+        return written
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a table of trials.
+
+    Raises:
+        RunError: if the file is not such a table.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise RunError(f"{path} cannot be read ({error}): name the results.csv of a study") from None
+    if not rows or not {*CANDIDATE, "split", "learning_rate", "seed", "accuracy"} <= rows[0].keys():
+        raise RunError(f"{path} is no table of a study, or is damaged: name the results.csv of a study")
+    # Cells that are missing are None; those beyond the last column stand under None.
+    for number, row in enumerate(rows, start=1):
+        if None in row or None in row.values() or not _is_number(row["accuracy"]):
+            raise RunError(f"{path} is damaged in row {number}: take that line out, or name another folder")
+    return rows
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -10,11 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from crosshead.attention.functional import attention_factors
-from crosshead.attention.landmarks import pool_landmarks
+from crosshead import attention_factors, interactive_attention, pool_landmarks
 from crosshead.attention.mixing import HeadMixer, HeadMixing, Mixing
 from crosshead.attention.module import InteractiveAttention
-from crosshead.attention.plan import Plan
 
 
 class OneFactor(InteractiveAttention):
@@ -27,7 +25,7 @@ class OneFactor(InteractiveAttention):
         **options: as `InteractiveAttention` takes them.
 
     Raises:
-        ValueError: `factor` is neither.
+        ValueError: if `factor` is neither.
 
     Example:
         >>> layer = OneFactor(32, 4, landmarks=(2, 2), factor="query")
@@ -39,9 +37,8 @@ class OneFactor(InteractiveAttention):
         super().__init__(dim, num_heads, **options)
         if factor not in ("query", "key"):
             raise ValueError(f"factor must be query or key; got {factor!r}")
-        setattr(
-            self, "key_mixing" if factor == "query" else "query_mixing", HeadMixer(num_heads, mixing="none")
-        )
+        silent = "key_mixing" if factor == "query" else "query_mixing"
+        setattr(self, silent, HeadMixer(num_heads, mixing="none"))
 
 
 class TwoLayers(InteractiveAttention):
@@ -70,9 +67,8 @@ class TwoLayers(InteractiveAttention):
 
     def forward(self, x: Tensor, *, grid: Sequence[int]) -> Tensor:
         """Attends over `(B, N, C)`."""
-        pooled = pool_landmarks(x, grid=grid, landmarks=self.landmarks)
-        q, k, v = self._heads(self.qkv(x))
-        ql, kl = self._heads(self._project(pooled, 0, 2))
+        q, k, v = project(self, x)
+        ql, kl, _ = project(self, pool_landmarks(x, grid=grid, landmarks=self.landmarks))
         factors = attention_factors(q, k, query_landmarks=ql, key_landmarks=kl)
         query_factor, key_factor = (
             weights + _mix(outer, F.gelu(_mix(inner, weights)))
@@ -80,6 +76,11 @@ class TwoLayers(InteractiveAttention):
         )
         out = query_factor.to(v.dtype) @ (key_factor.to(v.dtype) @ v)
         return self.proj_drop(self.proj(out.transpose(1, 2).flatten(2)))
+
+
+def project(layer: InteractiveAttention, x: Tensor) -> tuple[Tensor, ...]:
+    """Queries, keys and values `(B, H, N, D)` of tokens `(B, N, C)`."""
+    return layer.qkv(x).unflatten(-1, (3, layer.num_heads, layer.head_dim)).permute(2, 0, 3, 1, 4).unbind(0)
 
 
 def _mix(matrix: Tensor, weights: Tensor) -> Tensor:
@@ -110,18 +111,36 @@ class StridedLandmarks(InteractiveAttention):
         # convolutions, leave its averages alone.
         self.pooling = nn.Parameter(torch.full((dim, 1, cell, cell), 1 / cell**2))
 
-    def _landmarks(
-        self, plan: Plan, x: Tensor, context: Tensor | None, q: Tensor, k: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        wanted = tuple(cells * self.cell for cells in plan.landmarks)
-        if plan.grid != wanted:
+    def forward(self, x: Tensor, *, grid: Sequence[int]) -> Tensor:
+        """Attends over `(B, N, C)`.
+
+        Raises:
+            ValueError: if the grid is not `landmarks` times `cell`.
+        """
+        grid = tuple(grid)
+        landmarks = (self.landmarks,) * len(grid) if isinstance(self.landmarks, int) else self.landmarks
+        wanted = tuple(cells * self.cell for cells in landmarks)
+        if grid != wanted:
             raise ValueError(
-                f"cell={self.cell} with landmarks={plan.landmarks} needs the grid {wanted}; got {plan.grid}"
+                f"cell={self.cell} with landmarks={landmarks} needs the grid {wanted}; got {grid}"
             )
-        image = x.mT.unflatten(2, plan.grid)
-        pooled = F.conv2d(image, self.pooling, stride=self.cell, groups=self.dim).flatten(2).mT
-        ql, kl = self._heads(self._project(pooled, 0, 2))
-        return ql, kl
+        pooled = F.conv2d(x.mT.unflatten(2, grid), self.pooling, stride=self.cell, groups=self.dim)
+        q, k, v = project(self, x)
+        ql, kl, _ = project(self, pooled.flatten(2).mT)
+        out = interactive_attention(
+            self.q_norm(q),
+            self.k_norm(k),
+            v,
+            query_landmarks=ql,
+            key_landmarks=kl,
+            query_mixing=self.query_mixing(),
+            key_mixing=self.key_mixing(),
+            impl=self.impl,
+        )
+        out = out.transpose(1, 2).flatten(2)
+        if self.local is not None:
+            out = out + self.local(v, grid=grid)
+        return self.proj_drop(self.proj(out))
 
 
 class RandomMixing(InteractiveAttention):
@@ -159,7 +178,7 @@ class SlowMixing(InteractiveAttention):
         **options: as `InteractiveAttention` takes them.
 
     Raises:
-        ValueError: `scale` is not above 0.
+        ValueError: if `scale` is not above 0.
 
     Example:
         >>> layer = SlowMixing(32, 4, landmarks=(2, 2), scale=0.1)

@@ -1,3 +1,5 @@
+"""Image files: decoded to 8 bits and upright, listed with their labels, and measured."""
+
 import logging
 from collections.abc import Sequence
 from itertools import chain
@@ -15,8 +17,12 @@ from crosshead.tasks.task import DataError
 
 logger = logging.getLogger(__name__)
 
+# Images whose brightness stands for that of all.
+MEASURED = 64
+
 # Pillow recognises a file by its content, and some of its formats start other programs (EPS does).
 _FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
+_GREY = {"1", "L", "LA", "I;16", "I;16B", "I;16L"}
 
 _TOO_DARK = (
     "16 bits a channel, with white at 65535, but no value above 4095: if white is 4095, multiply the values "
@@ -27,7 +33,7 @@ _TOO_DARK = (
 def read_image(
     path: str | Path, *, mode: Literal["L", "RGB"] = "RGB", side: int | None = None
 ) -> Image.Image:
-    """Read and decode one image file, upright.
+    """Reads and decodes one image file, upright.
 
     White is the largest value of the bits that the file states: 65535 of a PNG or TIFF of 16 bits, 4095 of
     a TIFF of 12. Where a camera's 12 bits are stored in 16, the file does not say so, and the image would
@@ -36,16 +42,16 @@ def read_image(
     for prediction.
 
     Args:
-        path: The file; its content decides the format, not its name.
+        path: the file; its content decides the format, not its name.
         mode: "RGB", or "L" for grey.
-        side: If given, the width and height in pixels that the image must have.
+        side: the width and height in pixels that the image must have; None for any.
 
     Returns:
-        The image, 8 bits a band, turned as its EXIF orientation says.
+        The image, 8 bits a channel, turned as its EXIF orientation says.
 
     Raises:
-        DataError: When the file is missing, truncated, no image, so large that Pillow suspects a
-            decompression bomb, of 16 bits that hold 12 or less, or not of `side` x `side` pixels.
+        DataError: if the file is missing, truncated, not an image, so large that Pillow suspects a
+            decompression bomb, of 16 bits that hold 12 or fewer, or not of `side` x `side` pixels.
 
     Example:
         >>> from tempfile import mkdtemp
@@ -55,6 +61,9 @@ def read_image(
         >>> image.mode, image.size
         ('RGB', (6, 4))
     """
+    # A pipe would be waited for, and nobody writes to it.
+    if Path(path).exists() and not Path(path).is_file():
+        raise DataError(f"{path}: not a regular file; give an image file")
     try:
         with Image.open(path, formats=_FORMATS) as image:
             bits = _stated_bits(image)
@@ -62,10 +71,7 @@ def read_image(
             upright = _eight_bit(_upright(image), bits).convert(mode)
     # Pillow's decoders meet damaged files with almost any exception there is.
     except Exception as error:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise DataError(
-            f"{path}: not readable as an image ({reason}); repair or replace the file, or leave it out"
-        ) from error
+        raise _unreadable(path, error) from error
     if side is not None and upright.size != (side, side):
         width, height = upright.size
         raise DataError(
@@ -76,20 +82,20 @@ def read_image(
 
 
 class ImageFiles(Dataset[tuple[Image.Image, int]]):
-    """Labelled image files, decoded when asked for.
+    """Labelled image files, decoded when they are asked for.
 
     An unreadable file is reported once, by a warning with the count so far, and the next readable file of the
     list stands in for it, with that file's own label: the same one in every epoch and every worker. Worker
     processes share the record of what is unreadable.
 
     Args:
-        paths: The files.
-        labels: Integers, (N,).
-        root: The folder that messages about the whole set name.
-        side: If given, the width and height in pixels that every image must have.
+        paths: the files.
+        labels: integers, (N,).
+        root: the folder that messages about the whole set name.
+        side: the width and height in pixels that every image must have; None for any.
 
     Raises:
-        ValueError: When there are not as many labels as paths.
+        ValueError: if there are not as many labels as paths.
 
     Example:
         >>> from tempfile import mkdtemp
@@ -120,16 +126,16 @@ class ImageFiles(Dataset[tuple[Image.Image, int]]):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
-        """Decode an image, or the next readable one.
+        """Decodes an image, or the next readable one.
 
         Args:
-            index: Position in `paths`.
+            index: position in `paths`.
 
         Returns:
             The image, mode "RGB", and its label.
 
         Raises:
-            DataError: When more files than `tolerated`, or all of them, are unreadable.
+            DataError: if more files than `tolerated`, or all of them, are unreadable.
         """
         start = range(len(self))[index]
         for position in chain(range(start, len(self)), range(start)):
@@ -139,16 +145,16 @@ class ImageFiles(Dataset[tuple[Image.Image, int]]):
         raise DataError(f"{self.root}: none of its {len(self)} images is readable; replace the files")
 
     def probe(self, count: int = 32) -> None:
-        """Decode a few images spread over the set, so that a broken set is refused before work starts on it.
+        """Decodes a few images spread over the set, so that a broken set is refused before work starts on it.
 
         Args:
-            count: How many.
+            count: how many.
 
         Raises:
-            DataError: When all of them, or more than `tolerated`, are unreadable.
+            DataError: if all of them, or more than `tolerated`, are unreadable.
         """
-        positions = np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).astype(int))
-        if all(self._read(int(position)) is None for position in positions):
+        positions = spread(len(self), most=count)
+        if all(self._read(position) is None for position in positions):
             raise DataError(
                 f"{self.root}: none of {len(positions)} images tried is readable, "
                 f"{self.paths[positions[0]]} for one; replace the files"
@@ -169,6 +175,88 @@ class ImageFiles(Dataset[tuple[Image.Image, int]]):
                     f"{self.tolerated} that are tolerated; the last is {error}"
                 ) from error
             return None
+
+
+def spread(count: int, *, most: int = MEASURED) -> list[int]:
+    """Positions spread evenly over a set, the first and the last among them; always the same ones.
+
+    Args:
+        count: how many there are to choose from.
+        most: how many to choose at most.
+
+    Example:
+        >>> spread(9, most=3)
+        [0, 4, 8]
+    """
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(int)).tolist()
+
+
+def find_channels(paths: Sequence[Path]) -> Literal[1, 3]:
+    """How many channels the images of a set have, judged by a few spread over it.
+
+    Args:
+        paths: the image files, one or more.
+
+    Returns:
+        1 if all of these few are grey, else 3.
+
+    Raises:
+        DataError: if a file cannot be read.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> path = Path(mkdtemp(), "grey.png")
+        >>> Image.new("L", (6, 4)).save(path)
+        >>> find_channels([path])
+        1
+    """
+    return 1 if {_mode(paths[position]) for position in spread(len(paths))} <= _GREY else 3
+
+
+def channel_mode(in_chans: int) -> Literal["L", "RGB"]:
+    """Pillow's mode for images of one or three channels.
+
+    Example:
+        >>> channel_mode(3)
+        'RGB'
+    """
+    return "L" if in_chans == 1 else "RGB"
+
+
+def mean_and_std(images: Sequence[Image.Image]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of every channel over all pixels of some images, scaled to 0..1.
+
+    Args:
+        images: one or more, all of one mode, "L" or "RGB"; each of its own size.
+
+    Returns:
+        The means and the standard deviations, a value for each channel. Of images that are flat, a standard
+        deviation is 1: there is nothing to scale.
+
+    Example:
+        >>> mean_and_std([Image.new("L", (2, 1), 0), Image.new("L", (2, 1), 255)])
+        ((0.5,), (0.5,))
+    """
+    counts = np.sum([image.histogram() for image in images], axis=0).reshape(-1, 256)
+    values, total = np.arange(256) / 255, counts.sum(axis=1)
+    mean = counts @ values / total
+    std = np.sqrt((counts * (values - mean[:, None]) ** 2).sum(axis=1) / total)
+    return tuple(mean.tolist()), tuple(value or 1.0 for value in std.tolist())
+
+
+def _mode(path: Path) -> str:
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            return image.mode
+    except Exception as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: str | Path, error: Exception) -> DataError:
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return DataError(
+        f"{path}: not readable as an image ({reason}); repair or replace the file, or leave it out"
+    )
 
 
 def _upright(image: Image.Image) -> Image.Image:

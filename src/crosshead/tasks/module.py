@@ -42,11 +42,13 @@ class TaskModule(pl.LightningModule):
     Attributes:
         columns: What is logged for each epoch, in the order of metrics.csv: training first, then
             validation, the score last.
-        items: What the data consist of.
+        items: What a training sample is.
+        val_items: What a sample of the other splits is.
     """
 
     columns: tuple[str, ...]
     items: ClassVar[str] = "images"
+    val_items: ClassVar[str] = "images"
 
     def __init__(self, model: nn.Module, **updates: Unpack[Updates]) -> None:
         super().__init__()

@@ -9,8 +9,8 @@ import timm
 from torch import nn
 
 import crosshead.vision  # noqa: F401  registers the iViT models with timm
-from crosshead.tasks.task import Meta
 from crosshead.tasks.recipe import Recipe
+from crosshead.tasks.task import Meta
 
 N = TypeVar("N", bound=nn.Module)
 

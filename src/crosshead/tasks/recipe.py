@@ -1,6 +1,7 @@
 """What a training is: every choice, by name, in one frozen value. Imports neither torch nor lightning."""
 
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -91,7 +92,9 @@ class Recipe:
         if self.val == 1:
             raise ValueError("val must leave something to train on; got 1: give less, such as 0.1")
         self.require_no_less_than_zero("lr", "min_lr", "weight_decay", "warmup_epochs", "workers")
-        self.require_at_most(workers=256, threads=4096, devices=4096, nodes=65536, epochs=10**6, batch_size=10**7)
+        self.require_at_most(
+            workers=256, threads=4096, devices=4096, nodes=65536, epochs=10**6, batch_size=10**7
+        )
         if self.ema and "fsdp" in self.strategy:
             raise ValueError(
                 f"ema={self.ema} with strategy={self.strategy}: weights that are sharded over devices cannot "
@@ -119,14 +122,14 @@ class Recipe:
                 raise ValueError(f"{name} is {value}: give a number between 0 and 1")
 
     def require_no_less_than_zero(self, *names: str) -> None:
-        """Refuses negative fields."""
+        """Refuses fields that are negative or not finite."""
         for name in names:
-            if (value := getattr(self, name)) < 0:
+            if not 0 <= (value := getattr(self, name)) < inf:
                 raise ValueError(f"{name} is {value}: give 0 or more")
 
     def require_range(self, *names: str) -> None:
         """Refuses pairs that are not two positive numbers, the smaller one first."""
         for name in names:
             low, high = getattr(self, name)
-            if not 0 < low <= high:
+            if not 0 < low <= high < inf:
                 raise ValueError(f"{name} is {low}, {high}: give two numbers above 0, the smaller one first")

@@ -1,7 +1,7 @@
 """Three splits: what folders call them, and what is carved from the training set where one is missing.
 
-`val` decides (which epoch is best, when to stop), `test` is touched by an evaluation alone. A data set with one
-held-out split, whatever it is called, keeps it for the test; its `val` is a share of the training set.
+`val` decides which epoch is best, `test` is touched by an evaluation alone. A data set with one held-out
+split, whatever it is called, keeps it for the test; its `val` is a fraction of the training set.
 """
 
 import hashlib
@@ -81,7 +81,9 @@ def find_places(
     given = {"train": train, "val": val, "test": test}
     places = {}
     for split, name in given.items():
-        place = find(split, NAMES[split] if name is None else (name,))
+        # What the user gives one split is not another one as well.
+        usual = [each for each in NAMES[split] if each not in given.values()]
+        place = find(split, usual if name is None else (name,))
         if place is not None:
             places[split] = place
     if "test" not in places and "val" in places and val is None:

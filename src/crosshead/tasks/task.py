@@ -144,12 +144,14 @@ class Task(ABC, Generic[R, M]):
         meta: the class of its metadata.
         options: the flags of `crosshead predict` that it takes.
         single_images: whether val and test are measured image by image, whatever the batch size.
+        arguments: what `crosshead predict RUN` is given, in capitals.
     """
 
     recipe: ClassVar[type[Recipe]]
     meta: ClassVar[type[Meta]]
     options: ClassVar[frozenset[str]] = frozenset()
     single_images: ClassVar[bool] = False
+    arguments: ClassVar[str] = "IMAGE"
 
     @abstractmethod
     def data(self, recipe: R) -> Data[M]:
@@ -227,7 +229,8 @@ def task_of(name: str) -> Task[Any, Any]:
             ...
         ValueError: task must be a folder of crosshead.tasks; got 'paint'
     """
-    if not name.isidentifier() or find_spec(f"crosshead.tasks.{name}") is None:
+    found = find_spec(f"crosshead.tasks.{name}") if name.isidentifier() else None
+    if found is None or found.submodule_search_locations is None:
         raise ValueError(f"task must be a folder of crosshead.tasks; got {name!r}")
     return import_module(f"crosshead.tasks.{name}.task").TASK
 

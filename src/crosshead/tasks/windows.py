@@ -1,4 +1,4 @@
-"""Images too large for one pass of a net, window by window."""
+"""The only tiling: where the windows of an image lie, and probabilities joined from overlapping ones."""
 
 import math
 from collections.abc import Callable
@@ -6,6 +6,33 @@ from itertools import product
 
 import torch
 from torch import Tensor
+
+
+def window_starts(length: int, size: int, overlap: float) -> list[int]:
+    """Where windows begin along one axis: as few as overlap enough, evenly spread.
+
+    Args:
+        length: of the axis, in pixels.
+        size: of a window.
+        overlap: smallest fraction of a window that its neighbour sees as well, from 0 to below 1.
+
+    Returns:
+        The first pixel of each window. All windows lie inside the axis, unless it is shorter than one window.
+
+    Raises:
+        ValueError: if `size` is below 1 or `overlap` is outside its range.
+
+    Example:
+        >>> window_starts(100, 40, 0.25)
+        [0, 30, 60]
+    """
+    if size < 1:
+        raise ValueError(f"size must be 1 pixel or more; got {size}")
+    if not 0 <= overlap < 1:
+        raise ValueError(f"overlap must lie in 0 to below 1; got {overlap}")
+    room = max(length - size, 0)
+    steps = math.ceil(room / max(int(size * (1 - overlap)), 1))
+    return [room * step // max(steps, 1) for step in range(steps + 1)]
 
 
 def sliding_windows(
@@ -18,33 +45,30 @@ def sliding_windows(
     in one pass.
 
     Args:
-        predict: From images (B, C, h, w) to scores (B, K, h, w), before the softmax. It is called once for
+        predict: from images (B, C, h, w) to scores (B, K, h, w), before the softmax. It is called once for
             each window.
         images: (B, C, H, W).
-        size: Longest side of a window, in pixels.
-        overlap: Smallest share of a window that its neighbour sees as well, from 0 to below 1.
+        size: longest side of a window, in pixels.
+        overlap: smallest fraction of a window that its neighbour sees as well, from 0 to below 1.
 
     Returns:
         Probabilities (B, K, H, W), float32.
 
     Raises:
-        ValueError: With a `size` below 1, or an `overlap` outside its range.
+        ValueError: if `size` is below 1 or `overlap` is outside its range.
 
     Example:
         >>> sliding_windows(torch.zeros_like, torch.zeros(1, 4, 50, 70), size=32)[0, :, 49, 69]
         tensor([0.2500, 0.2500, 0.2500, 0.2500])
     """
-    if size < 1:
-        raise ValueError(f"size must be 1 pixel or more; got {size}")
-    if not 0 <= overlap < 1:
-        raise ValueError(f"overlap must lie in 0 to below 1; got {overlap}")
     height, width = images.shape[-2:]
-    if max(height, width) <= size:
+    places = list(product(window_starts(height, size, overlap), window_starts(width, size, overlap)))
+    if len(places) == 1:
         return predict(images).float().softmax(1)
     weight = _weight(min(size, height), min(size, width)).to(images.device)
     total: Tensor | None = None
     weights = weight.new_zeros(height, width)
-    for top, left in product(window_starts(height, size, overlap), window_starts(width, size, overlap)):
+    for top, left in places:
         window = (..., slice(top, top + size), slice(left, left + size))
         probabilities = predict(images[window]).float().softmax(1)
         if total is None:
@@ -53,23 +77,6 @@ def sliding_windows(
         weights[window] += weight
     assert total is not None
     return total.div_(weights)
-
-
-def window_starts(length: int, size: int, overlap: float) -> list[int]:
-    """Where windows begin along one axis: as few as overlap enough, evenly spread.
-
-    Args:
-        length: Of the axis, in pixels.
-        size: Of a window.
-        overlap: Smallest share of a window that its neighbour sees as well, from 0 to below 1.
-
-    Example:
-        >>> window_starts(100, 40, 0.25)
-        [0, 30, 60]
-    """
-    room = max(length - size, 0)
-    steps = math.ceil(room / max(int(size * (1 - overlap)), 1))
-    return [room * step // max(steps, 1) for step in range(steps + 1)]
 
 
 def _weight(height: int, width: int) -> Tensor:

@@ -61,14 +61,14 @@ class ConsumerContract:
 
     @pytest.mark.parametrize("decoder", ["upernet", "fpn"])
     def test_labels_pixels_of_images_of_odd_sizes(self, decoder):
-        """Under both decoders, through the padding of `Segmenter`."""
+        """Under both decoders, through the padding of `SegmentationNet`."""
         pytest.importorskip("segmentation_models_pytorch")
-        from crosshead.tasks.segment.net import Segmenter
+        from crosshead.tasks.segment.net import SegmentationNet
 
         if decoder == "fpn":
             self._skip_other_reductions()
         options = {"num_classes": 3, "in_chans": 3, "decoder_dim": 64, "backbone_options": self.options}
-        net = Segmenter(decoder, self.model_name, **options).train()
+        net = SegmentationNet(decoder, self.model_name, **options).train()
         for height, width in ((33, 65), (17, 23)):
             scores = net(self.images(height, width))
             assert scores.shape == (2, 3, height, width)
@@ -90,8 +90,8 @@ class ConsumerContract:
             in_chans=3,
             mean=(0.5,) * 3,
             std=(0.25,) * 3,
-            short_side=64,
-            long_side=96,
+            min_size=64,
+            max_size=96,
             anchor_sizes=(8, 16, 32, 64, 128),
             pyramid_dim=32,
             backbone_options=self.options,

@@ -52,7 +52,7 @@ class Yardstick:
             What was measured, flat, draw after draw.
 
         Raises:
-            AssertionError: another dtype comes out, or an error is larger than float64 and the reference
+            AssertionError: if another dtype comes out, or an error is larger than float64 and the reference
                 allow: see `assert_within_budget`.
         """
         actual = self._stacked(attention, self.draws)
@@ -66,7 +66,7 @@ class Yardstick:
             actual: `output`, and `grad NAME` of each input that requires it.
 
         Raises:
-            AssertionError: as `assert_right`.
+            AssertionError: if `assert_right` would raise it.
         """
         dtypes = {name: x.dtype for name, x in actual.items()}
         assert dtypes == {name: x.dtype for name, x in self.plain[0].items()}
@@ -103,7 +103,7 @@ def assert_kernel_right(
         scale: factor on the logits; `D ** -0.5` when None.
 
     Raises:
-        AssertionError: as `Yardstick.assert_right`.
+        AssertionError: if an error is outside, as `Yardstick.assert_right` says.
 
     Example:
         >>> from functools import partial

@@ -13,10 +13,9 @@ import torch
 from timm.layers import DropPath, LayerScale, LayerScale2d, Mlp
 from torch import Tensor, nn
 
-from crosshead.attention.checks import refuse_torchscript
 from crosshead.attention.functional import Implementation
 from crosshead.attention.mixing import Mixing
-from crosshead.attention.module import InteractiveAttention
+from crosshead.attention.module import InteractiveAttention, refuse_torchscript
 
 Layer = type[nn.Module]
 

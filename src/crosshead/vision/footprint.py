@@ -41,6 +41,9 @@ def footprint(model_name: str, *, image_size: int = 224, **options) -> Footprint
     Returns:
         Its `Footprint`, products of the attention and of pooling included.
 
+    Raises:
+        ValueError: if `image_size` is below 1.
+
     Source: multiply-adds after `torch.utils.flop_counter`; activations as in arXiv 2003.13678, with
     the products of attention counted too.
 
@@ -49,6 +52,8 @@ def footprint(model_name: str, *, image_size: int = 224, **options) -> Footprint
         >>> footprint("ivit_nano", num_classes=10).parameters < footprint("ivit_nano").parameters
         True
     """
+    if image_size < 1:
+        raise ValueError(f"image_size must be 1 pixel or more; got {image_size}")
     with torch.device("meta"):
         model: Any = timm.create_model(model_name, **options).eval()
     channels = options.get("in_chans", model.pretrained_cfg["input_size"][0])

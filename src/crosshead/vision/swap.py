@@ -105,7 +105,6 @@ def _swapped(old: Attention, **options) -> InteractiveAttention:
     mix_in(GridAttention, new)
     new.qkv, new.q_norm, new.k_norm = old.qkv, old.q_norm, old.k_norm
     new.proj, new.proj_drop = old.proj, old.proj_drop
-    new.qk_norm = not isinstance(old.q_norm, nn.Identity)
     return new.train(old.training)
 
 

@@ -52,7 +52,11 @@ def test_images_are_grey_and_of_the_size_that_was_asked_for(size):
 def test_the_splits_are_described():
     splits = load()
     assert (len(splits.train), len(splits.test)) == (6, 4)
-    assert (splits.classes, splits.in_chans, splits.image_size) == (("separate", "connected"), 1, 32)
+    assert (splits.meta.classes, splits.meta.in_chans, splits.meta.image_size) == (
+        ("separate", "connected"),
+        1,
+        32,
+    )
 
 
 def test_the_normalisation_is_that_of_the_images(many, monkeypatch):
@@ -61,8 +65,8 @@ def test_the_normalisation_is_that_of_the_images(many, monkeypatch):
     splits = load()
     # 64 images stand for all; their own means scatter by this much.
     error = images.mean((1, 2)).std() / np.sqrt(64)
-    assert abs(splits.mean[0] - images.mean()) < 4 * error
-    assert abs(splits.std[0] - images.std()) < 0.02
+    assert abs(splits.meta.mean[0] - images.mean()) < 4 * error
+    assert abs(splits.meta.std[0] - images.std()) < 0.02
 
 
 def test_an_image_is_a_function_of_seed_split_and_position_alone():
@@ -71,7 +75,7 @@ def test_an_image_is_a_function_of_seed_split_and_position_alone():
     larger = load(train=9, test=5)
     assert items(larger.train)[:6] == items(splits.train)
     assert items(larger.test)[:4] == items(splits.test)
-    assert (larger.mean, larger.std) == (splits.mean, splits.std)
+    assert (larger.meta.mean, larger.meta.std) == (splits.meta.mean, splits.meta.std)
     backwards = [items([splits.train[index]])[0] for index in reversed(range(6))]
     assert backwards[::-1] == items(splits.train)
 
@@ -129,7 +133,7 @@ def test_a_cache_gives_what_was_made(tmp_path, caplog):
     for splits in made, read:
         assert items(splits.train) == items(load().train)
         assert items(splits.test) == items(load().test)
-        assert splits.mean == load().mean
+        assert splits.meta.mean == load().meta.mean
 
 
 def test_other_images_are_other_cache_files(tmp_path):

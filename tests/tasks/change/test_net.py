@@ -1,4 +1,4 @@
-"""The change detector: sizes, bands, what each date is worth, and what training needs."""
+"""The change detector: sizes, channels, what each date is worth, and what training needs."""
 
 import copy
 
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from crosshead.tasks.change.net import ChangeDecoder, DateFusion, SiameseNet
+from crosshead.tasks.change.net import ChangeDecoder, DateFusion, SiameseNet, class_probabilities
 
 # All stages of iViT, convolutional and interactive, as small as they get.
 TINY = {"depths": (1, 1, 1, 1), "dims": (8, 16, 16, 32), "landmarks": 2, "stem_stride": 1}
@@ -19,9 +19,9 @@ def build(in_chans: int = 3, **options) -> SiameseNet:
     return net.double().eval()
 
 
-def dates(height: int = 16, width: int = 16, *, bands: int = 3, batch: int = 2) -> tuple[Tensor, Tensor]:
+def dates(height: int = 16, width: int = 16, *, channels: int = 3, batch: int = 2) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
-    size = 2, batch, bands, height, width
+    size = 2, batch, channels, height, width
     before, after = torch.randn(size, generator=generator, dtype=torch.float64)
     return before, after
 
@@ -39,14 +39,14 @@ def test_scores_every_pixel_of_an_image_of_any_size(size, stem_stride):
     assert scores.isfinite().all()
 
 
-@pytest.mark.parametrize("bands", [1, 6, 13])
-def test_takes_any_number_of_bands_and_uses_each(bands):
-    net, (before, after) = build(bands), dates(bands=bands)
+@pytest.mark.parametrize("channels", [1, 6, 13])
+def test_takes_any_number_of_channels_and_uses_each(channels):
+    net, (before, after) = build(channels), dates(channels=channels)
     scores = quiet(net, before, after)
     assert scores.shape == (2, 2, 16, 16)
-    for band in range(bands):
+    for channel in range(channels):
         other = after.clone()
-        other[:, band] += 1
+        other[:, channel] += 1
         assert not torch.allclose(quiet(net, before, other), scores)
 
 
@@ -117,7 +117,7 @@ def test_a_changed_pixel_is_seen_where_it_is():
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_every_parameter_gets_a_gradient(symmetric):
     net = build(6, symmetric=symmetric).train()
-    net(*dates(17, 9, bands=6)).square().sum().backward()
+    net(*dates(17, 9, channels=6)).square().sum().backward()
     lost = [n for n, p in net.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
     assert lost == []
     idle = [n for n, p in net.named_parameters() if p.grad is not None and not p.grad.any()]
@@ -155,7 +155,7 @@ def test_dropout_acts_in_training_alone():
 def test_other_backbones_of_timm_serve_as_well():
     torch.manual_seed(0)
     net = SiameseNet("test_resnet", in_chans=6, dim=8, detail_dim=4).double().eval()
-    images = dates(33, 40, bands=6)
+    images = dates(33, 40, channels=6)
     assert net.stride == 32
     assert quiet(net, *images).shape == (2, 2, 33, 40)
     net.train()(*images).sum().backward()
@@ -194,3 +194,21 @@ def test_refuses_what_cannot_be_built():
             build(**{name: 0})
     with pytest.raises(ValueError, match="stem_stride must be None for resnet18"):
         SiameseNet("resnet18", in_chans=3, stem_stride=1)
+
+
+@pytest.mark.parametrize("tile", [4, 6, 64, None])
+def test_a_net_that_looks_at_single_pixels_gives_the_same_map_whole_and_in_windows(tile):
+    before, after = dates(13, 10)
+    found = class_probabilities(torch.sub, before, after, tile=tile)
+    assert_close(found, (before - after).float().softmax(1))
+
+
+def test_no_window_is_larger_than_the_tile():
+    seen = []
+
+    def watched(before: Tensor, after: Tensor) -> Tensor:
+        seen.append((*before.shape[2:], *after.shape[2:]))
+        return before
+
+    class_probabilities(watched, *dates(20, 5), tile=8)
+    assert set(seen) == {(8, 5, 8, 5)}

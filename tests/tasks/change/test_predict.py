@@ -1,4 +1,7 @@
+"""Predictions of change: each pixel its class, pairs of any size, and files that do not fit by name."""
+
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,12 +10,11 @@ import torch
 from PIL import Image
 
 from crosshead.runs.load import load_run
-from crosshead.tasks.change.predict import predict_change, shown_bands
 from crosshead.tasks.change.data import ChangeMeta
-from crosshead.tasks.task import DataError
-from crosshead.tasks.task import task_of
+from crosshead.tasks.change.predict import predict_change, shown_channels
+from crosshead.tasks.task import DataError, task_of
 
-FACTS = ChangeMeta(
+META = ChangeMeta(
     classes=("unchanged", "changed"),
     in_chans=3,
     bands=("1", "2", "3"),
@@ -24,7 +26,7 @@ FACTS = ChangeMeta(
 
 
 class Difference(torch.nn.Module):
-    """Takes pixels for changed that differ in their last band, once both dates are standardised."""
+    """Takes pixels for changed that differ in their last channel, once both dates are standardised."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,13 +54,13 @@ def dates(tmp_path) -> tuple[Path, Path]:
 @pytest.fixture(scope="module")
 def trained(dense_run):
     record, model = load_run(dense_run("change"))
-    return task_of(record.recipe), record, model
+    return task_of(record.recipe.task), record, model
 
 
-@pytest.mark.parametrize("tile", [0, 16, 64])
+@pytest.mark.parametrize("tile", [None, 16, 64])
 def test_each_pixel_gets_its_class_whole_or_in_windows(dates, tile):
     net = Difference().eval()
-    prediction = predict_change(FACTS, net, dates, tile=tile)
+    prediction = predict_change(META, net, dates, tile=tile)
     expected = np.ones((20, 30), np.uint8)
     expected[5:9, 20:27] = 2
     with Image.open(io.BytesIO(prediction.files[".labels.png"])) as labels:
@@ -70,7 +72,7 @@ def test_each_pixel_gets_its_class_whole_or_in_windows(dates, tile):
         "after": [str(dates[1])],
         "size": [30, 20],
         "classes": ["unchanged", "changed"],
-        "shares": {"unchanged": 572 / 600, "changed": 28 / 600},
+        "fractions": {"unchanged": 572 / 600, "changed": 28 / 600},
     }
     assert prediction.summary == "unchanged 95.3%, changed 4.7%"
     assert max(net.seen) == (16 if tile == 16 else 30)
@@ -78,15 +80,15 @@ def test_each_pixel_gets_its_class_whole_or_in_windows(dates, tile):
         assert picture.width >= 30
 
 
-def test_the_bands_of_a_date_may_lie_in_several_files(dates, tmp_path):
+def test_the_channels_of_a_date_may_lie_in_several_files(dates, tmp_path):
     files = []
     for name, date in zip(("t1", "t2"), dates, strict=True):
-        bands = np.load(date)
-        np.save(tmp_path / f"{name}_a.npy", bands[:2])
-        np.save(tmp_path / f"{name}_b.npy", bands[2])
+        channels = np.load(date)
+        np.save(tmp_path / f"{name}_a.npy", channels[:2])
+        np.save(tmp_path / f"{name}_b.npy", channels[2])
         files += [tmp_path / f"{name}_a.npy", tmp_path / f"{name}_b.npy"]
     one, several = (
-        predict_change(FACTS, Difference().eval(), paths, tile=0) for paths in (dates, tuple(files))
+        predict_change(META, Difference().eval(), paths, tile=None) for paths in (dates, tuple(files))
     )
     assert one.files[".labels.png"] == several.files[".labels.png"]
     assert several.content["before"] == [str(path) for path in files[:2]]
@@ -95,12 +97,12 @@ def test_the_bands_of_a_date_may_lie_in_several_files(dates, tmp_path):
 
 @pytest.mark.parametrize("size", [(17, 53), (40, 40), (5, 3)])
 def test_a_trained_net_gives_classes_from_one_on_for_pairs_of_any_size(trained, tmp_path, size):
-    job, record, model = trained
+    task, record, model = trained
     paths = []
     for name in ("a", "b"):
         Image.effect_noise(size, 50).convert("RGB").save(tmp_path / f"{name}.png")
         paths.append(tmp_path / f"{name}.png")
-    prediction = job.predict(record.recipe, record.meta, model, tuple(paths))
+    prediction = task.predict(record.recipe, record.meta, model, tuple(paths))
     with Image.open(io.BytesIO(prediction.files[".labels.png"])) as picture:
         labels = np.asarray(picture)
     assert labels.shape == size[::-1]
@@ -109,34 +111,54 @@ def test_a_trained_net_gives_classes_from_one_on_for_pairs_of_any_size(trained, 
 
 @pytest.mark.parametrize(("options", "largest"), [({}, 24), ({"tile": 16}, 16), ({"tile": 0}, 60)])
 def test_windows_are_by_default_as_large_as_the_tiles_of_the_tests(trained, tmp_path, options, largest):
-    job, record, model = trained
+    task, record, model = trained
     np.save(tmp_path / "wide.npy", np.zeros((3, 20, 60), np.float32))
     seen = []
     watch = model.register_forward_pre_hook(lambda _, inputs: seen.append(max(inputs[0].shape[2:])))
-    job.predict(record.recipe, record.meta, model, (tmp_path / "wide.npy",) * 2, **options)
+    task.predict(record.recipe, record.meta, model, (tmp_path / "wide.npy",) * 2, **options)
     watch.remove()
     assert max(seen) == largest
 
 
-def test_bands_sizes_and_files_that_do_not_fit_are_refused_by_name(dates, tmp_path):
+def test_channels_sizes_and_files_that_do_not_fit_are_refused_by_name(dates, tmp_path):
     before, _ = dates
     np.save(tmp_path / "two.npy", np.zeros((2, 20, 30)))
     np.save(tmp_path / "small.npy", np.zeros((3, 20, 29)))
     np.save(tmp_path / "narrow.npy", np.zeros((1, 20, 29)))
     (tmp_path / "bad.png").write_bytes(b"nothing")
     for paths, message in (
-        ((before, "two.npy"), "two.npy: 2 bands in the files of its date, and the net takes 3 .1, 2, 3."),
-        ((before, "small.npy"), "small.npy: 29 x 20 pixels, and .*field.npy has 30 x 20; give two images"),
+        ((before, "two.npy"), "two.npy: 2 channels in the files of its date, and the net takes 3 .1, 2, 3."),
+        (
+            (before, "small.npy"),
+            "small.npy: 29 x 20 pixels, and .*field.npy has 30 x 20; give files of one size",
+        ),
         (("two.npy", "narrow.npy") * 2, "narrow.npy: 29 x 20 pixels, and .*two.npy has 30 x 20; give files"),
         ((before, "bad.png"), "bad.png: not readable as an image"),
         ((before, "none.npy"), "none.npy: not readable as an image"),
     ):
         with pytest.raises(DataError, match=rf"^[^\n]*{message}[^\n]*$"):
-            predict_change(FACTS, Difference().eval(), tuple(tmp_path / path for path in paths), tile=0)
-    with pytest.raises(ValueError, match=r"^tile is -1: give 1 pixel or more, or 0 to see pairs whole$"):
-        predict_change(FACTS, Difference().eval(), dates, tile=-1)
+            predict_change(META, Difference().eval(), tuple(tmp_path / path for path in paths), tile=None)
 
 
-@pytest.mark.parametrize(("count", "bands"), [(1, (0,)), (2, (0,)), (3, (0, 1, 2)), (13, (0, 1, 2))])
-def test_the_first_three_bands_are_shown_or_the_first_alone(count, bands):
-    assert shown_bands(count) == bands
+@pytest.mark.parametrize(("count", "channels"), [(1, (0,)), (2, (0,)), (3, (0, 1, 2)), (13, (0, 1, 2))])
+def test_the_first_three_channels_are_shown_or_the_first_alone(count, channels):
+    assert shown_channels(count) == channels
+
+
+def test_nothing_is_decoded_where_headers_do_not_fit(dates, tmp_path, refused):
+    np.save(tmp_path / "small.npy", np.full((3, 20, 29), np.nan))
+    paths = dates[0], tmp_path / "small.npy"
+    refused(lambda: predict_change(META, Difference().eval(), paths, tile=None), paths[1], "29 x 20 pixels")
+
+
+def test_pixels_that_are_no_numbers_and_named_pipes_are_refused(dates, tmp_path, refused):
+    np.save(tmp_path / "nan.npy", np.full((3, 20, 30), np.nan))
+    os.mkfifo(tmp_path / "pipe.npy")
+    for name, words in (
+        ("nan.npy", "1800 of its 1800 values are not finite"),
+        ("pipe.npy", "not a regular file"),
+    ):
+        paths = dates[0], tmp_path / name
+        refused(
+            lambda paths=paths: predict_change(META, Difference().eval(), paths, tile=None), paths[1], words
+        )

@@ -121,13 +121,13 @@ def test_a_full_disk_is_named_and_leaves_nothing_behind(tmp_path, refused, monke
     path, cache = pack(tmp_path / "set.tar.gz", CONTENT), tmp_path / "cache"
     copies = []
 
-    def copy(source, target):
+    def copy(source, target, *_):
         copies.append(target)
         if len(copies) == 2:
             raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(shutil, "copyfileobj", copy)
+        patch.setattr(tarfile, "copyfileobj", copy)
         refused(
             lambda: extract_archive(path, cache_dir=cache), path, str(cache), "No space left", "make room"
         )
@@ -142,7 +142,7 @@ def test_what_a_killed_process_left_is_not_taken_for_the_content(tmp_path, monke
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(shutil, "copyfileobj", killed)
+        patch.setattr(tarfile, "copyfileobj", killed)
         # A killed process does not tidy up either.
         patch.setattr(shutil, "rmtree", lambda *args, **kwargs: None)
         with pytest.raises(KeyboardInterrupt):

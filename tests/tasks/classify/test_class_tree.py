@@ -1,11 +1,10 @@
 import errno
-import logging
 import os
 from pathlib import Path
 
 import pytest
 
-from crosshead.tasks.classify.class_tree import ClassTree, differences, read_class_tree
+from crosshead.tasks.classify.class_tree import ClassTree, findings, read_class_tree
 
 
 def tree(root="train", **counts):
@@ -62,41 +61,34 @@ def test_a_circle_of_links_is_refused_and_not_followed_for_ever(write_images, re
 
 
 @pytest.mark.parametrize(
-    ("found", "minimum", "path", "words"),
+    ("trees", "lines"),
     [
-        (tree(), 1, "train", ("no class folders", "into a folder named after the class")),
-        (tree(cat=3), 1, "train", ("only one class folder, cat", "into a folder named after")),
+        ({"train": tree()}, ["train: no class folders; put the images of each class into a folder named"]),
+        ({"train": tree(cat=3)}, ["train: only one class folder, cat; put the images of each class into a"]),
         (
-            tree(cat=3, dog=0),
-            1,
-            Path("train/dog"),
-            ("no image in this class folder", "add images or leave it out"),
+            {"train": tree(cat=3, cow=0, dog=1, fox=0)},
+            [
+                f"{Path('train/cow')}: no image in this class folder; add images or leave it out",
+                f"{Path('train/dog')}: 1 image in this class folder, and 2 are needed to hold one out; add",
+                f"{Path('train/fox')}: no image in this class folder; add images or leave it out",
+            ],
         ),
-        (tree(cat=3, dog=1), 2, Path("train/dog"), ("1 image", "2 are needed to hold one out", "add images")),
+        ({"train": tree(cat=3, dog=1), "test": tree("val", cat=1, dog=1)}, []),
+        (
+            {
+                "train": tree(ant=1, bee=1),
+                "val": tree("val", bee=1, cow=1),
+                "test": tree("test", ant=0, bee=1),
+            },
+            [
+                f"{Path('val/ant')}: no such class folder, though {Path('train/ant')} exists; both splits",
+                f"{Path('train/cow')}: no such class folder, though {Path('val/cow')} exists; both splits",
+                f"{Path('test/ant')}: no image in this class folder; add images or leave it out",
+            ],
+        ),
     ],
 )
-def test_a_tree_that_cannot_be_used_is_refused(refused, found, minimum, path, words):
-    refused(lambda: found.check(minimum=minimum), path, *words)
-
-
-def test_all_findings_are_listed():
-    assert len(list(tree(cat=3, cow=0, dog=1, fox=0).findings(minimum=2))) == 3
-    assert list(tree(cat=3, dog=1).findings()) == []
-
-
-def test_ignored_files_are_counted_in_one_warning(caplog):
-    found = ClassTree(
-        root=Path("train"), files={"a": ["1"], "b": ["2"]}, ignored=["train/x.txt", "train/y.txt"]
-    )
-    with caplog.at_level(logging.WARNING):
-        found.check()
-    assert len(caplog.messages) == 1
-    assert "2 files ignored" in caplog.messages[0]
-    assert "train/x.txt" in caplog.messages[0]
-
-
-def test_classes_that_one_split_lacks_are_listed_both_ways():
-    lines = list(differences(tree("train", ant=1, bee=1), tree("val", bee=1, cow=1)))
-    assert len(lines) == 2
-    assert lines[0].startswith(f"{Path('val/ant')}: no such class folder")
-    assert lines[1].startswith(f"{Path('train/cow')}: no such class folder")
+def test_what_makes_splits_unusable_is_listed_a_line_each(trees, lines):
+    found = list(findings(trees))
+    assert len(found) == len(lines)
+    assert all(line.startswith(start) for line, start in zip(found, lines, strict=True))

@@ -15,7 +15,7 @@ def ramp(size: tuple[int, int]) -> Image.Image:
 
 def test_evaluation_resizes_crops_and_normalises():
     image = Image.new("RGB", (40, 20), (51, 102, 255))
-    tensor = eval_transform(image_size=10, crop_share=0.5, mean=COLOUR[0], std=COLOUR[1])(image)
+    tensor = eval_transform(image_size=10, crop_fraction=0.5, mean=COLOUR[0], std=COLOUR[1])(image)
     assert tensor.shape == (3, 10, 10)
     torch.testing.assert_close(tensor[:, 4, 4], torch.tensor([0.0, 0.0, 4 / 3]))
 
@@ -23,8 +23,8 @@ def test_evaluation_resizes_crops_and_normalises():
 def test_the_share_of_the_crop_decides_how_much_of_the_border_is_lost():
     image = Image.new("L", (40, 40))
     image.paste(255, (10, 10, 30, 30))
-    whole = eval_transform(image_size=20, crop_share=1.0, mean=(0.0,), std=(1.0,))(image)
-    half = eval_transform(image_size=20, crop_share=0.5, mean=(0.0,), std=(1.0,))(image)
+    whole = eval_transform(image_size=20, crop_fraction=1.0, mean=(0.0,), std=(1.0,))(image)
+    half = eval_transform(image_size=20, crop_fraction=0.5, mean=(0.0,), std=(1.0,))(image)
     assert whole.mean() == pytest.approx(0.25, abs=0.03)
     assert half.min() > 0.9
 

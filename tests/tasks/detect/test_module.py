@@ -126,7 +126,7 @@ class Knows(nn.Module):
         return [dict(self.found) for _ in images]
 
 
-def test_testing_leaves_every_figure():
+def test_testing_leaves_every_metric():
     module = Detector(Knows(SQUARES[0]), classes=("square", "circle"), masks=True, max_detections=50)
     trainer().test(module, loader(squares(*SQUARES), squares(SQUARES[0]), batch_size=2), verbose=False)
     box, mask = module.precision["box"], module.precision["mask"]
@@ -144,6 +144,19 @@ def test_a_crowd_region_is_no_object_to_find():
     assert module.precision["box"].ap == pytest.approx(1)
 
 
+def test_validation_leaves_the_metrics_of_the_test_alone():
+    module = Detector(Knows(*SQUARES), classes=("square",), masks=False)
+    run = trainer()
+    run.validate(module, loader(squares(*SQUARES)), verbose=False)
+    assert run.callback_metrics["val_box_ap"] == pytest.approx(1)
+    assert module.precision == {}
+    run.test(module, loader(squares((0, 50, 9, 60))), verbose=False)
+    assert module.precision["box"].ap == pytest.approx(0)
+    assert not any(name.startswith("val_") for name in run.callback_metrics)
+    run.validate(module, loader(squares(*SQUARES)), verbose=False)
+    assert module.precision["box"].ap == pytest.approx(0)
+
+
 def test_each_test_starts_anew():
     module = Detector(Knows(*SQUARES), classes=("square",), masks=False)
     for item, expected in [(squares((0, 50, 9, 60)), 0), (squares(*SQUARES), 1)]:
@@ -156,6 +169,7 @@ def test_without_objects_the_score_is_nan():
     run = trainer()
     run.validate(module, loader(squares()), verbose=False)
     assert math.isnan(run.callback_metrics["val_mask_ap"])
+    run.test(module, loader(squares()), verbose=False)
     assert module.precision["mask"].ap is None
 
 

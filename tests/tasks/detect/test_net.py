@@ -14,14 +14,14 @@ KINDS = ("faster-rcnn", "mask-rcnn", "retinanet")
 TINY = {"depths": (1, 1, 1, 1), "dims": (8, 16, 16, 32), "landmarks": (4, 4, 3, 2)}
 
 
-def build(kind: str = "faster-rcnn", backbone: str = "ivit_nano", *, bands: int = 1, **options) -> Any:
+def build(kind: str = "faster-rcnn", backbone: str = "ivit_nano", *, channels: int = 1, **options) -> Any:
     torch.manual_seed(0)
     return build_detector(
         kind,  # pyright: ignore[reportArgumentType]
         backbone,
-        in_chans=bands,
-        mean=(0.5,) * bands,
-        std=(0.25,) * bands,
+        in_chans=channels,
+        mean=(0.5,) * channels,
+        std=(0.25,) * channels,
         **{
             "num_classes": 2,
             "min_size": 64,
@@ -34,8 +34,8 @@ def build(kind: str = "faster-rcnn", backbone: str = "ivit_nano", *, bands: int 
     )
 
 
-def image(height: int, width: int, bands: int = 1) -> torch.Tensor:
-    return torch.rand(bands, height, width, generator=torch.Generator().manual_seed(height))
+def image(height: int, width: int, channels: int = 1) -> torch.Tensor:
+    return torch.rand(channels, height, width, generator=torch.Generator().manual_seed(height))
 
 
 def target(*boxes: tuple[float, float, float, float], size: tuple[int, int]) -> dict[str, torch.Tensor]:
@@ -49,11 +49,11 @@ def target(*boxes: tuple[float, float, float, float], size: tuple[int, int]) -> 
     }
 
 
-@pytest.mark.parametrize("bands", [1, 3, 6, 13])
+@pytest.mark.parametrize("channels", [1, 3, 6, 13])
 @pytest.mark.parametrize("kind", KINDS)
-def test_images_of_any_size_and_bands_are_learned_from_and_detected_in(kind, bands):
-    net = build(kind, bands=bands, max_detections=5)
-    images = [image(50, 41, bands), image(33, 97, bands)]
+def test_images_of_any_size_and_channels_are_learned_from_and_detected_in(kind, channels):
+    net = build(kind, channels=channels, max_detections=5)
+    images = [image(50, 41, channels), image(33, 97, channels)]
     losses = net(images, [target((3, 4, 20, 30), size=(50, 41)), target(size=(33, 97))])
     torch.stack(list(losses.values())).sum().backward()
     gradients = {name: parameter.grad for name, parameter in net.named_parameters()}
@@ -152,10 +152,10 @@ def test_checkpointing_changes_neither_loss_nor_gradient(backbone):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kind": "yolo"}, "kind is 'yolo'; give one of faster-rcnn, mask-rcnn, retinanet"),
-        ({"anchor_sizes": (8, 16)}, "anchor_sizes has 2 values; give 5"),
-        ({"pyramid_dim": 20}, "pyramid_dim is 20; give a multiple of 8"),
-        ({"num_classes": 0}, "num_classes is 0; give 1 or more"),
+        ({"kind": "yolo"}, "kind must be one of faster-rcnn, mask-rcnn, retinanet; got 'yolo'"),
+        ({"anchor_sizes": (8, 16)}, "anchor_sizes must be 5, one for each level of the pyramid; got 2"),
+        ({"pyramid_dim": 20}, "pyramid_dim must be a multiple of 8; got 20"),
+        ({"num_classes": 0}, "num_classes must be 1 or more, background not counted; got 0"),
     ],
 )
 def test_what_cannot_work_is_refused(options, message):
@@ -163,8 +163,28 @@ def test_what_cannot_work_is_refused(options, message):
         build(**options)
 
 
-def test_statistics_are_needed_for_each_band():
-    with pytest.raises(ValueError, match="mean has 1 values and std 1; give one for each of the 3 bands"):
+@pytest.mark.parametrize(
+    ("backbone", "remedy"),
+    [
+        ("vit_tiny_patch16_224", {"dynamic_img_size": True}),
+        ("vit_small_patch14_dinov2", {"dynamic_img_size": True, "depth": 4}),
+        ("swin_tiny_patch4_window7_224", {"strict_img_size": False}),
+    ],
+)
+def test_a_backbone_of_one_image_size_is_refused_with_a_remedy_that_works(backbone, remedy):
+    with pytest.raises(
+        ValueError, match=r"it takes images of .* pixels alone, .* add --model-args dynamic_img"
+    ):
+        build("retinanet", backbone)
+    net = build("retinanet", backbone, backbone_options=remedy)
+    (found,) = net.eval()([image(50, 70)])
+    assert found["boxes"].shape[1] == 4
+
+
+def test_statistics_are_needed_for_each_channel():
+    with pytest.raises(
+        ValueError, match="mean and std must have 3 values, one for each channel; got 1 and 1"
+    ):
         build_detector(
             "retinanet",
             "ivit_nano",

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from crosshead.tasks.dense_splits import Objects
+from crosshead.tasks.detect.objects import Objects
 from crosshead.tasks.detect.transforms import collate, eval_transform, train_transform
 
 # The function is a transform, and no test.
@@ -32,10 +32,10 @@ def item(mode: str = "L", *, masks: bool = True) -> tuple[Image.Image, Objects]:
     )
 
 
-@pytest.mark.parametrize(("mode", "bands"), [("L", 1), ("RGB", 3)])
-def test_a_test_changes_nothing(mode, bands):
+@pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("RGB", 3)])
+def test_a_test_changes_nothing(mode, channels):
     image, target = evaluation_transform()(*item(mode))
-    assert (image.shape, image.dtype, image.max()) == ((bands, 30, 40), torch.float32, 1)
+    assert (image.shape, image.dtype, image.max()) == ((channels, 30, 40), torch.float32, 1)
     assert {name: type(value) for name, value in target.items() if name != "image_id"} == dict.fromkeys(
         ("boxes", "labels", "crowd", "area", "masks"), torch.Tensor
     )

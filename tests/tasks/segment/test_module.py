@@ -25,7 +25,7 @@ def shapes() -> tuple[torch.Tensor, torch.Tensor]:
     return images, labels
 
 
-def task(model: nn.Module | None = None, **options: Any) -> Segmenter:
+def segmenter(model: nn.Module | None = None, **options: Any) -> Segmenter:
     options.setdefault("ignore_index", IGNORED)
     return Segmenter(model or nn.Conv2d(1, 3, 1), classes=CLASSES, **options)
 
@@ -56,20 +56,20 @@ def gradient(loss: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
 
 def test_the_loss_is_cross_entropy_plus_the_weighted_dice_loss(scores):
     _, labels = shapes()
-    share = scores.softmax(1)
+    fraction = scores.softmax(1)
     truth = nn.functional.one_hot(labels, 3).permute(0, 3, 1, 2)
-    overlap = 2 * (share * truth).sum((0, 2, 3)) / (share + truth).sum((0, 2, 3))
+    overlap = 2 * (fraction * truth).sum((0, 2, 3)) / (fraction + truth).sum((0, 2, 3))
     cross_entropy = nn.functional.cross_entropy(scores, labels)
-    torch.testing.assert_close(task(dice=0.0).loss(scores, labels), cross_entropy)
+    torch.testing.assert_close(segmenter(dice=0.0).loss(scores, labels), cross_entropy)
     expected = cross_entropy + 0.5 * (1 - overlap).mean()
-    torch.testing.assert_close(task(dice=0.5).loss(scores, labels), expected)
+    torch.testing.assert_close(segmenter(dice=0.5).loss(scores, labels), expected)
 
 
 def test_the_loss_is_a_mean_over_labelled_pixels(scores):
     _, labels = shapes()
     labels[0, :8] = IGNORED
     expected = nn.functional.cross_entropy(scores, labels, ignore_index=IGNORED)
-    torch.testing.assert_close(task(dice=0.0).loss(scores, labels), expected)
+    torch.testing.assert_close(segmenter(dice=0.0).loss(scores, labels), expected)
 
 
 @pytest.mark.parametrize("dice", [0.0, 1.0])
@@ -77,9 +77,9 @@ def test_ignored_pixels_change_neither_loss_nor_gradient(scores, dice):
     _, labels = shapes()
     labels[0, :8], labels[1, :, :5] = IGNORED, IGNORED
     ignored = (labels == IGNORED)[:, None].expand_as(scores)
-    loss = task(dice=dice).loss(scores, labels)
+    loss = segmenter(dice=dice).loss(scores, labels)
     others = torch.where(ignored, 9 * scores.detach().flip(1), scores)
-    assert torch.equal(task(dice=dice).loss(others, labels), loss)
+    assert torch.equal(segmenter(dice=dice).loss(others, labels), loss)
     at = gradient(loss, scores)
     assert not at[ignored].any()
     assert at[~ignored].all()
@@ -87,7 +87,7 @@ def test_ignored_pixels_change_neither_loss_nor_gradient(scores, dice):
 
 @pytest.mark.parametrize("dice", [0.0, 1.0])
 def test_a_batch_without_labels_has_loss_0_and_no_gradient(scores, dice):
-    loss = task(dice=dice).loss(scores, torch.full((2, 32, 32), IGNORED))
+    loss = segmenter(dice=dice).loss(scores, torch.full((2, 32, 32), IGNORED))
     assert loss == 0
     assert torch.equal(gradient(loss, scores), torch.zeros_like(scores))
 
@@ -95,15 +95,17 @@ def test_a_batch_without_labels_has_loss_0_and_no_gradient(scores, dice):
 def test_half_precision_scores_lose_nothing_in_the_loss(scores):
     _, labels = shapes()
     rounded = scores.detach().bfloat16()
-    assert torch.equal(task().loss(rounded, labels), task().loss(rounded.float(), labels))
+    assert torch.equal(segmenter().loss(rounded, labels), segmenter().loss(rounded.float(), labels))
 
 
 @pytest.mark.parametrize("decoder", ["upernet", "fpn"])
 def test_two_images_are_learned(decoder: Any):
     torch.set_num_threads(1)
     seed_everything(0)
-    net = SegmentationNet(decoder, "ivit_nano", num_classes=3, in_chans=1, decoder_dim=64, backbone_options=TINY)
-    module = task(net, learning_rate=3e-3)
+    net = SegmentationNet(
+        decoder, "ivit_nano", num_classes=3, in_chans=1, decoder_dim=64, backbone_options=TINY
+    )
+    module = segmenter(net, learning_rate=3e-3)
     fitting = trainer(epochs=2)
     fitting.fit(module, loader(Subset(TensorDataset(*shapes()), [0, 1] * 15), batch_size=2), loader())
     metrics = fitting.callback_metrics
@@ -143,11 +145,13 @@ def counted(items: list) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("ignored", [None, 1])
-def test_figures_come_from_all_pixels_of_the_set(ignored):
+def test_metrics_come_from_all_pixels_of_the_set(ignored):
     items = of_many_sizes(ignored=ignored)
-    module, testing = task(Told()), trainer()
-    (logged,) = testing.test(module, loader(items), verbose=False)
-    found = module.figures
+    module, running = segmenter(Told()), trainer()
+    (logged,) = running.validate(module, loader(items), verbose=False)
+    assert module.metrics is None
+    assert running.test(module, loader(items), verbose=False) == [{}]
+    found = module.metrics
     assert found is not None
     assert found.confusion == counted(items).tolist()
     assert found.per_class_iou["stripe"] == 0.0
@@ -158,35 +162,37 @@ def test_figures_come_from_all_pixels_of_the_set(ignored):
 
 def test_every_epoch_counts_anew():
     items = of_many_sizes()
-    module = task(Told())
+    module = segmenter(Told())
     for _ in range(2):
-        trainer().validate(module, loader(items), verbose=False)
+        (logged,) = trainer().validate(module, loader(items), verbose=False)
         trainer().test(module, loader(items), verbose=False)
-    assert module.figures is not None
-    assert module.figures.confusion == counted(items).tolist()
+    assert module.metrics is not None
+    assert module.metrics.confusion == counted(items).tolist()
+    assert logged["val_mean_iou"] == pytest.approx(module.metrics.mean_iou)
 
 
 def test_images_larger_than_the_window_go_through_in_windows():
     items = of_many_sizes()
-    whole, windows = task(Told()), task(Told(), window=16)
-    (of_whole,) = trainer().test(whole, loader(items), verbose=False)
-    (of_windows,) = trainer().test(windows, loader(items), verbose=False)
+    whole, windows = segmenter(Told()), segmenter(Told(), window=16)
+    (of_whole,) = trainer().validate(whole, loader(items), verbose=False)
+    (of_windows,) = trainer().validate(windows, loader(items), verbose=False)
     assert (whole.model.largest, windows.model.largest) == (37, 16)
     assert of_windows == pytest.approx(of_whole, rel=1e-5)
+    for module in (whole, windows):
+        module.model.largest = 0
+        trainer().test(module, loader(items), verbose=False)
+    assert (whole.model.largest, windows.model.largest) == (37, 16)
+    assert whole.metrics == windows.metrics
 
 
-def test_the_test_loss_of_a_whole_image_is_that_of_its_scores():
-    module, (images, labels) = task(), shapes()
-    (logged,) = trainer().test(module, loader(batch_size=2), verbose=False)
+def test_the_validation_loss_of_a_whole_image_is_that_of_its_scores():
+    module, (images, labels) = segmenter(), shapes()
+    (logged,) = trainer().validate(module, loader(batch_size=2), verbose=False)
     with torch.no_grad():
         expected = module.loss(module(images), labels).item()
     assert logged["val_loss"] == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [({"ignore_index": 1}, "the label of 'square'; give"), ({"dice": -1.0}, "dice is -1.0")],
-)
-def test_what_has_no_meaning_is_refused(options, message):
-    with pytest.raises(ValueError, match=message):
-        task(**options)
+def test_an_ignored_label_of_a_class_is_refused():
+    with pytest.raises(ValueError, match="ignore_index must be 3 or more; got 1, the label of 'square'"):
+        segmenter(ignore_index=1)

@@ -41,13 +41,13 @@ def test_scores_have_the_size_of_the_image_whatever_it_is(decoder, backbone):
 
 
 @pytest.mark.parametrize("decoder", ["upernet", "fpn"])
-@pytest.mark.parametrize("bands", [1, 3, 6, 13])
+@pytest.mark.parametrize("channels", [1, 3, 6, 13])
 @torch.no_grad()
-def test_images_have_any_number_of_bands(decoder, bands):
-    net = build(decoder, in_chans=bands)
-    assert net(images(20, 20, channels=bands)).shape == (2, 4, 20, 20)
-    with pytest.raises(ValueError, match=rf"images must be \(B, {bands}, H, W\)"):
-        net(images(20, 20, channels=bands + 1))
+def test_images_have_any_number_of_channels(decoder, channels):
+    net = build(decoder, in_chans=channels)
+    assert net(images(20, 20, channels=channels)).shape == (2, 4, 20, 20)
+    with pytest.raises(ValueError, match=rf"images must be \(B, {channels}, H, W\)"):
+        net(images(20, 20, channels=channels + 1))
 
 
 @pytest.mark.parametrize(("backbone", "stride"), [("stride 4", 32), ("stride 2", 16), ("stride 1", 8)])

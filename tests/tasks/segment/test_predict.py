@@ -9,10 +9,10 @@ from PIL import Image
 from crosshead.runs.load import load_run
 from crosshead.tasks.segment.data import SegmentMeta
 from crosshead.tasks.segment.predict import label_map, predict_labels
+from crosshead.tasks.segment.task import TASK
 from crosshead.tasks.task import DataError
-from crosshead.tasks.task import task_of
 
-FACTS = SegmentMeta(
+META = SegmentMeta(
     classes=("dark", "red", "blue"), in_chans=3, mean=(0.4,) * 3, std=(0.3,) * 3, ignore_index=255
 )
 
@@ -48,13 +48,13 @@ def flag(tmp_path) -> Path:
 @pytest.fixture(scope="module")
 def trained(dense_run):
     record, model = load_run(dense_run("segment"))
-    return task_of(record.recipe), record, model
+    return record, model
 
 
 @pytest.mark.parametrize("tile", [0, 16, 64])
 def test_each_pixel_gets_its_class_whole_or_in_windows(flag, tile):
     net = ByColor().eval()
-    prediction = predict_labels(FACTS, net, flag, tile=tile)
+    prediction = predict_labels(META, net, flag, tile=tile)
     expected = np.zeros((53, 17), np.uint8)
     expected[:10, :5], expected[40:, 12:] = 1, 2
     labels = opened(prediction.files[".labels.png"])
@@ -65,7 +65,7 @@ def test_each_pixel_gets_its_class_whole_or_in_windows(flag, tile):
         "image": str(flag),
         "size": [17, 53],
         "classes": ["dark", "red", "blue"],
-        "shares": {"dark": 786 / 901, "red": 50 / 901, "blue": 65 / 901},
+        "fractions": {"dark": 786 / 901, "red": 50 / 901, "blue": 65 / 901},
     }
     assert prediction.summary == "dark 87.2%, blue 7.2%, red 5.5%"
     assert max(max(shape[2:]) for shape in net.seen) == (16 if tile == 16 else 53)
@@ -76,9 +76,9 @@ def test_each_pixel_gets_its_class_whole_or_in_windows(flag, tile):
 
 def test_a_class_that_is_not_seen_is_not_in_the_summary(tmp_path):
     Image.new("RGB", (8, 8), "red").save(tmp_path / "red.png")
-    prediction = predict_labels(FACTS, ByColor(), tmp_path / "red.png", tile=0)
+    prediction = predict_labels(META, ByColor(), tmp_path / "red.png", tile=0)
     assert prediction.summary == "red 100.0%"
-    assert prediction.content["shares"] == {"dark": 0, "red": 1, "blue": 0}
+    assert prediction.content["fractions"] == {"dark": 0, "red": 1, "blue": 0}
 
 
 def test_labels_of_more_than_256_classes_keep_their_numbers(tmp_path):
@@ -99,39 +99,38 @@ def test_labels_of_more_than_256_classes_keep_their_numbers(tmp_path):
     ("size", "mode"), [((17, 53), "RGB"), ((40, 32), "L"), ((100, 33), "RGBA"), ((1, 1), "L")]
 )
 def test_images_of_any_size_and_kind_are_taken(trained, tmp_path, size, mode):
-    job, record, model = trained
+    record, model = trained
     Image.new(mode, size).save(tmp_path / "image.png")
-    prediction = job.predict(record.recipe, record.meta, model, (tmp_path / "image.png",))
+    prediction = TASK.predict(record.recipe, record.meta, model, (tmp_path / "image.png",))
     labels = np.asarray(opened(prediction.files[".labels.png"]))
     assert labels.shape == size[::-1]
     assert labels.max() < 3
-    assert sum(prediction.content["shares"].values()) == pytest.approx(1)
+    assert sum(prediction.content["fractions"].values()) == pytest.approx(1)
 
 
 def test_a_net_of_grey_images_takes_coloured_ones(dense_recipe, flag):
     recipe = dense_recipe("segment", in_chans=1)
-    job = task_of(recipe)
-    meta = job.meta(recipe, job.load(recipe))
+    meta = TASK.data(recipe).meta
     assert meta.in_chans == 1
-    prediction = job.predict(recipe, meta, job.build(recipe, meta).eval(), (flag,))
+    prediction = TASK.predict(recipe, meta, TASK.build(recipe, meta).eval(), (flag,))
     assert opened(prediction.files[".labels.png"]).size == (17, 53)
 
 
 @pytest.mark.parametrize(("options", "largest"), [({}, 32), ({"tile": 24}, 24), ({"tile": 0}, 90)])
 def test_windows_are_by_default_as_large_as_the_crops_of_the_training(trained, tmp_path, options, largest):
-    job, record, model = trained
+    record, model = trained
     Image.new("RGB", (90, 40)).save(tmp_path / "wide.png")
     seen = []
     watch = model.register_forward_pre_hook(lambda _, inputs: seen.append(max(inputs[0].shape[2:])))
-    job.predict(record.recipe, record.meta, model, (tmp_path / "wide.png",), **options)
+    TASK.predict(record.recipe, record.meta, model, (tmp_path / "wide.png",), **options)
     watch.remove()
     assert max(seen) == largest
 
 
 def test_a_negative_tile_and_an_unreadable_file_are_refused(trained, tmp_path):
-    job, record, model = trained
+    record, model = trained
     (tmp_path / "bad.png").write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"^tile is -1: give 1 pixel or more, or 0 to see images whole$"):
-        job.predict(record.recipe, record.meta, model, (tmp_path / "bad.png",), tile=-1)
+        TASK.predict(record.recipe, record.meta, model, (tmp_path / "bad.png",), tile=-1)
     with pytest.raises(DataError, match=r"bad.png: not readable as an image"):
-        job.predict(record.recipe, record.meta, model, (tmp_path / "bad.png",))
+        TASK.predict(record.recipe, record.meta, model, (tmp_path / "bad.png",))

@@ -120,16 +120,3 @@ def test_the_same_seed_gives_the_same_view_in_another_process():
     torch.manual_seed(3)
     again = pickle.loads(pickle.dumps(transform))(image, labels)
     assert all(torch.equal(one, other) for one, other in zip(view, again, strict=True))
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"crop": 0}, "crop must"),
-        ({"scale": (2.0, 1.0)}, "scale must"),
-        ({"scale": (0.0, 1.0)}, "scale must"),
-    ],
-)
-def test_what_has_no_meaning_is_refused(options, message):
-    with pytest.raises(ValueError, match=message):
-        train(**options)

@@ -5,10 +5,9 @@ Legend: `B` batch, `H` heads, `N` query tokens, `M` key tokens, `L` landmarks, `
 
 An implementation gives kernels to an operator `crosshead::NAME` and to another, `crosshead::NAME_backward`:
 
-    NAME(q, k, v, ql, kl, p_query, w_query, p_key, w_key, key_mask, landmark_mask, *options)
-        -> output (B, H, N, E), aggregate (B, H, L, E), normaliser (2, B, H, L)
-    NAME_backward(grad_output, *the same, aggregate, normaliser)
-        -> a gradient for each of the nine operands, an empty one where the operand is None
+    NAME(*operands, *options) -> output (B, H, N, E), aggregate (B, H, L, E), normaliser (2, B, H, L)
+    NAME_backward(grad_output, *operands, *options, aggregate, normaliser)
+        -> a gradient for each operand but the masks and the scale, an empty one where the operand is None
 
 The aggregate is `F_k V`; the normaliser is what computes weights of the key factor again: each row's shift
 and the inverse of its sum, as `exp(logit - shift) * inverse`. Nothing else is kept for backward. One
@@ -30,21 +29,22 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from crosshead.attention.impl.precision import accumulation_dtype, without_autocast
-from crosshead.attention.mixing import HeadMixing
+from crosshead.attention.operands import Operands
 from crosshead.attention.transforms import carry_tangents, is_batched_gradient, under_torch_func
 
-OPERANDS = 9
-MASKS = 2
+# `Operands` in the language of schemas.
 SCHEMA = (
     "Tensor q, Tensor k, Tensor v, Tensor ql, Tensor kl, Tensor? p_query, Tensor? w_query, Tensor? p_key, "
-    "Tensor? w_key, Tensor? key_mask, Tensor? landmark_mask"
+    "Tensor? w_key, Tensor? key_mask, Tensor? landmark_mask, float scale"
 )
+# How many of these are differentiated, how many are tensors, and how many there are.
+DIFFERENTIABLE, TENSORS, ALL = 9, 11, 12
 
-# From the operands, as every implementation takes them, to the output, in steps that torch can differentiate.
-Equations = Callable[..., Tensor]
+# From the operands to the output, in steps that torch can differentiate.
+Equations = Callable[[Operands], Tensor]
 _equations: ContextVar[Equations | None] = ContextVar("equations", default=None)
 
-# Kept, for what a library registered goes when it goes.
+# Kept alive: what a library registered disappears with it.
 _libraries: list[torch.library.Library] = []
 
 
@@ -81,7 +81,7 @@ def define_operator(
     name: str,
     *,
     impl: str,
-    options: str,
+    options: str = "",
     outputs: Callable[..., tuple[Tensor, ...]] = empty_outputs,
 ) -> None:
     """Defines the two operators of that name: schemas, fakes, gradient, FLOP formulas, and refusals.
@@ -89,36 +89,37 @@ def define_operator(
     Args:
         name: of the operators `crosshead::NAME` and `crosshead::NAME_backward`; their kernels come later.
         impl: what users call it, for the messages.
-        options: schema of what follows the masks; the scale comes first.
+        options: schema of what follows the operands.
         outputs: from q, v and ql to tensors of the shapes that the operator returns.
     """
     forward, backward = f"crosshead::{name}", f"crosshead::{name}_backward"
-    torch.library.define(forward, f"({SCHEMA}, {options}) -> (Tensor, Tensor, Tensor)")
+    schema = f"{SCHEMA}, {options}" if options else SCHEMA
+    torch.library.define(forward, f"({schema}) -> (Tensor, Tensor, Tensor)")
     torch.library.define(
-        backward,
-        f"(Tensor grad_output, {SCHEMA}, {options}, Tensor aggregate, Tensor normaliser) -> Tensor[]",
+        backward, f"(Tensor grad_output, {schema}, Tensor aggregate, Tensor normaliser) -> Tensor[]"
     )
     packets = [getattr(torch.ops.crosshead, each) for each in (name, f"{name}_backward")]
 
     def keep_for_backward(ctx: Any, inputs: tuple, output: tuple) -> None:
         ctx.equations = _equations.get()
-        ctx.options = inputs[OPERANDS + MASKS :]
-        ctx.save_for_backward(*inputs[: OPERANDS + MASKS], *output[1:])
+        ctx.options = inputs[TENSORS:]  # the scale first
+        ctx.save_for_backward(*inputs[:TENSORS], *output[1:])
         ctx.set_materialize_grads(False)
 
     def gradients(ctx: Any, grad_output: Tensor | None, *_unused: None) -> tuple:
-        absent = (None,) * (MASKS + len(ctx.options))
+        absent = (None,) * (TENSORS - DIFFERENTIABLE + len(ctx.options))
         if grad_output is None:
-            return (None,) * OPERANDS + absent
+            return (None,) * DIFFERENTIABLE + absent
         *tensors, aggregate, normaliser = ctx.saved_tensors
+        given = (*tensors, *ctx.options)
         batched = under_torch_func() or is_batched_gradient(grad_output)
         if ctx.equations is not None and (torch.is_grad_enabled() or batched):
-            needed = ctx.needs_input_grad[:OPERANDS]
-            return (*_by_equations(ctx.equations, grad_output, tensors, ctx.options[0], needed), *absent)
+            needed = ctx.needs_input_grad[:DIFFERENTIABLE]
+            return (*_by_equations(ctx.equations, grad_output, Operands(*given[:ALL]), needed), *absent)
         if is_batched_gradient(grad_output):
             refuse_vmap()
         with without_autocast(grad_output):
-            grads = packets[1](grad_output, *tensors, *ctx.options, aggregate, normaliser)
+            grads = packets[1](grad_output, *given, aggregate, normaliser)
         present = [None if x is None else grad for x, grad in zip(tensors, grads, strict=False)]
         return (*present, *absent)
 
@@ -151,7 +152,7 @@ def define_operator(
     library = _Guarded("crosshead", "FRAGMENT", guard=refuse_transforms)
     _libraries.append(library)
     torch.library.register_fake(forward, lambda q, k, v, ql, *_: outputs(q, v, ql))
-    torch.library.register_fake(backward, lambda _grad, *rest: empty_gradients(*rest[:OPERANDS]))
+    torch.library.register_fake(backward, lambda _grad, *rest: empty_gradients(*rest[:DIFFERENTIABLE]))
     torch.library.register_autograd(forward, gradients, setup_context=keep_for_backward, lib=library)
     torch.library.register_autograd(
         backward, refuse_second_derivative, setup_context=lambda ctx, inputs, output: None, lib=library
@@ -180,21 +181,34 @@ class _Guarded(torch.library.Library):
         super().impl(op_name, guarded, *args, **options)
 
 
+def implement(name: str, *, forward: Callable[..., tuple], backward: Callable[..., list[Tensor]]) -> None:
+    """Gives an operator its kernels, in Python and for every device.
+
+    Args:
+        name: of the operator.
+        forward: called as `forward(Operands, *options)`.
+        backward: called as `backward(grad_output, Operands, *options, aggregate, normaliser)`.
+    """
+
+    def run_forward(*given: Any) -> tuple:
+        return forward(Operands(*given[:ALL]), *given[ALL:])
+
+    def run_backward(grad_output: Tensor, *given: Any) -> list[Tensor]:
+        return backward(grad_output, Operands(*given[:ALL]), *given[ALL:])
+
+    torch.library.impl(f"crosshead::{name}", "CompositeExplicitAutograd", run_forward)
+    torch.library.impl(f"crosshead::{name}_backward", "CompositeExplicitAutograd", run_backward)
+
+
 def _by_equations(
-    equations: Equations,
-    grad_output: Tensor,
-    tensors: Sequence[Tensor | None],
-    scale: float,
-    needed: Sequence[bool],
+    equations: Equations, grad_output: Tensor, given: Operands, needed: Sequence[bool]
 ) -> list[Tensor | None]:
     """The gradients of the operands, in steps that torch can differentiate and batch."""
     differentiate_again = torch.is_grad_enabled()
     with torch.enable_grad(), without_autocast(grad_output):
         # Views of their own: landmarks stem from queries and keys, whose gradients would else include theirs.
-        operands = [None if x is None else x.view_as(x) for x in tensors[:OPERANDS]]
-        q, k, v, ql, kl, *matrices = operands
-        mixings = HeadMixing(*matrices[:2]), HeadMixing(*matrices[2:])
-        output = equations(q, k, v, ql, kl, *mixings, *tensors[OPERANDS:], scale)
+        operands = [None if x is None else x.view_as(x) for x in given[:DIFFERENTIABLE]]
+        output = equations(Operands._make((*operands, *given[DIFFERENTIABLE:])))
     wanted = [x for x, is_needed in zip(operands, needed, strict=True) if is_needed and x is not None]
     found = iter(
         torch.autograd.grad(output, wanted, grad_output, create_graph=differentiate_again, allow_unused=True)

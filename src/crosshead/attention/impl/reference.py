@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from crosshead.attention.impl.precision import MASKED_LOGIT, accumulation_dtype, cast, key_scale
-from crosshead.attention.mixing import HeadMixing, mix_heads
+from crosshead.attention.mixing import mix_heads
+from crosshead.attention.operands import Operands
 
 
 class AttentionFactors(NamedTuple):
@@ -32,20 +33,10 @@ class AttentionFactors(NamedTuple):
     key: Tensor
 
 
-def attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    ql: Tensor,
-    kl: Tensor,
-    query_mixing: HeadMixing,
-    key_mixing: HeadMixing,
-    key_mask: Tensor | None,
-    landmark_mask: Tensor | None,
-    scale: float,
-) -> Tensor:
+def attention(operands: Operands) -> Tensor:
     """`O = F_q (F_k V)`; factors are rounded to the dtype of `v` before each product, sums are not."""
-    f_q, f_k = factors(q, k, ql, kl, query_mixing, key_mixing, key_mask, landmark_mask, scale)
+    f_q, f_k = factors(operands)
+    v = operands.v
     values, enlarged = cast(v, f_k.dtype), key_scale(v.dtype)
     if enlarged == 1:
         aggregate = _rounded(f_k, v.dtype) @ values
@@ -54,35 +45,26 @@ def attention(
     return cast(_rounded(f_q, v.dtype) @ _rounded(aggregate, v.dtype), v.dtype)
 
 
-def factors(
-    q: Tensor,
-    k: Tensor,
-    ql: Tensor,
-    kl: Tensor,
-    query_mixing: HeadMixing,
-    key_mixing: HeadMixing,
-    key_mask: Tensor | None,
-    landmark_mask: Tensor | None,
-    scale: float,
-) -> AttentionFactors:
+def factors(operands: Operands) -> AttentionFactors:
     """Both factors in the accumulation dtype."""
+    q, k, _, ql, kl, p_query, w_query, p_key, w_key, key_mask, landmark_mask, scale = operands
     q, k, ql, kl = (cast(x, accumulation_dtype(x.dtype)) for x in (q, k, ql, kl))
     columns = None if landmark_mask is None else landmark_mask[:, None, None, :]
     tokens = None if key_mask is None else key_mask[:, None, None, :]
     # Landmarks are the few: scaling them, and not the logits, saves a pass over each factor.
-    f_q = _mixed_softmax(q @ (scale * kl).transpose(-2, -1), query_mixing, columns)
-    f_k = _mixed_softmax((scale * ql) @ k.transpose(-2, -1), key_mixing, tokens)
+    f_q = _mixed_softmax(q @ (scale * kl).transpose(-2, -1), p_query, w_query, columns)
+    f_k = _mixed_softmax((scale * ql) @ k.transpose(-2, -1), p_key, w_key, tokens)
     if landmark_mask is not None:
         f_k = f_k.masked_fill(~landmark_mask[:, None, :, None], 0)
     return AttentionFactors(f_q, f_k)
 
 
-def _mixed_softmax(logits: Tensor, mixing: HeadMixing, mask: Tensor | None) -> Tensor:
-    logits = mix_heads(logits, mixing.logits)
+def _mixed_softmax(logits: Tensor, p: Tensor | None, w: Tensor | None, mask: Tensor | None) -> Tensor:
+    logits = mix_heads(logits, p)
     if mask is None:
-        return mix_heads(logits.softmax(-1), mixing.weights)
+        return mix_heads(logits.softmax(-1), w)
     weights = logits.masked_fill(~mask, MASKED_LOGIT).softmax(-1)
-    return mix_heads(weights.masked_fill(~mask, 0), mixing.weights)
+    return mix_heads(weights.masked_fill(~mask, 0), w)
 
 
 def _rounded(x: Tensor, dtype: torch.dtype) -> Tensor:

@@ -19,9 +19,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from crosshead.attention.mixing import HeadMixing, mix_heads
-from crosshead.attention.impl.operator import define_operator, empty_gradients, empty_outputs
+from crosshead.attention.impl.operator import define_operator, empty_gradients, empty_outputs, implement
 from crosshead.attention.impl.precision import MASKED_LOGIT, accumulation_dtype, key_scale
+from crosshead.attention.mixing import mix_heads
+from crosshead.attention.operands import Operands
 
 # Elements of a factor held at a time, B H L T. Measured: docs/decisions.md, "The tile of streamed".
 TILE_ELEMENTS = 2**20
@@ -29,40 +30,13 @@ TILE_ELEMENTS = 2**20
 SHORTEST_TILE = 64
 
 
-def attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    ql: Tensor,
-    kl: Tensor,
-    query_mixing: HeadMixing,
-    key_mixing: HeadMixing,
-    key_mask: Tensor | None,
-    landmark_mask: Tensor | None,
-    scale: float,
-    tile: int | None = None,
-) -> Tensor:
+def attention(operands: Operands, tile: int | None = None) -> Tensor:
     """`O = F_q (F_k V)`, `tile` tokens at a time (by default as many as fit `TILE_ELEMENTS`)."""
-    mixing = (*query_mixing, *key_mixing)
-    operator = torch.ops.crosshead.streamed
-    return operator(q, k, v, ql, kl, *mixing, key_mask, landmark_mask, scale, tile)[0]
+    return torch.ops.crosshead.streamed(*operands, tile)[0]
 
 
-def _forward(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    ql: Tensor,
-    kl: Tensor,
-    p_query: Tensor | None,
-    w_query: Tensor | None,
-    p_key: Tensor | None,
-    w_key: Tensor | None,
-    key_mask: Tensor | None,
-    landmark_mask: Tensor | None,
-    scale: float,
-    tile: int | None,
-) -> tuple[Tensor, Tensor, Tensor]:
+def _forward(operands: Operands, tile: int | None) -> tuple[Tensor, Tensor, Tensor]:
+    q, k, v, ql, kl, p_query, w_query, p_key, w_key, key_mask, landmark_mask, scale = operands
     output, aggregate, normaliser = empty_outputs(q, v, ql)
     for b, key_tiles, query_tiles in _turns(q, k, ql, tile):
         landmarks = _scaled(ql[b], scale)
@@ -81,7 +55,7 @@ def _forward(
             logits = _mixed_logits(_product(landmarks, k[b, :, t]), p_key, mask)
             f_k = mix_heads(_weights(logits, mask, normaliser[:, b]), w_key)
             total += _rounded(f_k, v.dtype, key_scale(v.dtype)) @ v[b, :, t].to(total.dtype)
-        aggregate[b] = _zero_outside(total, _rows(landmark_mask, b)).to(v.dtype)
+        aggregate[b] = _keep_where(_rows(landmark_mask, b), total).to(v.dtype)
         landmarks, right, mask = (
             _scaled(kl[b], scale),
             aggregate[b].to(total.dtype),
@@ -95,23 +69,9 @@ def _forward(
 
 
 def _backward(
-    grad_output: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    ql: Tensor,
-    kl: Tensor,
-    p_query: Tensor | None,
-    w_query: Tensor | None,
-    p_key: Tensor | None,
-    w_key: Tensor | None,
-    key_mask: Tensor | None,
-    landmark_mask: Tensor | None,
-    scale: float,
-    tile: int | None,
-    aggregate: Tensor,
-    normaliser: Tensor,
+    grad_output: Tensor, operands: Operands, tile: int | None, aggregate: Tensor, normaliser: Tensor
 ) -> list[Tensor]:
+    q, k, v, ql, kl, p_query, w_query, p_key, w_key, key_mask, landmark_mask, scale = operands
     dtype = normaliser.dtype
     grads = empty_gradients(q, k, v, ql, kl, p_query, w_query, p_key, w_key)
     grad_q, grad_k, grad_v, grad_ql, grad_kl = grads[:5]
@@ -134,7 +94,7 @@ def _backward(
             grad_landmarks += grad_raw.mT @ q[b, :, t].to(dtype)
         grad_kl[b] = grad_landmarks * scale
 
-        grad_right = _zero_outside(grad_right, _rows(landmark_mask, b))
+        grad_right = _keep_where(_rows(landmark_mask, b), grad_right)
         landmarks, overlap = _scaled(ql[b], scale), torch.zeros_like(normaliser[0, b])
         for t in key_tiles:
             mask = _columns(key_mask, b, t)
@@ -209,9 +169,9 @@ def _mixed_logits(raw: Tensor, p: Tensor | None, mask: Tensor | None) -> Tensor:
 
 def _weights(logits: Tensor, mask: Tensor | None, normaliser: Tensor | None = None) -> Tensor:
     if normaliser is None:
-        return _zero_outside(logits.softmax(-1), mask)
+        return _keep_where(mask, logits.softmax(-1))
     shift, inverse_sum = normaliser[..., None]
-    return _zero_outside((logits - shift).exp_().mul_(inverse_sum), mask)
+    return _keep_where(mask, (logits - shift).exp_().mul_(inverse_sum))
 
 
 def _rounded(factor: Tensor, dtype: torch.dtype, enlarged: float = 1.0) -> Tensor:
@@ -228,7 +188,8 @@ def _transposed(matrix: Tensor | None) -> Tensor | None:
     return None if matrix is None else matrix.mT
 
 
-def _zero_outside(x: Tensor, mask: Tensor | None) -> Tensor:
+def _keep_where(mask: Tensor | None, x: Tensor) -> Tensor:
+    """`x` where the mask, of its own axes, is true, and zeros elsewhere."""
     return x if mask is None else x.masked_fill(~mask, 0)
 
 
@@ -240,6 +201,5 @@ def _rows(mask: Tensor | None, b: slice) -> Tensor | None:
     return None if mask is None else mask[b, None, :, None]
 
 
-define_operator("streamed", impl="streamed", options="float scale, int? tile")
-torch.library.impl("crosshead::streamed", "CompositeExplicitAutograd", _forward)
-torch.library.impl("crosshead::streamed_backward", "CompositeExplicitAutograd", _backward)
+define_operator("streamed", impl="streamed", options="int? tile")
+implement("streamed", forward=_forward, backward=_backward)

@@ -12,8 +12,8 @@ from crosshead.study.array_cache import cached_arrays
 from crosshead.study.pathfinder.drawing import draw_scene
 from crosshead.study.pathfinder.parameters import PARAMETERS, PathfinderParameters
 from crosshead.study.pathfinder.scene import Scene, make_scene
-from crosshead.tasks.classify.image_array import ImageArray
-from crosshead.tasks.splits import ImageSplits
+from crosshead.tasks.classify.data import ClassifyMeta, ImageArray
+from crosshead.tasks.task import Data
 
 CLASSES = ("separate", "connected")
 SPLITS = ("train", "test")
@@ -34,7 +34,7 @@ def load_pathfinder(
     seed: int = 0,
     cache_dir: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> ImageSplits:
+) -> Data[ClassifyMeta]:
     """Pathfinder: do two discs lie on the same dashed contour, or on two?
 
     Two contours of short strokes wind among shorter ones; one disc lies at the start of a contour, the other
@@ -71,7 +71,7 @@ def load_pathfinder(
     Example:
         >>> splits = load_pathfinder(train=100, test=10)
         >>> image, label = splits.train[7]
-        >>> image.size, image.mode, splits.classes[label]
+        >>> image.size, image.mode, splits.meta.classes[label]
         ((32, 32), 'L', 'connected')
     """
     if size not in PARAMETERS:
@@ -92,14 +92,17 @@ def load_pathfinder(
     measured = PathfinderImages(MEASURED, parameters=parameters, split="train", seed=seed)
     grey = np.stack([measured.array(index) for index in range(MEASURED)]) / 255
     first, second = sets if cache_dir is None else [_keep(images, cache_dir, progress) for images in sets]
-    return ImageSplits(
+    return Data(
         train=first,
+        val=None,
         test=second,
-        classes=CLASSES,
-        in_chans=1,
-        image_size=size,
-        mean=(float(grey.mean()),),
-        std=(float(grey.std()),),
+        meta=ClassifyMeta(
+            classes=CLASSES,
+            in_chans=1,
+            image_size=size,
+            mean=(float(grey.mean()),),
+            std=(float(grey.std()),),
+        ),
     )
 
 

@@ -1,9 +1,10 @@
 """A change detector: one backbone looks at two dates, a light decoder says where they differ.
 
-Legend: `B` batch, `I` bands, `H` and `W` pixels, `C` channels, `X` and `Y` rows and columns of a map.
+Legend: `B` batch, `I` channels of an image, `H` and `W` pixels, `K` classes, `C` channels of a map, `X` and
+`Y` its rows and columns.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import crosshead.vision.variants  # noqa: F401 (timm has to know the names)
+from crosshead.tasks.windows import sliding_windows
 
 
 class DateFusion(nn.Module):
@@ -97,7 +99,7 @@ class SiameseNet(nn.Module):
 
     Args:
         backbone: timm's name of any model whose `features_only` gives maps `(B, C, X, Y)`.
-        in_chans: bands `I` of an image.
+        in_chans: channels `I` of an image.
         num_classes: scores of each pixel; 2 stands for unchanged and changed.
         dim: channels of the decoder at the scales of the backbone.
         detail_dim: channels at full resolution.
@@ -108,7 +110,7 @@ class SiameseNet(nn.Module):
         **backbone_options: further options of `timm.create_model`, such as `drop_path_rate` or `pretrained`.
 
     Raises:
-        ValueError: counts below one; a `stem_stride` with a backbone that has no such option.
+        ValueError: if a count is below one, or a `stem_stride` is given and the backbone has no such option.
 
     Source: the task of GlobalMind (M. Hu, C. Wu, L. Zhang, ISPRS JPRS 211, 2024), and from it one idea: the
     difference |t1 - t2| is a map of its own beside the maps of the dates. What is not taken: its axial
@@ -162,7 +164,7 @@ class SiameseNet(nn.Module):
         """Scores `(B, num_classes, H, W)` of two images `(B, I, H, W)`, the earlier one first.
 
         Raises:
-            ValueError: images of different shapes, or with another number of bands.
+            ValueError: if the images differ in shape, or have another number of channels.
         """
         if before.ndim != 4 or before.shape != after.shape or before.shape[1] != self.in_chans:
             raise ValueError(
@@ -181,3 +183,29 @@ class SiameseNet(nn.Module):
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Decides whether the backbone recomputes its activations in the backward pass."""
         self.backbone.set_grad_checkpointing(enable)
+
+
+def class_probabilities(
+    net: Callable[[Tensor, Tensor], Tensor], before: Tensor, after: Tensor, *, tile: int | None
+) -> Tensor:
+    """The map of a pair, as it is predicted and as it is measured.
+
+    Args:
+        net: from two images (B, I, h, w) to scores (B, K, h, w).
+        before: standardised images (B, I, H, W) of the earlier date.
+        after: the same of the later date.
+        tile: larger pairs are seen in overlapping windows of this side in pixels; None for never.
+
+    Returns:
+        Probabilities (B, K, H, W), float32.
+
+    Example:
+        >>> image = torch.zeros(1, 2, 9, 7)
+        >>> class_probabilities(torch.sub, image, image, tile=4)[0, :, 8, 6]
+        tensor([0.5000, 0.5000])
+    """
+    return sliding_windows(
+        lambda both: net(*both.chunk(2, dim=1)),
+        torch.cat([before, after], dim=1),
+        size=max(before.shape[-2:]) if tile is None else tile,
+    )

@@ -5,152 +5,131 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 
-from crosshead.runs.folder import RunFolder, write_atomically
-from crosshead.tasks.change.pairs.bands import read_bands
-from crosshead.tasks.change.pairs.images import ImagePair
-from crosshead.tasks.change.pairs.standardisation import BandStatistics
-from crosshead.tasks.change.recipe import ChangeRecipe
-from crosshead.tasks.change.sources import ChangeSplits
-from crosshead.tasks.examples import chosen, png
-from crosshead.tasks.change.data import ChangeMeta
-from crosshead.tasks.pictures.change import draw_change, probability_map, stretched
-from crosshead.tasks.pictures.colors import class_colors
-from crosshead.tasks.pictures.grid import draw_grid
-from crosshead.tasks.pictures.labels import draw_labels
-from crosshead.tasks.task import DataError
-from crosshead.tasks.task import Prediction
-from crosshead.tasks.windows import sliding_windows
+from crosshead.tasks.change.data import ChangeData, ChangeMeta, WholePairs
+from crosshead.tasks.change.net import class_probabilities
+from crosshead.tasks.change.pairs import ImagePair, listed
+from crosshead.tasks.change.read import read_channels, read_shape
+from crosshead.tasks.pictures import (
+    chosen,
+    class_colors,
+    draw_change,
+    draw_grid,
+    draw_labels,
+    probability_map,
+    stretched,
+)
+from crosshead.tasks.task import DataError, Prediction, png
 
 
-def predict_change(meta: ChangeMeta, model: nn.Module, paths: tuple[Path, ...], *, tile: int) -> Prediction:
+def predict_change(
+    meta: ChangeMeta, model: nn.Module, paths: tuple[Path, ...], *, tile: int | None
+) -> Prediction:
     """The class of each pixel of a pair.
 
     Args:
-        meta: Of the pairs that the net was trained on.
-        model: A change detection in evaluation mode.
-        paths: The files of the earlier date, then as many of the later one; the bands of a date are those of
-            its files one after another.
-        tile: Larger pairs are seen in windows of this side in pixels; 0 for never.
+        meta: of the pairs that the net was trained on.
+        model: a change detection in evaluation mode.
+        paths: the files of the earlier date, then as many of the later one; the channels of a date are those
+            of its files one after another.
+        tile: larger pairs are seen in windows of this side in pixels; None for never.
 
     Returns:
         A picture of both dates and the change between them, a map of labels (`.labels.png`: k for
-        `classes[k - 1]`, as in training) and the share of each class.
+        `classes[k - 1]`, as in training) and the fraction of each class.
 
     Raises:
-        DataError: If a file cannot be read, or sizes or bands do not fit.
-        ValueError: If `tile` is negative.
+        DataError: if a file cannot be read, or sizes or channels do not fit.
     """
-    if tile < 0:
-        raise ValueError(f"tile is {tile}: give 1 pixel or more, or 0 to see pairs whole")
-    middle = len(paths) // 2
-    before, after = _read(meta, paths[:middle]), _read(meta, paths[middle:])
-    if before.shape != after.shape:
-        raise DataError(
-            f"{paths[middle]}: {after.shape[2]} x {after.shape[1]} pixels, and {paths[0]} has "
-            f"{before.shape[2]} x {before.shape[1]}; give two images of one size"
-        )
-    pair = ImagePair(
-        name=paths[0].stem, before=before, after=after, label=np.zeros(before.shape[1:], np.uint8)
-    )
-    statistics = BandStatistics(
-        before_mean=meta.mean, before_std=meta.std, after_mean=meta.after_mean, after_std=meta.after_std
-    )
-    probabilities = class_probabilities(model, statistics.standardise(pair), tile=tile)
+    pair = _read_pair(meta, paths)
+    probabilities = pair_probabilities(model, meta.standardise(pair), tile=tile)
     labels = (probabilities.argmax(0) + 1).astype(np.uint8)
-    shares = {name: float((labels == number).mean()) for number, name in enumerate(meta.classes, 1)}
+    fractions = {name: float((labels == number).mean()) for number, name in enumerate(meta.classes, 1)}
+    middle = len(paths) // 2
+    channels = shown_channels(meta.in_chans)
     return Prediction(
-        name=paths[0].stem,
-        summary=", ".join(f"{name} {share:.1%}" for name, share in shares.items()),
+        name=pair.name,
+        summary=", ".join(f"{name} {fraction:.1%}" for name, fraction in fractions.items()),
         content={
             "image": str(paths[0]),
             "before": [str(path) for path in paths[:middle]],
             "after": [str(path) for path in paths[middle:]],
-            "size": [before.shape[2], before.shape[1]],
+            "size": list(labels.shape[::-1]),
             "classes": list(meta.classes),
-            "shares": shares,
+            "fractions": fractions,
         },
         files={
-            ".png": png(draw_change(before, after, 1 - probabilities[0], bands=shown_bands(len(before)))),
+            ".png": png(draw_change(pair.before, pair.after, 1 - probabilities[0], bands=channels)),
             ".labels.png": png(Image.fromarray(labels)),
         },
     )
 
 
-def class_probabilities(model: nn.Module, pair: ImagePair, *, tile: int) -> np.ndarray:
-    """Probabilities (classes, height, width) of a standardised pair.
-
-    Args:
-        model: A change detection in evaluation mode.
-        pair: The pair.
-        tile: Larger pairs are seen in windows of this side in pixels; 0 for never.
-    """
-
-    def scores(both: Tensor) -> Tensor:
-        return model(*both.chunk(2, dim=1))
-
-    both = torch.from_numpy(np.concatenate([pair.before, pair.after]).astype(np.float32))[None]
+def pair_probabilities(model: nn.Module, pair: ImagePair, *, tile: int | None) -> np.ndarray:
+    """Probabilities (classes, height, width) of a standardised pair; `tile` as in `predict_change`."""
     device = next(model.parameters()).device
+    before, after, _ = WholePairs([pair])[0]
     with torch.inference_mode():
-        return sliding_windows(scores, both.to(device), size=tile or max(pair.size))[0].cpu().numpy()
+        found = class_probabilities(model, before[None].to(device), after[None].to(device), tile=tile)
+    return found[0].cpu().numpy()
 
 
-def show_pairs(run: RunFolder, recipe: ChangeRecipe, splits: ChangeSplits, model: nn.Module) -> None:
-    """Draws pairs, what the net finds in them, and the labels, into examples.png.
-
-    Args:
-        run: The run.
-        recipe: Its recipe.
-        splits: The pairs.
-        model: The net.
-    """
-    model, rows, unlabelled = model.eval(), [], 0
-    classes = ("unlabelled", *splits.classes)
-    for position in chosen(len(splits.pairs)):
-        pair = splits.pairs[position]
-        bands = shown_bands(len(pair.before))
-        before, after = (stretched(image, bands=bands) for image in (pair.before, pair.after))
-        probabilities = class_probabilities(model, pair, tile=recipe.tile)
-        labels = {"labels to learn from": splits.train[position], "held-out labels": splits.test[position]}
+def draw_pairs(title: str, data: ChangeData, meta: ChangeMeta, model: nn.Module, *, tile: int) -> bytes:
+    """Draws a few pairs, what the net finds in them, and the labels of each split, as a PNG file."""
+    model, rows, ready = model.eval(), [], data.standardised(meta)
+    classes = ("unlabelled", *meta.classes)
+    splits = {"labels to learn from": ready.train, "to validate on": ready.val, "to test on": ready.test}
+    for position in chosen(len(ready.test)):
+        pair = ready.test.pairs[position]
+        before, after = (
+            stretched(image, bands=shown_channels(meta.in_chans)) for image in (pair.before, pair.after)
+        )
+        change = probability_map(1 - pair_probabilities(model, pair, tile=tile)[0])
         rows.append(
             [
                 (f"{pair.name}, before", before),
                 ("after", after),
-                ("probability of change", probability_map(1 - probabilities[0])),
+                ("probability of change", change),
                 *(
-                    (name, draw_labels(after, label, classes=classes, ignore_index=unlabelled))
-                    for name, label in labels.items()
+                    (what, draw_labels(after, split.pairs[position].label, classes=classes, ignore_index=0))
+                    for what, split in splits.items()
+                    if split is not None
                 ),
             ]
         )
-    legend = {name: color for name, color in class_colors(classes).items() if name in splits.classes}
-    write_atomically(run.examples, draw_grid(rows, title=run.path.name, legend=legend))
+    legend = {name: color for name, color in class_colors(classes).items() if name in meta.classes}
+    return draw_grid(rows, title=title, legend=legend)
 
 
-def shown_bands(count: int) -> tuple[int, ...]:
-    """The bands to show as red, green and blue: the first three, or the first alone.
+def shown_channels(count: int) -> tuple[int, ...]:
+    """The channels to show as red, green and blue: the first three, or the first alone.
 
     Example:
-        >>> shown_bands(6), shown_bands(2)
+        >>> shown_channels(6), shown_channels(2)
         ((0, 1, 2), (0,))
     """
     return (0, 1, 2) if count >= 3 else (0,)
 
 
-def _read(meta: ChangeMeta, paths: tuple[Path, ...]) -> np.ndarray:
-    """All bands of one date, (bands, height, width)."""
-    files = [read_bands(path) for path in paths]
-    for path, bands in zip(paths, files, strict=True):
-        if bands.shape[1:] != files[0].shape[1:]:
+def _read_pair(meta: ChangeMeta, paths: tuple[Path, ...]) -> ImagePair:
+    """The pair, once the headers of all its files say that it fits."""
+    middle = len(paths) // 2
+    shapes = [read_shape(path) for path in paths]
+    for path, (_, height, width) in zip(paths, shapes, strict=True):
+        if (height, width) != shapes[0][1:]:
             raise DataError(
-                f"{path}: {bands.shape[2]} x {bands.shape[1]} pixels, and {paths[0]} has "
-                f"{files[0].shape[2]} x {files[0].shape[1]}; give files of one size"
+                f"{path}: {width} x {height} pixels, and {paths[0]} has {shapes[0][2]} x {shapes[0][1]}; "
+                "give files of one size"
             )
-    bands = np.concatenate(files)
-    if len(bands) != meta.in_chans:
-        raise DataError(
-            f"{paths[0]}: {len(bands)} bands in the files of its date, and the net takes {meta.in_chans} "
-            f"({', '.join(meta.bands)}); give as many files for each date as hold them"
-        )
-    return bands
+    for date in (slice(None, middle), slice(middle, None)):
+        channels = sum(shape[0] for shape in shapes[date])
+        if channels != meta.in_chans:
+            raise DataError(
+                f"{paths[date][0]}: {channels} channels in the files of its date, and the net takes "
+                f"{meta.in_chans} ({listed(meta.bands)}); give as many files for each date as hold them"
+            )
+    images = [read_channels(path) for path in paths]
+    before, after = np.concatenate(images[:middle]), np.concatenate(images[middle:])
+    nothing = np.zeros(shapes[0][1:], np.uint8)
+    return ImagePair(name=paths[0].stem, before=before, after=after, label=nothing, bands=meta.bands)

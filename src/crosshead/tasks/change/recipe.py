@@ -7,6 +7,9 @@ from crosshead.tasks.recipe import Recipe
 
 Source = Literal["landsat", "pairs"]
 
+# Label maps are read as bytes, in which 0 is unlabelled.
+MOST_CLASSES = 255
+
 
 @dataclass(frozen=True, kw_only=True)
 class ChangeRecipe(Recipe):
@@ -29,11 +32,14 @@ class ChangeRecipe(Recipe):
     folds: int = 4
     """Parts into which blocks of the images are dealt out."""
     fold: int = 0
-    """The part that is held out, from 0 on."""
+    """The part that is the test set, from 0 on."""
+    val: float = 0.1
+    """Fraction of the blocks outside the test set to validate on, at most 0.5; 0 trains on all of them, and
+    no epoch is the best."""
     block: int = 50
     """Side of a block in pixels."""
     guard: int = 0
-    """Labels this near to a held-out block are not learned from, in pixels."""
+    """Labels this near to a block of another split that is held out are not used, in pixels."""
 
     dim: int = 64
     """Channels of the decoder."""
@@ -49,7 +55,7 @@ class ChangeRecipe(Recipe):
     crops: int = 512
     """Crops in an epoch."""
     tile: int = 128
-    """Side of the tiles in which images are tested, in pixels."""
+    """Side of the overlapping windows in which larger pairs are seen, after training, in pixels."""
     symmetries: bool = True
     """Turn and mirror crops at random."""
 
@@ -57,17 +63,20 @@ class ChangeRecipe(Recipe):
         """Refuses what cannot work, before anything is loaded.
 
         Raises:
-            ValueError: If a value is out of its range or two values exclude each other.
+            ValueError: if a value is out of its range or two values exclude each other.
         """
         super().check()
         self.require_counts("block", "dim", "detail_dim", "crop", "crops", "tile")
         self.require_fractions("dropout")
         self.require_no_less_than_zero("guard")
+        if self.val > 0.5:
+            raise ValueError(f"val is {self.val}: give at most 0.5, half of the blocks outside the test set")
         if self.folds < 2:
             raise ValueError(f"folds is {self.folds}: give 2 or more")
         if self.fold not in range(self.folds):
             raise ValueError(
                 f"fold is {self.fold}: give 0 to {self.folds - 1}, one of the {self.folds} folds"
             )
-        if len(self.class_names) < 2:
-            raise ValueError(f"class_names is {self.class_names}: give two or more")
+        names = self.class_names
+        if not 2 <= len(names) <= MOST_CLASSES or len(set(names)) < len(names):
+            raise ValueError(f"class_names is {names}: give 2 to {MOST_CLASSES}, each of them once")

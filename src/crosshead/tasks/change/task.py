@@ -6,18 +6,16 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from crosshead.tasks.net import build_dense, dense_config
+from crosshead.tasks.change.crops import PairCrops
+from crosshead.tasks.change.data import ChangeData, ChangeMeta, check_data, load_data
 from crosshead.tasks.change.evaluation import ChangeEvaluation
 from crosshead.tasks.change.module import ChangeDetector
 from crosshead.tasks.change.net import SiameseNet
-from crosshead.tasks.change.pairs.crops import PairCrops
-from crosshead.tasks.change.pairs.tiles import PairTiles
-from crosshead.tasks.change.predict import predict_change, show_pairs
+from crosshead.tasks.change.predict import draw_pairs, predict_change
 from crosshead.tasks.change.recipe import ChangeRecipe
-from crosshead.tasks.change.sources import ChangeSplits, check_pairs, load_pairs
 from crosshead.tasks.loading import EpochLoaders
-from crosshead.tasks.change.data import ChangeMeta
 from crosshead.tasks.module import Updates
+from crosshead.tasks.net import build_dense, dense_config
 from crosshead.tasks.task import Picture, Prediction, Task
 
 
@@ -27,26 +25,16 @@ class ChangeDetection(Task[ChangeRecipe, ChangeMeta]):
     recipe = ChangeRecipe
     meta = ChangeMeta
     options: ClassVar[frozenset[str]] = frozenset({"tile"})
+    single_images: ClassVar[bool] = True
+    arguments: ClassVar[str] = "BEFORE... AFTER..."
 
-    def load(self, recipe: ChangeRecipe) -> ChangeSplits:
-        """Image pairs with one fold of their blocks held out."""
-        return load_pairs(recipe)
+    def data(self, recipe: ChangeRecipe) -> ChangeData:
+        """Image pairs, their labels dealt out into three splits block by block."""
+        return load_data(recipe)
 
     def check_data(self, recipe: ChangeRecipe) -> Iterator[str]:
-        """Everything that is wrong with the files."""
-        return check_pairs(recipe)
-
-    def meta(self, recipe: ChangeRecipe, splits: ChangeSplits) -> ChangeMeta:
-        """Classes, bands and their statistics at both dates."""
-        return ChangeMeta(
-            classes=splits.classes,
-            in_chans=len(splits.bands),
-            bands=splits.bands,
-            mean=splits.statistics.before_mean,
-            std=splits.statistics.before_std,
-            after_mean=splits.statistics.after_mean,
-            after_std=splits.statistics.after_std,
-        )
+        """Everything that is wrong with the files, else why they cannot be split."""
+        return check_data(recipe)
 
     def build(self, recipe: ChangeRecipe, meta: ChangeMeta) -> nn.Module:
         """A Siamese net."""
@@ -68,24 +56,28 @@ class ChangeDetection(Task[ChangeRecipe, ChangeMeta]):
             net.set_grad_checkpointing()
         return net
 
-    def module(self, recipe: ChangeRecipe, meta: ChangeMeta, model: nn.Module, updates: Updates) -> ChangeDetector:
+    def module(
+        self, recipe: ChangeRecipe, meta: ChangeMeta, model: nn.Module, updates: Updates
+    ) -> ChangeDetector:
         """The net with its loss and its metrics."""
-        return ChangeDetector(model, classes=meta.classes, **updates)
+        return ChangeDetector(model, classes=meta.classes, tile=recipe.tile, **updates)
 
-    def loaders(self, recipe: ChangeRecipe, meta: ChangeMeta, splits: ChangeSplits) -> EpochLoaders:
-        """Random crops to learn from; tiles with the held-out labels to measure on."""
+    def loaders(self, recipe: ChangeRecipe, data: ChangeData, meta: ChangeMeta) -> EpochLoaders:
+        """Random crops to learn from; whole pairs, one by one, to measure on."""
+        ready = data.standardised(meta)
         return EpochLoaders(
             train=lambda epoch: PairCrops(
-                splits.pairs,
-                splits.train,
+                ready.train.pairs,
                 size=recipe.crop,
                 count=recipe.crops,
                 seed=recipe.seed,
                 epoch=epoch,
                 symmetries=recipe.symmetries,
             ),
-            test=PairTiles(splits.pairs, splits.test, size=recipe.tile, overlap=recipe.tile // 4),
+            val=None if ready.val is None else ready.val.labelled(),
+            test=ready.test.labelled(),
             batch_size=recipe.batch_size,
+            eval_batch_size=1,
             workers=recipe.workers,
             seed=recipe.seed,
         )
@@ -100,27 +92,20 @@ class ChangeDetection(Task[ChangeRecipe, ChangeMeta]):
         self, module: ChangeDetector, meta: ChangeMeta, *, images: int, weights: str
     ) -> ChangeEvaluation:
         """Accuracy, kappa, F1 and area under the curve."""
-        assert module.figures is not None
-        return ChangeEvaluation(images=images, weights=weights, **vars(module.figures))
+        assert module.metrics is not None
+        return ChangeEvaluation(images=images, weights=weights, **vars(module.metrics))
 
     def draw(
-        self,
-        run: RunFolder,
-        recipe: ChangeRecipe,
-        meta: ChangeMeta,
-        splits: ChangeSplits,
-        module: ChangeDetector,
-        figures: ChangeEvaluation,
-    ) -> list[tuple[str, Path]]:
-        """Draws pairs with what was found and what is labelled."""
-        show_pairs(run, recipe, splits, module.model)
-        return [("examples", run.examples)]
+        self, title: str, recipe: ChangeRecipe, data: ChangeData, meta: ChangeMeta, module: ChangeDetector
+    ) -> list[Picture]:
+        """A few pairs with what was found and what is labelled."""
+        return [Picture("examples", draw_pairs(title, data, meta, module.model, tile=recipe.tile))]
 
     def inputs(self, paths: tuple[Path, ...]) -> list[tuple[Path, ...]]:
         """All files belong to one pair.
 
         Raises:
-            ValueError: If the dates have not equally many files.
+            ValueError: if the dates have not equally many files.
         """
         if len(paths) % 2:
             raise ValueError(
@@ -138,8 +123,16 @@ class ChangeDetection(Task[ChangeRecipe, ChangeMeta]):
         *,
         tile: int | None = None,
     ) -> Prediction:
-        """The map of change of a pair."""
-        return predict_change(meta, model, paths, tile=recipe.tile if tile is None else tile)
+        """The map of change of a pair, in windows of `tile` pixels, 0 for never, by default as it is tested.
+
+        Raises:
+            DataError: if a file cannot be read, or sizes or channels do not fit.
+            ValueError: if `tile` is negative.
+        """
+        tile = recipe.tile if tile is None else tile
+        if tile < 0:
+            raise ValueError(f"tile must be 1 pixel or more, or 0 to see pairs whole; got {tile}")
+        return predict_change(meta, model, paths, tile=tile or None)
 
 
 TASK = ChangeDetection()

@@ -1,4 +1,5 @@
-import logging
+"""The image files below class folders, and what makes them unusable."""
+
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,25 +10,16 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from crosshead.tasks.task import DataError
 
-logger = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True, kw_only=True)
 class ClassTree:
     """The image files of one split, by class folder.
 
     Attributes:
-        root: The folder that holds the class folders.
-        files: The image files of each class; classes and files in alphabetical order.
-        ignored: Files that are no images by their extension, or lie outside the class folders. Hidden files
+        root: the folder that holds the class folders.
+        files: the image files of each class; classes and files in alphabetical order.
+        ignored: files that are not images by their extension, or lie outside the class folders. Hidden files
             are not even counted.
-
-    Example:
-        >>> tree = ClassTree(root=Path("train"), files={"cat": ["train/cat/1.jpg"], "dog": []}, ignored=[])
-        >>> tree.classes
-        ('cat', 'dog')
-        >>> list(tree.findings())
-        ['train/dog: no image in this class folder; add images or leave it out']
     """
 
     root: Path
@@ -39,73 +31,25 @@ class ClassTree:
         """The names of the class folders; a label is an index into them."""
         return tuple(self.files)
 
-    def findings(self, *, minimum: int = 1) -> Iterator[str]:
-        """List what makes the tree unusable, a line each.
-
-        Args:
-            minimum: How many images each class needs.
-
-        Yields:
-            What is wrong, where, and the remedy.
-        """
-        remedy = "put the images of each class into a folder named after the class"
-        if not self.files:
-            yield f"{self.root}: no class folders; {remedy}"
-        elif len(self.files) == 1:
-            yield f"{self.root}: only one class folder, {self.classes[0]}; {remedy}"
-        for name, paths in self.files.items():
-            if not paths:
-                yield f"{self.root / name}: no image in this class folder; add images or leave it out"
-            elif len(paths) < minimum:
-                yield (
-                    f"{self.root / name}: {len(paths)} image in this class folder, and {minimum} are needed "
-                    "to hold one out; add images or leave it out"
-                )
-
     def samples(self) -> tuple[list[str], np.ndarray]:
-        """List the files with their labels.
-
-        Returns:
-            The paths, class by class, and their labels, (N,).
-        """
-        counts = [len(paths) for paths in self.files.values()]
-        return [path for paths in self.files.values() for path in paths], np.repeat(
-            np.arange(len(counts)), counts
-        )
-
-    def check(self, *, minimum: int = 1) -> None:
-        """Refuse an unusable tree, and warn of the files that are ignored.
-
-        Args:
-            minimum: How many images each class needs.
-
-        Raises:
-            DataError: With the first of the `findings`.
-        """
-        for finding in self.findings(minimum=minimum):
-            raise DataError(finding)
-        if self.ignored:
-            logger.warning(
-                "%s: %d files ignored (no image by extension, or outside the class folders), such as %s",
-                self.root,
-                len(self.ignored),
-                self.ignored[0],
-            )
+        """The paths, class by class, and their labels, (N,)."""
+        paths = [path for files in self.files.values() for path in files]
+        return paths, np.repeat(np.arange(len(self.files)), [len(files) for files in self.files.values()])
 
 
 def read_class_tree(root: Path) -> ClassTree:
-    """List the image files below the class folders of one split.
+    """Lists the image files below the class folders of one split.
 
     Class folders are searched to any depth and through links. Nothing is opened.
 
     Args:
-        root: The folder that holds the class folders.
+        root: the folder that holds the class folders.
 
     Returns:
         The files, by class.
 
     Raises:
-        DataError: When a folder cannot be listed, or a link leads back to one of its class.
+        DataError: if a folder cannot be listed, or a link leads back to one of its class.
 
     Example:
         >>> import tempfile
@@ -132,29 +76,48 @@ def read_class_tree(root: Path) -> ClassTree:
     return ClassTree(root=root, files=files, ignored=ignored)
 
 
-def differences(train: ClassTree, held_out: ClassTree) -> Iterator[str]:
-    """List the classes that only one of two splits has, a line each.
+def findings(trees: dict[str, ClassTree]) -> Iterator[str]:
+    """Lists what makes splits unusable, without opening a file.
 
     Args:
-        train: The training split.
-        held_out: The other split.
+        trees: the splits, "train" first; if there is no other, each class needs an image to hold out.
 
     Yields:
-        The folder that is missing, and the remedy.
+        A line for each fault: what is wrong, where, and the remedy.
 
     Example:
         >>> train = ClassTree(root=Path("train"), files={"cat": ["1.jpg"], "dog": ["2.jpg"]}, ignored=[])
-        >>> val = ClassTree(root=Path("val"), files={"cat": ["3.jpg"]}, ignored=[])
-        >>> list(differences(train, val))
-        ['val/dog: no such class folder, though train/dog exists; both splits need the same classes']
+        >>> test = ClassTree(root=Path("val"), files={"cat": ["3.jpg"], "dog": []}, ignored=[])
+        >>> list(findings({"train": train, "test": test}))
+        ['val/dog: no image in this class folder; add images or leave it out']
     """
-    for have, lack in ((train, held_out), (held_out, train)):
-        for name in have.classes:
-            if name not in lack.files:
-                yield (
-                    f"{lack.root / name}: no such class folder, though {have.root / name} exists; "
-                    "both splits need the same classes"
-                )
+    train, *others = trees.values()
+    yield from _findings_within(train, minimum=1 if others else 2)
+    for other in others:
+        for have, lack in ((train, other), (other, train)):
+            for name in have.files:
+                if name not in lack.files:
+                    yield (
+                        f"{lack.root / name}: no such class folder, though {have.root / name} exists; "
+                        "both splits need the same classes"
+                    )
+        yield from _findings_within(other, minimum=1)
+
+
+def _findings_within(tree: ClassTree, *, minimum: int) -> Iterator[str]:
+    remedy = "put the images of each class into a folder named after the class"
+    if not tree.files:
+        yield f"{tree.root}: no class folders; {remedy}"
+    elif len(tree.files) == 1:
+        yield f"{tree.root}: only one class folder, {tree.classes[0]}; {remedy}"
+    for name, paths in tree.files.items():
+        if not paths:
+            yield f"{tree.root / name}: no image in this class folder; add images or leave it out"
+        elif len(paths) < minimum:
+            yield (
+                f"{tree.root / name}: {len(paths)} image in this class folder, and {minimum} are needed "
+                "to hold one out; add images or leave it out"
+            )
 
 
 def _images(folder: Path, ignored: list[str]) -> Iterator[str]:

@@ -2,21 +2,21 @@
 
 from dataclasses import dataclass
 
-from crosshead.tasks.classify.module import Classifier
 from crosshead.tasks.classify.data import ClassifyMeta
+from crosshead.tasks.classify.module import Classifier
 from crosshead.tasks.task import Evaluation
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifyEvaluation(Evaluation):
-    """The figures of a classifier.
+    """The metrics of a classifier.
 
     Attributes:
-        top1: Share of images whose class is ranked first.
-        top5: Share of images whose class is among the first five; None with five classes or fewer.
-        calibration_error: Expected calibration error over 15 bins of confidence.
-        per_class: Share of each class's images that are recognised; None for a class without images.
-        confusion: Counts: row the true class, column the class ranked first.
+        top1: fraction of images whose class is ranked first.
+        top5: fraction of images whose class is among the first five; None with five classes or fewer.
+        calibration_error: expected calibration error over 15 bins of confidence.
+        per_class: fraction of each class's images that are recognised; None for a class without images.
+        confusion: counts: row the true class, column the class ranked first.
     """
 
     top1: float
@@ -25,7 +25,23 @@ class ClassifyEvaluation(Evaluation):
     per_class: dict[str, float | None]
     confusion: list[list[int]]
 
-    def measures(self) -> list[tuple[str, str]]:
+    @classmethod
+    def of(cls, module: Classifier, meta: ClassifyMeta, *, images: int, weights: str) -> "ClassifyEvaluation":
+        """The metrics of a classifier that has been tested."""
+        measured = module.test_metrics.compute()
+        confusion = measured["confusion"].tolist()
+        recognised = zip(meta.classes, measured["per_class"].tolist(), confusion, strict=True)
+        return cls(
+            images=images,
+            weights=weights,
+            top1=float(measured["top1"]),
+            top5=float(measured["top5"]) if len(meta.classes) > 5 else None,
+            calibration_error=float(measured["calibration_error"]),
+            per_class={name: fraction if any(counts) else None for name, fraction, counts in recognised},
+            confusion=confusion,
+        )
+
+    def metrics(self) -> list[tuple[str, str]]:
         """Accuracy and calibration."""
         return [
             ("top-1 accuracy", f"{self.top1:.2%}"),
@@ -36,28 +52,3 @@ class ClassifyEvaluation(Evaluation):
     def by_class(self) -> tuple[str, dict[str, float | None]]:
         """Accuracy of each class."""
         return "accuracy", self.per_class
-
-
-def evaluation_of(task: Classifier, meta: ClassifyMeta, *, weights: str) -> ClassifyEvaluation:
-    """The figures of a classifier that has been tested.
-
-    Args:
-        task: The classifier.
-        meta: Its classes.
-        weights: Which weights: `last` or `best`.
-    """
-    measured = task.test_metrics.compute()
-    confusion = measured["confusion"].cpu()
-    counts = confusion.sum(1).tolist()
-    return ClassifyEvaluation(
-        images=int(confusion.sum()),
-        weights=weights,
-        top1=float(measured["top1"]),
-        top5=float(measured["top5"]) if len(meta.classes) > 5 else None,
-        calibration_error=float(measured["calibration_error"]),
-        per_class={
-            name: share if count else None
-            for name, share, count in zip(meta.classes, measured["per_class"].tolist(), counts, strict=True)
-        },
-        confusion=confusion.tolist(),
-    )

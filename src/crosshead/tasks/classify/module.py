@@ -22,9 +22,9 @@ def classification_loss(
     """timm's loss for (B, K) logits.
 
     Args:
-        smoothing: Label smoothing, for targets that are class numbers; mixup smooths its own targets.
-        soft_targets: The targets are (B, K) probabilities, as mixup and cutmix make them.
-        binary: One sigmoid for each class instead of one softmax over all.
+        smoothing: label smoothing, for targets that are class numbers; mixup smooths its own targets.
+        soft_targets: the targets are (B, K) probabilities, as mixup and cutmix make them.
+        binary: one sigmoid for each class instead of one softmax over all.
     """
     if binary:
         return BinaryCrossEntropy(smoothing=0.0 if soft_targets else smoothing)
@@ -40,13 +40,13 @@ class Classifier(TaskModule):
     between. With mixup or cutmix, training accuracy counts the class that prevails in the mixture.
 
     Args:
-        model: The net.
-        num_classes: Number of classes K.
-        smoothing: Label smoothing.
-        binary_loss: One sigmoid for each class instead of one softmax over all.
-        mixup: Parameter of mixup's beta distribution; 0 for none.
-        cutmix: Parameter of cutmix's beta distribution; 0 for none.
-        **updates: How the weights are updated: see `Updates`.
+        model: the net.
+        num_classes: number of classes K.
+        smoothing: label smoothing.
+        binary_loss: one sigmoid for each class instead of one softmax over all.
+        mixup: parameter of mixup's beta distribution; 0 for none.
+        cutmix: parameter of cutmix's beta distribution; 0 for none.
+        **updates: how the weights are updated: see `Updates`.
 
     Example:
         >>> import torch
@@ -107,7 +107,7 @@ class Classifier(TaskModule):
         return {"loss": loss, "accuracy": accuracy}
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Loss and accuracy of one test batch."""
+        """Loss and accuracy of one batch of the validation set."""
         images, labels = batch
         logits = self(images)
         self.val_accuracy(logits, labels)
@@ -115,6 +115,6 @@ class Classifier(TaskModule):
         self.log("val_accuracy", self.val_accuracy)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Counts one test batch into `test_metrics`."""
+        """Counts one batch of the test set into `test_metrics`."""
         images, labels = batch
         self.test_metrics.update(self(images).float().softmax(1), labels)

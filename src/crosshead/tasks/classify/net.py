@@ -5,40 +5,35 @@ from typing import Any
 import timm
 from torch import nn
 
-from crosshead.runs.folder import RunError
-from crosshead.runs.model import require_known
-from crosshead.tasks.classify.recipe import ClassifyRecipe
 from crosshead.tasks.classify.data import ClassifyMeta
+from crosshead.tasks.classify.recipe import ClassifyRecipe
+from crosshead.tasks.net import require_known
+from crosshead.vision.swap import swap_attention
 
 
 def build_model(recipe: ClassifyRecipe, meta: ClassifyMeta) -> nn.Module:
     """The net that a recipe describes, freshly initialised unless the recipe asks for timm's weights.
 
     Args:
-        recipe: Names the model, its arguments, its dropout rates and whether its attention is exchanged.
-        meta: Classes, channels and size.
+        recipe: names the model, its arguments, its dropout rates and whether its attention is exchanged.
+        meta: classes, channels and size.
 
     Raises:
-        RunError: If timm does not know the model, or the model refuses the arguments.
+        ValueError: if timm does not know the model, or the model refuses the arguments.
     """
     arguments = model_arguments(recipe, meta)
-    # timm drops what is None, and not every model knows every rate.
-    rates: dict[str, Any] = {
-        "drop_path_rate": recipe.drop_path or None,
-        "drop_rate": recipe.dropout or None,
-    }
     try:
         model = timm.create_model(
             recipe.model,
             pretrained=recipe.pretrained,
             num_classes=len(meta.classes),
             in_chans=meta.in_chans,
+            # timm drops what is None, and not every model knows every rate.
+            drop_path_rate=recipe.drop_path or None,
+            drop_rate=recipe.dropout or None,
             **arguments,
-            **rates,
         )
         if recipe.swap_landmarks is not None:
-            from crosshead.vision.swap import swap_attention
-
             model = swap_attention(model, landmarks=recipe.swap_landmarks)
         if recipe.grad_checkpointing:
             # Every model of timm has it, which the type of a module does not say.
@@ -46,7 +41,7 @@ def build_model(recipe: ClassifyRecipe, meta: ClassifyMeta) -> nn.Module:
     except Exception as error:
         # Constructors of a thousand models signal unfit arguments with every kind of exception.
         reason = " ".join(str(error).split())
-        raise RunError(f"model {recipe.model} with {arguments} cannot be built: {reason}") from error
+        raise ValueError(f"model {recipe.model} with {arguments} cannot be built: {reason}") from error
     return model
 
 
@@ -54,10 +49,9 @@ def model_arguments(recipe: ClassifyRecipe, meta: ClassifyMeta) -> dict[str, Any
     """The constructor arguments of a recipe's model, the image size among them where it fixes parameters.
 
     Raises:
-        RunError: If timm does not know the model.
+        ValueError: if timm does not know the model.
     """
-    name = require_known(recipe.model)
-    config = timm.get_pretrained_cfg(name)
+    config = timm.get_pretrained_cfg(require_known(recipe.model))
     if config is not None and config.fixed_input_size:
         return {"img_size": meta.image_size, **recipe.model_args}
     return dict(recipe.model_args)
@@ -67,9 +61,9 @@ def model_config(recipe: ClassifyRecipe, meta: ClassifyMeta, model: nn.Module) -
     """What `timm.create_model("local-dir:RUN/model", pretrained=True)` reads after `import crosshead.vision`.
 
     Args:
-        recipe: The recipe.
-        meta: Classes, size, normalisation.
-        model: The net, for what its configuration says.
+        recipe: of the run.
+        meta: classes, size, normalisation.
+        model: the net, for what its configuration says.
     """
     own: dict[str, Any] = dict(getattr(model, "pretrained_cfg", {}) or {})
     kept = ("first_conv", "classifier", "pool_size", "fixed_input_size")
@@ -85,7 +79,7 @@ def model_config(recipe: ClassifyRecipe, meta: ClassifyMeta, model: nn.Module) -
             "num_classes": len(meta.classes),
             "mean": list(meta.mean),
             "std": list(meta.std),
-            "crop_pct": recipe.crop_share,
+            "crop_pct": recipe.crop_fraction,
             "interpolation": "bilinear",
         },
         "crosshead": {"swap_landmarks": recipe.swap_landmarks},

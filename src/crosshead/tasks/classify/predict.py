@@ -1,48 +1,48 @@
 """What a trained classifier sees in an image."""
 
-from dataclasses import dataclass
+from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import nn
 
-from crosshead.tasks.classify.transforms import eval_transform
 from crosshead.tasks.classify.data import ClassifyMeta
-
-
-@dataclass(frozen=True)
-class RankedClass:
-    """A class and the probability that the model gives it."""
-
-    name: str
-    probability: float
+from crosshead.tasks.classify.recipe import ClassifyRecipe
+from crosshead.tasks.classify.transforms import eval_transform
+from crosshead.tasks.images import channel_mode, read_image
+from crosshead.tasks.task import Prediction
 
 
 def rank_classes(
-    model: nn.Module, meta: ClassifyMeta, picture: Image.Image, *, crop_share: float = 1.0, top: int = 5
-) -> tuple[RankedClass, ...]:
-    """The most probable classes of a picture, the first one first.
+    recipe: ClassifyRecipe, meta: ClassifyMeta, model: nn.Module, path: Path, *, top: int
+) -> Prediction:
+    """The most probable classes of an image, the first one first.
 
     Args:
-        model: A classifier in evaluation mode.
-        meta: Of the images that it was trained on.
-        picture: Of any size, in the mode that it was trained on.
-        crop_share: Share of the resized short side that is looked at.
-        top: How many classes.
+        recipe: of the run, for how images are cropped.
+        meta: of the images that the model was trained on.
+        model: in evaluation mode.
+        path: an image of any size.
+        top: how many classes.
 
     Raises:
-        ValueError: If `top` is less than one.
+        DataError: if the image cannot be read.
+        ValueError: if `top` is less than one.
     """
     if top < 1:
         raise ValueError(f"top is {top}: give 1 or more")
     transform = eval_transform(
-        image_size=meta.image_size, mean=meta.mean, std=meta.std, crop_share=crop_share
+        image_size=meta.image_size, mean=meta.mean, std=meta.std, crop_fraction=recipe.crop_fraction
     )
-    device = next(model.parameters()).device
+    image = transform(read_image(path, mode=channel_mode(meta.in_chans)))
     with torch.inference_mode():
-        probabilities = model(transform(picture).unsqueeze(0).to(device)).float().softmax(1)[0]
-    ranked = probabilities.topk(min(top, len(meta.classes)))
-    return tuple(
-        RankedClass(meta.classes[index], probability)
+        logits = model(image.unsqueeze(0).to(next(model.parameters()).device))[0]
+    ranked = logits.float().softmax(0).topk(min(top, len(meta.classes)))
+    classes = [
+        {"name": meta.classes[index], "probability": probability}
         for probability, index in zip(ranked.values.tolist(), ranked.indices.tolist(), strict=True)
+    ]
+    return Prediction(
+        name=path.stem,
+        summary=", ".join(f"{each['name']} {each['probability']:.2%}" for each in classes),
+        content={"image": str(path), "classes": classes},
     )

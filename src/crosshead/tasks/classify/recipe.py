@@ -25,8 +25,8 @@ class ClassifyRecipe(Recipe):
     """Where the images come from."""
     image_size: int | None = None
     """Side of the images in pixels; by default that of the data set."""
-    crop_share: float = 1.0
-    """Share of the resized short side that evaluation keeps."""
+    crop_fraction: float = 1.0
+    """Fraction of the resized short side that evaluation keeps."""
 
     swap_landmarks: tuple[int, ...] | None = None
     """Exchange the attention of a timm ViT for interactive attention with so many landmarks an axis."""
@@ -41,7 +41,7 @@ class ClassifyRecipe(Recipe):
     crop: Literal["resized", "padded", "center"] = "resized"
     """Random part resized, whole image shifted, or as in evaluation."""
     crop_scale: tuple[float, float] = (0.08, 1.0)
-    """Smallest and largest share of the area for --crop resized."""
+    """Smallest and largest fraction of the area for --crop resized."""
     crop_padding: int = 4
     """Largest shift in pixels for --crop padded."""
     flip: float = 0.5
@@ -63,7 +63,7 @@ class ClassifyRecipe(Recipe):
         """Refuses what cannot work, before anything is loaded.
 
         Raises:
-            ValueError: If a value is out of its range or two values exclude each other.
+            ValueError: if a value is out of its range or two values exclude each other.
         """
         super().check()
         self.require_counts("image_size")

@@ -1,27 +1,32 @@
 """Image classification, as the engine sees it."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import nn
 
-from crosshead.tasks.classify.audit import audit_folder
+from crosshead.tasks.classify.cifar10 import load_cifar10
 from crosshead.tasks.classify.confusion import draw_confusion
-from crosshead.tasks.classify.evaluation import ClassifyEvaluation, evaluation_of
+from crosshead.tasks.classify.data import ClassifyMeta, load_digits, load_fashion_mnist
+from crosshead.tasks.classify.evaluation import ClassifyEvaluation
+from crosshead.tasks.classify.folder import (
+    check_folder,
+    find_imagenet1k,
+    find_splits,
+    load_folder,
+    load_imagenet1k,
+)
 from crosshead.tasks.classify.module import Classifier
 from crosshead.tasks.classify.net import build_model, model_config
 from crosshead.tasks.classify.predict import rank_classes
 from crosshead.tasks.classify.recipe import ClassifyRecipe
-from crosshead.tasks.classify.sources import load_splits
 from crosshead.tasks.classify.transforms import eval_transform, train_transform
-from crosshead.tasks.images import read_image
 from crosshead.tasks.loading import ImageLoaders
-from crosshead.tasks.classify.data import ClassifyMeta
 from crosshead.tasks.module import Updates
-from crosshead.tasks.splits import ImageSplits
-from crosshead.tasks.task import DataError
-from crosshead.tasks.task import Picture, Prediction, Task
+from crosshead.tasks.splits import carve
+from crosshead.tasks.task import Data, DataError, Picture, Prediction, Task, require_folder
 
 
 class Classification(Task[ClassifyRecipe, ClassifyMeta]):
@@ -31,29 +36,27 @@ class Classification(Task[ClassifyRecipe, ClassifyMeta]):
     meta = ClassifyMeta
     options: ClassVar[frozenset[str]] = frozenset({"top"})
 
-    def load(self, recipe: ClassifyRecipe) -> ImageSplits:
-        """The training and test images that a recipe names."""
-        return load_splits(recipe)
+    def data(self, recipe: ClassifyRecipe) -> Data[ClassifyMeta]:
+        """The images that a recipe names, with a validation split carved where the publisher gives none."""
+        data = _load(recipe)
+        # The type of data sets does not say that these know their labels.
+        train: Any = data.train
+        val = data.val
+        if val is None:
+            train, val = carve(train, fraction=recipe.val, seed=recipe.seed, labels=train.labels)
+        meta = replace(data.meta, image_size=recipe.image_size or data.meta.image_size)
+        return Data(train=train, val=val, test=data.test, meta=meta)
 
     def check_data(self, recipe: ClassifyRecipe) -> Iterator[str]:
-        """Everything that is wrong with the images; of single files the first fault."""
-        if recipe.data in ("folder", "imagenet1k"):
-            yield from audit_folder(recipe.data_dir)
-            return
+        """Everything that is wrong with folders of images; of published files the first fault."""
+        find = {"folder": find_splits, "imagenet1k": find_imagenet1k}.get(recipe.data)
         try:
-            load_splits(recipe)
-        except (DataError, RunError) as error:
+            if find is None:
+                self.data(recipe)
+            else:
+                yield from check_folder(find(require_folder(recipe)))
+        except DataError as error:
             yield str(error)
-
-    def meta(self, recipe: ClassifyRecipe, splits: ImageSplits) -> ClassifyMeta:
-        """Classes, size and normalisation, with the recipe's size where it names one."""
-        return ClassifyMeta(
-            classes=tuple(splits.classes),
-            in_chans=splits.in_chans,
-            image_size=recipe.image_size or splits.image_size,
-            mean=tuple(splits.mean),
-            std=tuple(splits.std),
-        )
 
     def build(self, recipe: ClassifyRecipe, meta: ClassifyMeta) -> nn.Module:
         """timm's model."""
@@ -73,11 +76,12 @@ class Classification(Task[ClassifyRecipe, ClassifyMeta]):
             **updates,
         )
 
-    def loaders(self, recipe: ClassifyRecipe, meta: ClassifyMeta, splits: ImageSplits) -> ImageLoaders:
-        """Training and test images."""
+    def loaders(self, recipe: ClassifyRecipe, data: Data[ClassifyMeta], meta: ClassifyMeta) -> ImageLoaders:
+        """Augmented images to train on, plain ones to validate and test on."""
         return ImageLoaders(
-            train=splits.train,
-            test=splits.test,
+            train=data.train,
+            val=data.val,
+            test=data.test,
             train_transform=train_transform(
                 image_size=meta.image_size,
                 mean=meta.mean,
@@ -92,7 +96,7 @@ class Classification(Task[ClassifyRecipe, ClassifyMeta]):
                 erasing=recipe.erasing,
             ),
             eval_transform=eval_transform(
-                image_size=meta.image_size, mean=meta.mean, std=meta.std, crop_share=recipe.crop_share
+                image_size=meta.image_size, mean=meta.mean, std=meta.std, crop_fraction=recipe.crop_fraction
             ),
             batch_size=recipe.batch_size,
             workers=recipe.workers,
@@ -107,20 +111,19 @@ class Classification(Task[ClassifyRecipe, ClassifyMeta]):
         self, module: Classifier, meta: ClassifyMeta, *, images: int, weights: str
     ) -> ClassifyEvaluation:
         """Accuracy, calibration and confusion."""
-        return evaluation_of(task, meta, weights=weights)
+        return ClassifyEvaluation.of(module, meta, images=images, weights=weights)
 
     def draw(
         self,
-        run: RunFolder,
+        title: str,
         recipe: ClassifyRecipe,
+        data: Data[ClassifyMeta],
         meta: ClassifyMeta,
-        splits: ImageSplits,
         module: Classifier,
-        figures: ClassifyEvaluation,
-    ) -> list[tuple[str, Path]]:
-        """Draws the confusion matrix."""
-        draw_confusion(run, figures.confusion, meta.classes)
-        return [("confusion", run.confusion)]
+    ) -> list[Picture]:
+        """The confusion matrix."""
+        confusion = module.test_metrics["confusion"].compute().tolist()
+        return [Picture("confusion", draw_confusion(title, confusion, meta.classes))]
 
     def predict(
         self,
@@ -133,16 +136,22 @@ class Classification(Task[ClassifyRecipe, ClassifyMeta]):
     ) -> Prediction:
         """The most probable classes of an image."""
         (path,) = paths
-        picture = read_image(path, mode="L" if meta.in_chans == 1 else "RGB")
-        ranked = rank_classes(model, meta, picture, crop_share=recipe.crop_share, top=top)
-        return Prediction(
-            name=path.stem,
-            summary=", ".join(f"{each.name} {each.probability:.2%}" for each in ranked),
-            content={
-                "image": str(path),
-                "classes": [{"name": each.name, "probability": each.probability} for each in ranked],
-            },
-        )
+        return rank_classes(recipe, meta, model, path, top=top)
+
+
+def _load(recipe: ClassifyRecipe) -> Data[ClassifyMeta]:
+    if recipe.data == "digits":
+        return load_digits()
+    folder = require_folder(recipe, downloads=recipe.data in ("fashion-mnist", "cifar10"))
+    match recipe.data:
+        case "fashion-mnist":
+            return load_fashion_mnist(folder, download=recipe.download)
+        case "cifar10":
+            return load_cifar10(folder, download=recipe.download)
+        case "imagenet1k":
+            return load_imagenet1k(folder)
+        case "folder":
+            return load_folder(folder)
 
 
 TASK = Classification()

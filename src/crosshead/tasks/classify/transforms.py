@@ -34,19 +34,19 @@ def train_transform(
     """The training transform: an image of any size to a normalised (C, image_size, image_size) tensor.
 
     Args:
-        image_size: Side of the square result, in pixels.
-        mean: Mean of each channel, values in 0 to 1.
-        std: Standard deviation of each channel.
+        image_size: side of the square result, in pixels.
+        mean: mean of each channel, values in 0 to 1.
+        std: standard deviation of each channel.
         crop: `resized` takes a random part of the area and resizes it (ImageNet's habit), `padded` shifts
             the whole image by up to `crop_padding` pixels (the habit for small images), `center` crops as
             evaluation does.
-        crop_scale: Smallest and largest share of the area, for `resized`.
-        crop_padding: Border in pixels, for `padded`.
-        flip: Probability of mirroring left and right.
-        rotation: Largest rotation either way, in degrees.
-        color_jitter: Strength of brightness, contrast and saturation changes.
+        crop_scale: smallest and largest fraction of the area, for `resized`.
+        crop_padding: border in pixels, for `padded`.
+        flip: probability of mirroring left and right.
+        rotation: largest rotation either way, in degrees.
+        color_jitter: strength of brightness, contrast and saturation changes.
         rand_augment: timm's RandAugment policy, such as `rand-m9-mstd0.5-inc1`; empty for none.
-        erasing: Probability of erasing a rectangle.
+        erasing: probability of erasing a rectangle.
 
     Example:
         >>> transform = train_transform(image_size=16, mean=(0.5,), std=(0.5,), crop="padded")
@@ -83,15 +83,15 @@ def train_transform(
 
 
 def eval_transform(
-    *, image_size: int, mean: tuple[float, ...], std: tuple[float, ...], crop_share: float = 1.0
+    *, image_size: int, mean: tuple[float, ...], std: tuple[float, ...], crop_fraction: float = 1.0
 ) -> Transform:
     """The transform of evaluation and prediction: resize the short side, crop the centre, normalise.
 
     Args:
-        image_size: Side of the square result, in pixels.
-        mean: Mean of each channel, values in 0 to 1.
-        std: Standard deviation of each channel.
-        crop_share: Share of the resized short side that the crop keeps.
+        image_size: side of the square result, in pixels.
+        mean: mean of each channel, values in 0 to 1.
+        std: standard deviation of each channel.
+        crop_fraction: fraction of the resized short side that the crop keeps.
     """
     transform: Any = create_transform(
         (len(mean), image_size, image_size),
@@ -99,6 +99,6 @@ def eval_transform(
         interpolation="bilinear",
         mean=mean,
         std=std,
-        crop_pct=crop_share,
+        crop_pct=crop_fraction,
     )
     return transform

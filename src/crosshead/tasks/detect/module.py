@@ -1,12 +1,13 @@
-"""Object detection and instance segmentation: net, losses and metrics, as Lightning wants them."""
+"""Object detection and instance segmentation: a detector with its losses and its metrics."""
 
 import math
 from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
+from torchmetrics.detection import MeanAveragePrecision
 
-from crosshead.tasks.detect.average_precision import AveragePrecision, average_precision, precision_metric
+from crosshead.tasks.detect.evaluation import AveragePrecision, average_precision, precision_metric
 from crosshead.tasks.detect.tiles import detect
 from crosshead.tasks.module import TaskModule, Updates
 
@@ -16,26 +17,27 @@ LEARNED = ("boxes", "labels", "masks")
 
 
 class Detector(TaskModule):
-    """Trains and tests a detector of torchvision.
+    """Trains, validates and tests a detector of torchvision.
 
     A batch is a list of images, float (C, height, width) in 0 to 1, and a list of targets: `boxes`
     (n, 4) as left, top, right, bottom in pixels, `labels` (n) from 1 on, `crowd` (n) bool, `area` (n) in
     pixels, `image_id`, and where wanted `masks`, uint8 (n, height, width). Crowd regions are not learned.
 
-    It logs `train_loss` and COCO's average precision of boxes, and of masks, after each epoch, nan where the
-    test set has no object; and `step_loss` in between. Tested images go through the net one at a time, as
-    the padding of a batch is not masked and would change the figures: a test batch of 1 loses nothing.
+    After each epoch it logs `train_loss` and COCO's average precision of boxes, and of masks, over the
+    validation set, nan where that has no object; and `step_loss` in between. Outside training, images go
+    through the net one at a time, as the padding of a batch is not masked and would change the metrics:
+    batches of 1 lose nothing.
 
     Args:
-        model: The net, as `build_detector` makes it.
-        classes: Name of each label, from 1 on.
-        masks: Whether the net finds masks.
-        max_detections: Detections that are looked at in an image, for each class; more than 10.
-        tile: Side of the tiles that larger images are tested in, in pixels; by default whole images.
-        **updates: How the weights are updated: see `Updates`.
+        model: the net, as `build_detector` makes it.
+        classes: name of each label, from 1 on.
+        masks: whether the net finds masks.
+        max_detections: detections that are looked at in an image, for each class; more than 10.
+        tile: side of the tiles that larger images are seen in, in pixels; by default whole images.
+        **updates: how the weights are updated: see `Updates`.
 
     Attributes:
-        precision: After each test: average precision by "box", and by "mask" with masks.
+        precision: after each test, average precision by "box", and by "mask" with masks.
 
     Example:
         >>> from crosshead.tasks.detect.net import build_detector
@@ -64,6 +66,7 @@ class Detector(TaskModule):
         if masks:
             self.columns = (*self.columns, "val_mask_ap50", "val_mask_ap")
         self.val_precision = precision_metric(masks=masks, max_detections=max_detections)
+        self.test_precision = precision_metric(masks=masks, max_detections=max_detections)
         self.precision: dict[str, AveragePrecision] = {}
 
     def forward(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
@@ -80,29 +83,31 @@ class Detector(TaskModule):
         return {"loss": loss}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Counts the detections of one test batch."""
-        images, targets = batch
-        expected = [{**target, "iscrowd": target["crowd"].long()} for target in targets]
-        self.val_precision.update(self(images), expected)
+        """Counts the detections of one validation batch."""
+        self._count(self.val_precision, batch)
 
     def on_validation_epoch_end(self) -> None:
-        """Logs average precision over the test set."""
-        self._conclude()
-        for kind, precision in self.precision.items():
-            self.log(f"test_{kind}_ap50", _number(precision.ap50))
-            self.log(f"test_{kind}_ap", _number(precision.ap))
+        """Logs average precision over the validation set."""
+        for kind, precision in self._conclude(self.val_precision).items():
+            self.log(f"val_{kind}_ap50", _number(precision.ap50))
+            self.log(f"val_{kind}_ap", _number(precision.ap))
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Counts the detections of one test batch."""
-        self.validation_step(batch, batch_idx)
+        self._count(self.test_precision, batch)
 
     def on_test_epoch_end(self) -> None:
         """Leaves average precision over the test set in `precision`."""
-        self._conclude()
+        self.precision = self._conclude(self.test_precision)
 
-    def _conclude(self) -> None:
-        self.precision = average_precision(self.val_precision, classes=self.classes)
-        self.val_precision.reset()
+    def _count(self, metric: MeanAveragePrecision, batch: Batch) -> None:
+        images, targets = batch
+        metric.update(self(images), [{**target, "iscrowd": target["crowd"].long()} for target in targets])
+
+    def _conclude(self, metric: MeanAveragePrecision) -> dict[str, AveragePrecision]:
+        precision = average_precision(metric, classes=self.classes)
+        metric.reset()
+        return precision
 
 
 def _objects_to_learn(target: Target) -> dict[str, Tensor]:

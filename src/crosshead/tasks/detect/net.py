@@ -2,13 +2,12 @@
 
 import math
 from collections import OrderedDict
-from functools import partial
 from typing import Any, Literal, get_args
 
 import timm
 import torch
 from lightning_utilities.core.apply_func import apply_to_collection
-from timm.layers import freeze_batch_norm_2d
+from timm.layers import Format, PatchEmbed, freeze_batch_norm_2d, to_2tuple
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN, MaskRCNN, RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -34,13 +33,13 @@ class Pyramid(nn.Module):
     """A backbone and the feature pyramid on its last maps.
 
     Args:
-        body: A net of timm made with `features_only`.
-        dim: Channels of each map of the pyramid, a multiple of 8.
-        extra: What adds coarser maps to those of the backbone.
+        body: a net of timm made with `features_only`.
+        dim: channels of each map of the pyramid, a multiple of 8.
+        extra: adds coarser maps to those of the backbone.
 
     Attributes:
-        reductions: Pixels between neighbouring places of each map of the backbone.
-        out_channels: Channels of each map of the pyramid.
+        reductions: pixels between neighbouring places of each map of the backbone.
+        out_channels: channels of each map of the pyramid.
 
     Example:
         >>> body = timm.create_model("resnet18", features_only=True, out_indices=(-2, -1))
@@ -57,10 +56,15 @@ class Pyramid(nn.Module):
         self.fpn = FeaturePyramidNetwork(info.channels(), dim, extra, norm_layer=_norm)
         self.reductions: list[int] = info.reduction()
         self.out_channels = dim
+        # Swin is one of those.
+        self.channels_come_last = body.output_fmt == Format.NHWC
 
     def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
         """(B, C, H, W) images to maps (B, dim, X_i, Y_i), finest first."""
-        maps = OrderedDict((str(level), features) for level, features in enumerate(self.body(images)))
+        maps: Any = self.body(images)
+        if self.channels_come_last:
+            maps = [features.permute(0, 3, 1, 2) for features in maps]
+        maps = OrderedDict((str(level), features) for level, features in enumerate(maps))
         # Anchors take the type of the maps: bfloat16 would round places beyond 256 pixels.
         return OrderedDict((name, features.float()) for name, features in self.fpn(maps).items())
 
@@ -122,26 +126,26 @@ def build_detector(
     on a feature pyramid (arXiv 1612.03144), normalised by groups as arXiv 1811.08883 advises.
 
     Args:
-        kind: Which detector.
-        backbone: Name of a backbone of timm; the pyramid stands on its last four maps, RetinaNet's on three.
-        num_classes: Classes of objects, background not counted.
-        in_chans: Bands of an image.
-        mean: For each band, the mean of values in 0 to 1.
-        std: For each band, the standard deviation.
-        min_size: What the short side of an image is scaled to, in pixels.
-        max_size: What its long side must not exceed then, in pixels.
-        anchor_sizes: Sides of the anchors on the five levels of the pyramid, finest first, in pixels of the
+        kind: faster-rcnn, mask-rcnn or retinanet.
+        backbone: name of a backbone of timm; the pyramid stands on its last four maps, RetinaNet's on three.
+        num_classes: classes of objects, background not counted.
+        in_chans: channels of an image.
+        mean: for each channel, the mean of values in 0 to 1.
+        std: for each channel, the standard deviation.
+        min_size: what the short side of an image is scaled to, in pixels.
+        max_size: what its long side must not exceed then, in pixels.
+        anchor_sizes: sides of the anchors on the five levels of the pyramid, finest first, in pixels of the
             scaled image. RetinaNet's anchors come in three sizes a level, up to 1.6 times these.
-        max_detections: Most detections in an image.
-        rois: Proposals of an image that the heads of a two-stage detector learn from.
-        pyramid_dim: Channels of the pyramid, a multiple of 8.
-        pretrained: Whether the backbone starts from timm's weights; its batch norms are frozen then.
-        grad_checkpointing: Whether the backbone computes its activations again in the backward pass.
-        backbone_options: Further options of the backbone.
+        max_detections: most detections in an image.
+        rois: proposals of an image that the heads of a two-stage detector learn from.
+        pyramid_dim: channels of the pyramid, a multiple of 8.
+        pretrained: whether the backbone starts from timm's weights; its batch norms are frozen then.
+        grad_checkpointing: whether the backbone computes its activations again in the backward pass.
+        backbone_options: further options of the backbone.
 
     Raises:
-        ValueError: With another kind, no class, another number of anchor sizes, means or deviations than
-            needed, or a `pyramid_dim` that is no multiple of 8.
+        ValueError: if the kind is unknown, there is no class, the number of anchor sizes, means or deviations
+            does not fit, `pyramid_dim` is not a multiple of 8, or the backbone takes one image size only.
 
     Example:
         >>> options = {"depths": (1, 1, 1, 1), "dims": (16, 16, 16, 32)}
@@ -151,15 +155,36 @@ def build_detector(
         >>> sorted(net.eval()([torch.zeros(1, 50, 40)])[0])
         ['boxes', 'labels', 'scores']
     """
-    _check(kind, num_classes, in_chans, mean, std, anchor_sizes, pyramid_dim)
+    if kind not in get_args(DetectorKind):
+        raise ValueError(f"kind must be one of {', '.join(get_args(DetectorKind))}; got {kind!r}")
+    if num_classes < 1:
+        raise ValueError(f"num_classes must be 1 or more, background not counted; got {num_classes}")
+    if not len(mean) == len(std) == in_chans:
+        raise ValueError(
+            f"mean and std must have {in_chans} values, one for each channel; got {len(mean)} and {len(std)}"
+        )
+    if len(anchor_sizes) != LEVELS:
+        raise ValueError(
+            f"anchor_sizes must be {LEVELS}, one for each level of the pyramid; got {len(anchor_sizes)}"
+        )
+    if pyramid_dim % GROUP:
+        raise ValueError(f"pyramid_dim must be a multiple of {GROUP}; got {pyramid_dim}")
+    retina = kind == "retinanet"
     body = timm.create_model(
         backbone,
         pretrained=pretrained,
         features_only=True,
         in_chans=in_chans,
-        out_indices=(-3, -2, -1) if kind == "retinanet" else (-4, -3, -2, -1),
+        out_indices=(-3, -2, -1) if retina else (-4, -3, -2, -1),
         **backbone_options or {},
     )
+    for part in body.modules():
+        if isinstance(part, PatchEmbed) and part.strict_img_size and part.img_size is not None:
+            height, width = to_2tuple(part.img_size)
+            raise ValueError(
+                f"it takes images of {height} x {width} pixels alone, and a detector sees images of any "
+                "size: add --model-args dynamic_img_size=True, or strict_img_size=False for a Swin"
+            )
     if pretrained:
         # Statistics of the few images of a batch would replace those that the weights were learned with.
         body = freeze_batch_norm_2d(body)
@@ -167,33 +192,34 @@ def build_detector(
         # Where timm wraps the whole net, the wrapper itself has no such switch.
         whole: Any = getattr(body, "model", body)
         whole.set_grad_checkpointing(True)
-    retina = kind == "retinanet"
     extra = LastLevelP6P7(pyramid_dim, pyramid_dim) if retina else LastLevelMaxPool()
     pyramid = Pyramid(body, dim=pyramid_dim, extra=extra)
-    build = {
-        "faster-rcnn": partial(_faster_rcnn, rois=rois),
-        "mask-rcnn": partial(_mask_rcnn, rois=rois),
-        "retinanet": _retinanet,
-    }[kind]
     # Background is torchvision's class 0.
-    net: Any = build(pyramid, num_classes + 1, anchor_sizes, max_detections)
-    net.transform = Rescale(
-        min_size, max_size, list(mean), list(std), size_divisible=max(32, *pyramid.reductions)
-    )
+    outputs = num_classes + 1
+    net: Any
+    if retina:
+        net = _retinanet(pyramid, outputs, anchor_sizes, max_detections)
+    else:
+        proposals = _candidates(max_detections)
+        options: dict[str, Any] = {
+            "rpn_anchor_generator": _anchors(tuple((size,) for size in anchor_sizes)),
+            "rpn_pre_nms_top_n_test": proposals,
+            "rpn_post_nms_top_n_test": proposals,
+            "box_roi_pool": _roi_align(pyramid, 7),
+            "box_detections_per_img": max_detections,
+            "box_batch_size_per_image": rois,
+        }
+        build = _mask_rcnn if kind == "mask-rcnn" else FasterRCNN
+        net = build(pyramid, outputs, **options)
+    # Backbones of patches that are not a power of two need sizes that are multiples of both.
+    divisor = math.lcm(32, *pyramid.reductions)
+    net.transform = Rescale(min_size, max_size, list(mean), list(std), size_divisible=divisor)
     for head in (net.head,) if retina else (net.rpn.head, net.roi_heads.box_predictor):
         head.register_forward_hook(_to_float32)
     return net
 
 
-def _faster_rcnn(
-    pyramid: Pyramid, outputs: int, sizes: tuple[int, ...], most: int, *, rois: int
-) -> FasterRCNN:
-    options = _two_stages(pyramid, sizes, most, rois)
-    return FasterRCNN(pyramid, outputs, **options)
-
-
-def _mask_rcnn(pyramid: Pyramid, outputs: int, sizes: tuple[int, ...], most: int, *, rois: int) -> MaskRCNN:
-    options = _two_stages(pyramid, sizes, most, rois)
+def _mask_rcnn(pyramid: Pyramid, outputs: int, **options: Any) -> MaskRCNN:
     dim = pyramid.out_channels
     head = MaskRCNNHeads(dim, (dim,) * 4, 1, norm_layer=_norm)
     net = MaskRCNN(pyramid, outputs, mask_roi_pool=_roi_align(pyramid, 14), mask_head=head, **options)
@@ -202,18 +228,6 @@ def _mask_rcnn(pyramid: Pyramid, outputs: int, sizes: tuple[int, ...], most: int
     nn.init.normal_(predictor.mask_fcn_logits.weight, std=0.001)
     net.roi_heads.mask_predictor = predictor
     return net
-
-
-def _two_stages(pyramid: Pyramid, sizes: tuple[int, ...], most: int, rois: int) -> dict[str, Any]:
-    proposals = _candidates(most)
-    return {
-        "rpn_anchor_generator": _anchors(tuple((size,) for size in sizes)),
-        "rpn_pre_nms_top_n_test": proposals,
-        "rpn_post_nms_top_n_test": proposals,
-        "box_roi_pool": _roi_align(pyramid, 7),
-        "box_detections_per_img": most,
-        "box_batch_size_per_image": rois,
-    }
 
 
 def _retinanet(pyramid: Pyramid, outputs: int, sizes: tuple[int, ...], most: int) -> RetinaNet:
@@ -257,28 +271,3 @@ def _roi_align(pyramid: Pyramid, size: int) -> MultiScaleRoIAlign:
     align.scales = [1 / reduction for reduction in pyramid.reductions]
     align.map_levels = initLevelMapper(*(int(math.log2(pyramid.reductions[end])) for end in (0, -1)))
     return align
-
-
-def _check(
-    kind: str,
-    num_classes: int,
-    in_chans: int,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    anchor_sizes: tuple[int, ...],
-    pyramid_dim: int,
-) -> None:
-    if kind not in get_args(DetectorKind):
-        raise ValueError(f"kind is {kind!r}; give one of {', '.join(get_args(DetectorKind))}")
-    if num_classes < 1:
-        raise ValueError(f"num_classes is {num_classes}; give 1 or more, background not counted")
-    if not len(mean) == len(std) == in_chans:
-        raise ValueError(
-            f"mean has {len(mean)} values and std {len(std)}; give one for each of the {in_chans} bands"
-        )
-    if len(anchor_sizes) != LEVELS:
-        raise ValueError(
-            f"anchor_sizes has {len(anchor_sizes)} values; give {LEVELS}, one for each level of the pyramid"
-        )
-    if pyramid_dim % GROUP:
-        raise ValueError(f"pyramid_dim is {pyramid_dim}; give a multiple of {GROUP}")

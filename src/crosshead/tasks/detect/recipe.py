@@ -24,9 +24,11 @@ class DetectRecipe(Recipe):
     data: Source
     """Images and json files in COCO format, or scenes made of Fashion-MNIST."""
     train_split: str | None = None
-    """Name of the split to learn from, or its json file, where it is not the usual one."""
+    """Name of the split to train on, or its json file, where it is not the usual one."""
+    val_split: str | None = None
+    """Name of the split to validate on, likewise."""
     test_split: str | None = None
-    """Name of the split to measure on, likewise."""
+    """Name of the split to test on, likewise."""
     in_chans: int | None = None
     """1 for grey images or 3 for colour; by default as the files are."""
     skip_faulty: bool = False
@@ -49,7 +51,7 @@ class DetectRecipe(Recipe):
     rois: int = 512
     """Proposals of an image that the heads of a two-stage detector learn from."""
     max_detections: int = 100
-    """Most detections in an image, in training's tests, evaluation and prediction."""
+    """Most detections in an image, in validation, evaluation and prediction."""
 
     crop: int | None = None
     """Side of random crops to train on, in pixels; by default whole images."""

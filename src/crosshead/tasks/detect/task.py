@@ -1,24 +1,23 @@
 """Object detection and instance segmentation, as the engine sees them."""
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import nn
 
-from crosshead.tasks.net import build_dense, dense_config
-from crosshead.tasks.dense_splits import DetectionSplits
+from crosshead.tasks.detect.data import DetectMeta, check_objects, load_objects
 from crosshead.tasks.detect.evaluation import DetectEvaluation
 from crosshead.tasks.detect.module import Detector
 from crosshead.tasks.detect.net import build_detector
 from crosshead.tasks.detect.predict import predict_objects, show_objects
 from crosshead.tasks.detect.recipe import DetectRecipe
-from crosshead.tasks.detect.sources import check_dense, load_objects
 from crosshead.tasks.detect.transforms import collate, eval_transform, train_transform
 from crosshead.tasks.loading import AugmentedItems, EpochLoaders
-from crosshead.tasks.detect.data import DetectMeta
 from crosshead.tasks.module import Updates
-from crosshead.tasks.task import Picture, Prediction, Task
+from crosshead.tasks.net import build_dense, dense_config
+from crosshead.tasks.task import Data, Picture, Prediction, Task
 
 
 class Detection(Task[DetectRecipe, DetectMeta]):
@@ -29,26 +28,19 @@ class Detection(Task[DetectRecipe, DetectMeta]):
     options: ClassVar[frozenset[str]] = frozenset({"min_score", "tile"})
     single_images: ClassVar[bool] = True
 
-    def load(self, recipe: DetectRecipe) -> DetectionSplits:
-        """Images with objects."""
-        return load_objects(recipe, masks=recipe.masks)
+    def data(self, recipe: DetectRecipe) -> Data[DetectMeta]:
+        """Images with objects; the sizes that the recipe names take the place of those of the images."""
+        data = load_objects(recipe, masks=recipe.masks)
+        meta = dataclasses.replace(
+            data.meta,
+            min_size=recipe.min_size or data.meta.min_size,
+            max_size=recipe.max_size or max(data.meta.max_size, recipe.min_size or 0),
+        )
+        return dataclasses.replace(data, meta=meta)
 
     def check_data(self, recipe: DetectRecipe) -> Iterator[str]:
         """Everything that is wrong with json files, images and masks."""
-        return check_dense(recipe, masks=recipe.masks)
-
-    def meta(self, recipe: DetectRecipe, splits: DetectionSplits) -> DetectMeta:
-        """Classes, normalisation and sizes, with the recipe's sizes where it names some."""
-        return DetectMeta(
-            classes=splits.classes,
-            category_ids=splits.category_ids,
-            masks=recipe.masks,
-            in_chans=splits.in_chans,
-            mean=splits.mean,
-            std=splits.std,
-            min_size=recipe.min_size or splits.min_size,
-            max_size=recipe.max_size or max(splits.max_size, recipe.min_size or 0),
-        )
+        return check_objects(recipe, masks=recipe.masks)
 
     def build(self, recipe: DetectRecipe, meta: DetectMeta) -> nn.Module:
         """torchvision's detector over a feature pyramid."""
@@ -76,15 +68,11 @@ class Detection(Task[DetectRecipe, DetectMeta]):
     def module(self, recipe: DetectRecipe, meta: DetectMeta, model: nn.Module, updates: Updates) -> Detector:
         """The detector with its losses and its metrics."""
         return Detector(
-            model,
-            classes=meta.classes,
-            masks=meta.masks,
-            max_detections=recipe.max_detections,
-            **updates,
+            model, classes=meta.classes, masks=meta.masks, max_detections=recipe.max_detections, **updates
         )
 
-    def loaders(self, recipe: DetectRecipe, meta: DetectMeta, splits: DetectionSplits) -> EpochLoaders:
-        """Images of any sizes; one by one to measure on."""
+    def loaders(self, recipe: DetectRecipe, data: Data[DetectMeta], meta: DetectMeta) -> EpochLoaders:
+        """Images of any sizes; one by one to validate and to test on."""
         transform = train_transform(
             flip=recipe.flip,
             vertical_flip=recipe.vertical_flip,
@@ -93,8 +81,9 @@ class Detection(Task[DetectRecipe, DetectMeta]):
             crop=recipe.crop,
         )
         return EpochLoaders(
-            train=lambda epoch: AugmentedItems(splits.train, transform, seed=recipe.seed, epoch=epoch),
-            test=AugmentedItems(splits.test, eval_transform()),
+            train=lambda epoch: AugmentedItems(data.train, transform, seed=recipe.seed, epoch=epoch),
+            val=None if data.val is None else AugmentedItems(data.val, eval_transform()),
+            test=AugmentedItems(data.test, eval_transform()),
             batch_size=recipe.batch_size,
             eval_batch_size=1,
             collate=collate,
@@ -127,17 +116,10 @@ class Detection(Task[DetectRecipe, DetectMeta]):
         )
 
     def draw(
-        self,
-        run: RunFolder,
-        recipe: DetectRecipe,
-        meta: DetectMeta,
-        splits: DetectionSplits,
-        module: Detector,
-        figures: DetectEvaluation,
-    ) -> list[tuple[str, Path]]:
-        """Draws a few test images with truth and prediction."""
-        show_objects(run, meta, splits, module.model)
-        return [("examples", run.examples)]
+        self, title: str, recipe: DetectRecipe, data: Data[DetectMeta], meta: DetectMeta, module: Detector
+    ) -> list[Picture]:
+        """A few test images with truth and prediction."""
+        return [Picture("examples", show_objects(title, data.test, meta, module.model))]
 
     def predict(
         self,

@@ -24,17 +24,17 @@ def detect(
     larger than the overlap may be cut by every tile, and found in pieces: choose tiles that are large enough.
 
     Args:
-        net: A detector in evaluation mode, as `crosshead.tasks.detect.net.build_detector` makes it.
+        net: a detector in evaluation mode, as `crosshead.tasks.detect.net.build_detector` makes it.
         image: (C, height, width), values in 0 to 1.
-        tile: Side of a tile in pixels; by default the image is seen whole.
-        overlap: Smallest share of a tile that its neighbour sees as well, from 0 to below 1.
+        tile: side of a tile in pixels; by default the image is seen whole.
+        overlap: smallest fraction of a tile that its neighbour sees as well, from 0 to below 1.
 
     Returns:
         `boxes` (n, 4) as left, top, right, bottom in pixels of the image, `labels` (n), `scores` (n), best
         first, and `masks`, bool (n, height, width), where the net makes them.
 
     Raises:
-        ValueError: With a net in training mode, a `tile` below 1, or an `overlap` outside its range.
+        ValueError: if the net is in training mode, `tile` is below 1, or `overlap` is outside its range.
 
     Example:
         >>> class Bright(nn.Module):
@@ -48,7 +48,7 @@ def detect(
         tensor([[ 9.,  9., 11., 11.]])
     """
     if net.training:
-        raise ValueError("net is in training mode, in which it gives losses; call net.eval() first")
+        raise ValueError("net must be in evaluation mode; got one in training mode: call net.eval() first")
     if tile is not None and tile < 1:
         raise ValueError(f"tile must be 1 pixel or more; got {tile}")
     if not 0 <= overlap < 1:

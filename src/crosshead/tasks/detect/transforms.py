@@ -1,4 +1,4 @@
-"""From images with objects to tensors: what training does to them, and what a test does."""
+"""From images with objects to tensors: at random for training, unchanged for validation and test."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +10,7 @@ from torchvision import tv_tensors
 from torchvision.ops import masks_to_boxes
 from torchvision.transforms import v2
 
-from crosshead.tasks.dense_splits import Objects
+from crosshead.tasks.detect.objects import Objects
 
 Item = tuple[Tensor, dict[str, Any]]
 DetectionTransform = Callable[[Image.Image, Objects], Item]
@@ -26,16 +26,16 @@ def train_transform(
 ) -> DetectionTransform:
     """The training transform: an image with its objects to a tensor with a target.
 
-    Objects that are cut off entirely are left out. What is left of an object keeps its area, which only tests
-    go by. The detector scales what it is given to its `min_size`: after a crop, that of the crop.
+    Objects that are cut off entirely are left out. What is left of an object keeps its area, which matters to
+    evaluations alone. The detector scales what it is given to its `min_size`: after a crop, that of the crop.
 
     Args:
-        flip: Probability of mirroring left and right.
-        vertical_flip: Probability of mirroring top and bottom.
-        scale: Smallest and largest factor by which an image is scaled. The result is cut from it, or padded
+        flip: probability of mirroring left and right.
+        vertical_flip: probability of mirroring top and bottom.
+        scale: smallest and largest factor by which an image is scaled. The result is cut from it, or padded
             with black, to the size of the original, at a random place.
-        color_jitter: Strength of changes to brightness, contrast and saturation, of 1 or 3 bands.
-        crop: Side of the result in pixels, in place of the size of the original.
+        color_jitter: strength of changes to brightness, contrast and saturation, of 1 or 3 channels.
+        crop: side of the result in pixels, in place of the size of the original.
 
     Returns:
         From an image and its objects to a tensor, float (C, height, width) in 0 to 1, and a dictionary:
@@ -43,7 +43,7 @@ def train_transform(
         `masks` uint8 (n, height, width) where there are masks.
 
     Example:
-        >>> from crosshead.tasks.detect.coco.file import no_objects
+        >>> from crosshead.tasks.detect.objects import no_objects
         >>> transform = train_transform(crop=32)
         >>> image, target = transform(
         ...     Image.new("L", (40, 28)), no_objects(image_id=7, size=(40, 28), masks=True)
@@ -55,21 +55,12 @@ def train_transform(
     if crop is not None or scale != (1.0, 1.0):
         steps.append(_ScaledCrop(scale, crop))
     if color_jitter:
-        steps.append(_ColorJitter(color_jitter))
+        steps.append(v2.ColorJitter(color_jitter, color_jitter, color_jitter))
     return _Transform(steps)
 
 
 def eval_transform() -> DetectionTransform:
-    """The transform of tests and predictions: nothing but the change to tensors, as `train_transform` gives.
-
-    Example:
-        >>> from crosshead.tasks.detect.coco.file import no_objects
-        >>> image, target = eval_transform()(
-        ...     Image.new("RGB", (40, 28)), no_objects(image_id=7, size=(40, 28), masks=False)
-        ... )
-        >>> image.shape, target["image_id"]
-        (torch.Size([3, 28, 40]), 7)
-    """
+    """The transform of validation and test: nothing but the change to tensors, as `train_transform` gives."""
     return _Transform([])
 
 
@@ -132,14 +123,6 @@ class _ScaledCrop:
             # A box that was only clipped would reach beyond what is left of its object.
             target["boxes"][:] = _around(target["masks"].as_subclass(Tensor).bool())
         return self.sanitize(image, target)
-
-
-class _ColorJitter:
-    def __init__(self, strength: float) -> None:
-        self.jitter = v2.ColorJitter(strength, strength, strength)
-
-    def __call__(self, image: Tensor, target: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
-        return (self.jitter(image) if len(image) in (1, 3) else image), target
 
 
 def _of_each_object(inputs: tuple[Tensor, dict[str, Any]]) -> tuple[Tensor, ...]:

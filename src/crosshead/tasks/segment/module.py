@@ -10,37 +10,37 @@ from torch.nn import functional as F
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 from crosshead.tasks.module import TaskModule, Updates
-from crosshead.tasks.segment.measures import SegmentationFigures, figures
+from crosshead.tasks.segment.evaluation import SegmentMetrics
 from crosshead.tasks.windows import sliding_windows
 
 
 class Segmenter(TaskModule):
-    """Trains and tests any net from (B, C, H, W) images to (B, K, H, W) scores.
+    """Trains, validates and tests any net from (B, C, H, W) images to (B, K, H, W) scores.
 
     A batch is (images, labels), labels (B, H, W) being class numbers or `ignore_index`. The loss is
     cross-entropy plus `dice` times the Dice loss, both over labelled pixels; without any it is 0.
 
-    It logs its columns after each epoch and `step_loss` in between. `val_loss` is the mean over batches,
-    weighted by their images; other test figures come from one confusion matrix over all pixels of the set.
+    It logs its columns after each epoch and `step_loss` in between. `val_loss` is the mean over images; other
+    metrics come from one confusion matrix over all pixels of the set.
 
     Args:
-        model: The net.
-        classes: Names of the K classes.
-        ignore_index: The label of pixels that are neither learned nor measured.
-        dice: Weight of the Dice loss, which counts each class alike however few its pixels; 0 for none.
-        window: Test images with a longer side than this, in pixels, go through in overlapping windows; None
-            for no limit.
-        **updates: How the weights are updated: see `Updates`.
+        model: the net.
+        classes: names of the K classes.
+        ignore_index: the label of pixels that are neither learned nor measured.
+        dice: weight of the Dice loss, which counts each class alike however few its pixels; 0 for none.
+        window: images to measure on with a longer side than this, in pixels, go through in overlapping
+            windows; None for no limit.
+        **updates: how the weights are updated: see `Updates`.
 
     Attributes:
-        figures: What `trainer.test` measured; None before.
+        metrics: what `trainer.test` measured; None before.
 
     Raises:
-        ValueError: With an `ignore_index` that is the label of a class, or a negative `dice`.
+        ValueError: if `ignore_index` is the label of a class.
 
     Example:
-        >>> task = Segmenter(nn.Conv2d(3, 2, 1), classes=("sky", "sea"), ignore_index=255)
-        >>> task.loss(task(torch.zeros(1, 3, 8, 8)), torch.full((1, 8, 8), 255)).item()
+        >>> module = Segmenter(nn.Conv2d(3, 2, 1), classes=("sky", "sea"), ignore_index=255)
+        >>> module.loss(module(torch.zeros(1, 3, 8, 8)), torch.full((1, 8, 8), 255)).item()
         0.0
     """
 
@@ -59,19 +59,18 @@ class Segmenter(TaskModule):
         super().__init__(model, **updates)
         if 0 <= ignore_index < len(classes):
             raise ValueError(
-                f"ignore_index is {ignore_index}, the label of {classes[ignore_index]!r}; "
-                f"give {len(classes)} or more"
+                f"ignore_index must be {len(classes)} or more; got {ignore_index}, the label of "
+                f"{classes[ignore_index]!r}"
             )
-        if dice < 0:
-            raise ValueError(f"dice is {dice}; give a weight of 0 or more")
         self.classes, self.ignore_index = tuple(classes), ignore_index
         self.dice, self.window = dice, window
         self.dice_loss = DiceLoss("multiclass", ignore_index=ignore_index)
         # The losses refuse labels that are no class; to look for them again would sort every pixel.
         counting = {"ignore_index": ignore_index, "validate_args": False}
         self.train_accuracy = MulticlassAccuracy(len(classes), average="micro", **counting)
-        self.confusion = MulticlassConfusionMatrix(len(classes), **counting)
-        self.figures: SegmentationFigures | None = None
+        self.val_confusion = MulticlassConfusionMatrix(len(classes), **counting)
+        self.test_confusion = MulticlassConfusionMatrix(len(classes), **counting)
+        self.metrics: SegmentMetrics | None = None
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) images to (B, K, H, W) scores."""
@@ -87,7 +86,7 @@ class Segmenter(TaskModule):
         return loss + self.dice * self.dice_loss(scores, labels) if self.dice else loss
 
     def probabilities(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) images to (B, K, H, W) probabilities, in windows where they are larger than those."""
+        """(B, C, H, W) images to (B, K, H, W) probabilities, in windows where the images are larger."""
         size = max(images.shape[-2:]) if self.window is None else self.window
         return sliding_windows(self, images, size=size)
 
@@ -103,30 +102,28 @@ class Segmenter(TaskModule):
         return {"loss": loss, "accuracy": accuracy}
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Loss of one test batch; its pixels are counted."""
+        """Loss of one batch; its pixels are counted."""
         images, labels = batch
         probabilities = self.probabilities(images)
         # Logarithms of probabilities are scores whose softmax gives them back.
         scores = probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny).log()
         loss = self.loss(scores, labels)
         self.log("val_loss", loss, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(labels))
-        self.confusion.update(probabilities.argmax(1), labels)
+        self.val_confusion.update(probabilities.argmax(1), labels)
 
     def on_validation_epoch_end(self) -> None:
-        """Figures over all pixels of the set."""
-        self._measure()
-
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """The same as in validation."""
-        self.validation_step(batch, batch_idx)
-
-    def on_test_epoch_end(self) -> None:
-        """Keeps what was measured as `figures`."""
-        self.figures = self._measure()
-
-    def _measure(self) -> SegmentationFigures:
-        found = figures(self.confusion.compute(), self.classes)
-        self.confusion.reset()
+        """Metrics over all pixels of the validation set."""
+        found = SegmentMetrics.of(self.val_confusion.compute(), self.classes)
+        self.val_confusion.reset()
         self.log("val_pixel_accuracy", found.pixel_accuracy, sync_dist=True)
         self.log("val_mean_iou", found.mean_iou, sync_dist=True)
-        return found
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Counts the pixels of one batch."""
+        images, labels = batch
+        self.test_confusion.update(self.probabilities(images).argmax(1), labels)
+
+    def on_test_epoch_end(self) -> None:
+        """Keeps what was measured as `metrics`."""
+        self.metrics = SegmentMetrics.of(self.test_confusion.compute(), self.classes)
+        self.test_confusion.reset()

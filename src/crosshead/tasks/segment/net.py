@@ -33,15 +33,15 @@ class SegmentationNet(nn.Module):
         decoder: `upernet` or `fpn`.
         backbone: timm's name of a model whose maps have the strides 4, 8, 16 and 32; in iViT `stem_stride`
             makes them smaller.
-        num_classes: Scores of each pixel, K.
-        in_chans: Bands of an image, C.
-        decoder_dim: Channels of the decoder, by default 256; for `fpn` a multiple of 64.
-        pretrained: Load timm's weights into the backbone.
-        backbone_options: Further options of `timm.create_model`, such as `stem_stride` or `drop_path_rate`.
+        num_classes: scores of each pixel, K.
+        in_chans: channels of an image, C.
+        decoder_dim: channels of the decoder; for `fpn` a multiple of 64.
+        pretrained: load timm's weights into the backbone.
+        backbone_options: further options of `timm.create_model`, such as `stem_stride` or `drop_path_rate`.
 
     Raises:
-        ValueError: With another decoder, counts below one, a `decoder_dim` that is no multiple of 64 for
-            `fpn`, or a backbone whose strides do not double from map to map for `fpn`.
+        ValueError: if there is no such decoder, a count is below 1, or, for `fpn`, `decoder_dim` is not
+            a multiple of 64 or the strides of the backbone do not double from map to map.
 
     Source: UPerNet (arXiv 1807.10221), and FPN's semantic branch (arXiv 1901.02446).
 
@@ -62,13 +62,13 @@ class SegmentationNet(nn.Module):
         *,
         num_classes: int,
         in_chans: int,
-        decoder_dim: int | None = None,
+        decoder_dim: int = 256,
         pretrained: bool = False,
         backbone_options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        dim = 256 if decoder_dim is None else decoder_dim
-        for name, count in {"num_classes": num_classes, "in_chans": in_chans, "decoder_dim": dim}.items():
+        counts = {"num_classes": num_classes, "in_chans": in_chans, "decoder_dim": decoder_dim}
+        for name, count in counts.items():
             if count < 1:
                 raise ValueError(f"{name} must be 1 or more; got {count}")
         self.decoder, self.in_chans = decoder, in_chans
@@ -83,13 +83,13 @@ class SegmentationNet(nn.Module):
             **(backbone_options or {}),
         }
         if decoder == "upernet":
-            self.net: Any = smp.UPerNet(decoder_channels=dim, **shared)
+            self.net: Any = smp.UPerNet(decoder_channels=decoder_dim, **shared)
         elif decoder == "fpn":
-            if dim % FPN_STEP:
-                raise ValueError(f"decoder_dim must be a multiple of {FPN_STEP} for fpn; got {dim}")
+            if decoder_dim % FPN_STEP:
+                raise ValueError(f"decoder_dim must be a multiple of {FPN_STEP} for fpn; got {decoder_dim}")
             self.net = smp.FPN(
-                decoder_pyramid_channels=dim,
-                decoder_segmentation_channels=max(dim // 2, FPN_STEP),
+                decoder_pyramid_channels=decoder_dim,
+                decoder_segmentation_channels=max(decoder_dim // 2, FPN_STEP),
                 **shared,
             )
         else:
@@ -108,7 +108,7 @@ class SegmentationNet(nn.Module):
         """Scores (B, K, H, W) of images (B, C, H, W), before the softmax.
 
         Raises:
-            ValueError: With another number of bands, or one image to train UPerNet on.
+            ValueError: if the number of channels is another, or UPerNet is trained on one image.
         """
         if images.ndim != 4 or images.shape[1] != self.in_chans:
             raise ValueError(f"images must be (B, {self.in_chans}, H, W); got {tuple(images.shape)}")

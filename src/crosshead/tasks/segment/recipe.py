@@ -5,8 +5,6 @@ from typing import ClassVar, Literal
 
 from crosshead.tasks.recipe import Recipe
 
-Source = Literal["masks", "coco", "fashion-scenes"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentRecipe(Recipe):
@@ -21,13 +19,15 @@ class SegmentRecipe(Recipe):
 
     task: ClassVar[str] = "segment"
 
-    data: Source
+    data: Literal["masks", "coco", "fashion-scenes"]
     """Folders of images and label images, objects in COCO format whose masks are painted, or scenes made of
     Fashion-MNIST."""
     train_split: str | None = None
     """Name of the split to learn from, where it is not the usual one."""
+    val_split: str | None = None
+    """Name of the split to validate on, likewise; without one, --val of the training images are held back."""
     test_split: str | None = None
-    """Name of the split to measure on, likewise."""
+    """Name of the split to test on, likewise."""
     in_chans: int | None = None
     """1 for grey images or 3 for colour; by default as the files are."""
     ignore_index: int | None = 255
@@ -64,10 +64,17 @@ class SegmentRecipe(Recipe):
         """Refuses what cannot work, before anything is loaded.
 
         Raises:
-            ValueError: If a value is out of its range or two values exclude each other.
+            ValueError: if a value is out of its range or two values exclude each other.
         """
         super().check()
         self.require_counts("decoder_dim", "crop", "scene_size")
         self.require_fractions("flip", "vertical_flip")
         self.require_no_less_than_zero("dice", "color_jitter")
         self.require_range("scale")
+        if self.in_chans not in (None, 1, 3):
+            raise ValueError(f"in_chans is {self.in_chans}: give 1 (grey) or 3 (colour), or leave it out")
+        if self.ignore_index is not None and not 0 <= self.ignore_index < 1 << 16:
+            raise ValueError(f"ignore_index is {self.ignore_index}: give a value of 0..65535, or None")
+        names = self.class_names
+        if names is not None and len(set(names)) < max(2, len(names)):
+            raise ValueError(f"class_names is {names}: give two or more, each once")

@@ -6,20 +6,20 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from crosshead.tasks.net import build_dense, dense_config
 from crosshead.tasks.classify.confusion import draw_confusion
-from crosshead.tasks.dense_splits import SegmentationSplits
-from crosshead.tasks.detect.sources import check_dense, load_labels
+from crosshead.tasks.detect.data import check_objects, load_objects
 from crosshead.tasks.loading import AugmentedItems, EpochLoaders
-from crosshead.tasks.segment.data import SegmentMeta
 from crosshead.tasks.module import Updates
+from crosshead.tasks.net import build_dense, dense_config
+from crosshead.tasks.segment.check import check_label_images
+from crosshead.tasks.segment.data import SegmentMeta, load_label_images, paint_data
 from crosshead.tasks.segment.evaluation import SegmentEvaluation
 from crosshead.tasks.segment.module import Segmenter
 from crosshead.tasks.segment.net import SegmentationNet
-from crosshead.tasks.segment.predict import predict_labels, show_labels
+from crosshead.tasks.segment.predict import draw_examples, predict_labels
 from crosshead.tasks.segment.recipe import SegmentRecipe
 from crosshead.tasks.segment.transforms import eval_transform, train_transform
-from crosshead.tasks.task import Picture, Prediction, Task
+from crosshead.tasks.task import Data, Picture, Prediction, Task
 
 
 class Segmentation(Task[SegmentRecipe, SegmentMeta]):
@@ -30,23 +30,15 @@ class Segmentation(Task[SegmentRecipe, SegmentMeta]):
     options: ClassVar[frozenset[str]] = frozenset({"tile"})
     single_images: ClassVar[bool] = True
 
-    def load(self, recipe: SegmentRecipe) -> SegmentationSplits:
+    def data(self, recipe: SegmentRecipe) -> Data[SegmentMeta]:
         """Images with labels."""
-        return load_labels(recipe)
+        if recipe.data == "masks":
+            return load_label_images(recipe)
+        return paint_data(load_objects(recipe, masks=True))
 
     def check_data(self, recipe: SegmentRecipe) -> Iterator[str]:
         """Everything that is wrong with images and labels."""
-        return check_dense(recipe, masks=True)
-
-    def meta(self, recipe: SegmentRecipe, splits: SegmentationSplits) -> SegmentMeta:
-        """Classes, normalisation and the ignored label."""
-        return SegmentMeta(
-            classes=splits.classes,
-            in_chans=splits.in_chans,
-            mean=splits.mean,
-            std=splits.std,
-            ignore_index=splits.ignore_index,
-        )
+        return check_label_images(recipe) if recipe.data == "masks" else check_objects(recipe, masks=True)
 
     def build(self, recipe: SegmentRecipe, meta: SegmentMeta) -> nn.Module:
         """A decoder over a backbone."""
@@ -79,7 +71,7 @@ class Segmentation(Task[SegmentRecipe, SegmentMeta]):
             **updates,
         )
 
-    def loaders(self, recipe: SegmentRecipe, meta: SegmentMeta, splits: SegmentationSplits) -> EpochLoaders:
+    def loaders(self, recipe: SegmentRecipe, data: Data[SegmentMeta], meta: SegmentMeta) -> EpochLoaders:
         """Crops to learn from; whole images, one by one, to measure on."""
         look = {"mean": meta.mean, "std": meta.std}
         transform = train_transform(
@@ -91,9 +83,11 @@ class Segmentation(Task[SegmentRecipe, SegmentMeta]):
             ignore_index=meta.ignore_index,
             **look,
         )
+        whole = eval_transform(**look)
         return EpochLoaders(
-            train=lambda epoch: AugmentedItems(splits.train, transform, seed=recipe.seed, epoch=epoch),
-            test=AugmentedItems(splits.test, eval_transform(**look)),
+            train=lambda epoch: AugmentedItems(data.train, transform, seed=recipe.seed, epoch=epoch),
+            val=None if data.val is None else AugmentedItems(data.val, whole),
+            test=AugmentedItems(data.test, whole),
             batch_size=recipe.batch_size,
             eval_batch_size=1,
             workers=recipe.workers,
@@ -108,22 +102,24 @@ class Segmentation(Task[SegmentRecipe, SegmentMeta]):
         self, module: Segmenter, meta: SegmentMeta, *, images: int, weights: str
     ) -> SegmentEvaluation:
         """Intersection over union and accuracy."""
-        assert module.figures is not None
-        return SegmentEvaluation(images=images, weights=weights, **vars(module.figures))
+        assert module.metrics is not None
+        return SegmentEvaluation(images=images, weights=weights, **vars(module.metrics))
 
     def draw(
         self,
-        run: RunFolder,
+        title: str,
         recipe: SegmentRecipe,
+        data: Data[SegmentMeta],
         meta: SegmentMeta,
-        splits: SegmentationSplits,
         module: Segmenter,
-        figures: SegmentEvaluation,
-    ) -> list[tuple[str, Path]]:
-        """Draws a few test images with truth and prediction, and which classes are taken for which."""
-        draw_confusion(run, figures.confusion, meta.classes)
-        show_labels(run, meta, splits, task)
-        return [("confusion", run.confusion), ("examples", run.examples)]
+    ) -> list[Picture]:
+        """A few test images with truth and prediction, and which classes are taken for which."""
+        assert module.metrics is not None
+        examples = draw_examples(title, meta, module.model, data.test, window=module.window)
+        return [
+            Picture("confusion", draw_confusion(title, module.metrics.confusion, meta.classes)),
+            Picture("examples", examples),
+        ]
 
     def predict(
         self,

@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from crosshead import HeadMixing, InteractiveAttention, interactive_attention
 from crosshead.attention.impl import fused
 from crosshead.attention.impl.fused.cpu import build
+from crosshead.attention.operands import Operands
 from crosshead.testing.inputs import MASK_NAMES, MIXING_MODES, make_inputs, output_and_gradients
 
 pytestmark = pytest.mark.skipif(
@@ -190,9 +191,9 @@ def test_an_output_that_is_not_used_gives_no_gradient():
 def test_autocast_runs_the_kernel_in_bfloat16(monkeypatch):
     seen = []
 
-    def spy(*operands) -> Tensor:
+    def spy(operands: Operands) -> Tensor:
         seen.append({x.dtype for x in operands[:5]})
-        return original(*operands)
+        return original(operands)
 
     original = fused.attention
     monkeypatch.setattr(fused, "attention", spy)

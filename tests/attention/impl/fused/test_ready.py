@@ -14,6 +14,7 @@ from crosshead.attention import functional
 from crosshead.attention.impl import fused, reference, streamed
 from crosshead.attention.impl.fused import ready
 from crosshead.attention.impl.fused.cpu import build, trust
+from crosshead.attention.operands import Operands
 from crosshead.testing.inputs import make_inputs
 
 NOT_BUILT = "it is not built: run `crosshead build`"
@@ -31,9 +32,9 @@ def used(monkeypatch) -> list[str]:
     equations = reference.attention
     for name, implementation in (("reference", reference), ("streamed", streamed), ("fused", fused)):
 
-        def attention(*operands, name: str = name) -> torch.Tensor:
+        def attention(operands: Operands, name: str = name) -> torch.Tensor:
             ran.append(name)
-            return equations(*operands)
+            return equations(operands)
 
         monkeypatch.setattr(implementation, "attention", attention)
     return ran

@@ -24,9 +24,10 @@ from triton._C.libtriton import ir  # noqa: E402
 from triton.runtime.interpreter import InterpreterBuilder, TensorHandle  # noqa: E402
 
 from crosshead import HeadMixing  # noqa: E402
+from crosshead.attention.grid import zero_outside  # noqa: E402
 from crosshead.attention.impl.fused import ops  # noqa: E402, F401  registers the operator
 from crosshead.attention.impl.fused.cuda import launch, tiles  # noqa: E402
-from crosshead.attention.masks import zero_outside  # noqa: E402
+from crosshead.attention.operands import Operands  # noqa: E402
 from crosshead.testing.inputs import (  # noqa: E402
     MASK_NAMES,
     MIXING_MODES,
@@ -295,7 +296,7 @@ def test_what_is_kept_for_backward_belongs_to_the_landmarks():
     (q, k, v), kwargs = inputs.arguments()
     landmarks = (kwargs["query_landmarks"], kwargs["key_landmarks"])
     operands: Any = (q, k, v, *landmarks, *kwargs["query_mixing"], *kwargs["key_mixing"], None, None, 0.5)
-    output, aggregate, normaliser = launch.forward(*operands)
+    output, aggregate, normaliser = launch.forward(Operands(*operands))
     assert (output.shape, output.dtype) == ((2, 3, 18, 6), torch.bfloat16)
     assert (aggregate.shape, aggregate.dtype) == ((2, 3, 4, 6), torch.bfloat16)
     assert (normaliser.shape, normaliser.dtype) == ((2, 3, 4), torch.float32)
@@ -308,7 +309,7 @@ def test_masked_landmarks_gather_nothing():
     mask = inputs.landmark_mask
     assert mask is not None
     operands: Any = (q, k, v, *landmarks, *kwargs["query_mixing"], *kwargs["key_mixing"], None, mask, 0.5)
-    _, aggregate, _ = launch.forward(*operands)
+    _, aggregate, _ = launch.forward(Operands(*operands))
     occupied = mask[:, None, :, None].expand_as(aggregate)
     assert not aggregate[~occupied].any()
     assert aggregate[occupied].all()

@@ -21,6 +21,7 @@ from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 
 from crosshead.attention.impl.fused.cuda import launch  # noqa: E402
+from crosshead.attention.operands import Operands  # noqa: E402
 
 # What one program may use of the shared memory of a multiprocessor.
 SHARED_BYTES = {80: 163 * 1024, 90: 227 * 1024}
@@ -85,15 +86,14 @@ def launches(
     ql, kl = (empty(landmarks) for _ in range(2))
     matrices = [torch.empty(heads, heads, device="meta") for _ in range(4)]
     masks = [torch.empty(2, rows, dtype=torch.bool, device="meta") for rows in (4096, landmarks)]
-    operands: Any = (q, k, v, ql, kl, *matrices, *masks, 0.125)
+    operands = Operands._make((q, k, v, ql, kl, *matrices, *masks, 0.125))
     assert launch.refusal(q, v, ql) is None
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(launch, "_run", record)
-        _, aggregate, normaliser = launch.forward(*operands)
+        _, aggregate, normaliser = launch.forward(operands)
         if direction == "backward":
             found.clear()
-            everything: Any = (grad, *operands, aggregate, normaliser)
-            launch.backward(*everything)
+            launch.backward(grad, operands, aggregate, normaliser)
     return found
 
 

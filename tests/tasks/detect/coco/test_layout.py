@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from crosshead.tasks.detect.coco.layout import choose_folder, find_coco
@@ -30,22 +32,52 @@ def files(tmp_path):
 )
 def test_splits_and_their_images_are_found(files, train, test, images):
     root = files(train, test, f"{images}/1.jpg")
-    first, second = find_coco(root)
-    assert (first.path, second.path) == (root / train, root / test)
-    assert choose_folder(first, ["0.jpg", "1.jpg"]) == root / images
+    places = find_coco(root)
+    assert {split: place.path for split, place in places.items()} == {
+        "train": root / train,
+        "test": root / test,
+    }
+    assert choose_folder(places["train"], ["0.jpg", "1.jpg"]) == root / images
 
 
 def test_the_folder_of_the_split_comes_before_one_for_all(files):
     root = files("train.json", "val.json", "images/1.jpg", "train/1.jpg", "val/1.jpg")
-    assert [choose_folder(place, ["1.jpg"]).name for place in find_coco(root)] == ["train", "val"]
+    assert [choose_folder(place, ["1.jpg"]).name for place in find_coco(root).values()] == ["train", "val"]
 
 
-def test_val_is_the_test_split_where_there_is_one_and_another_may_be_given(files):
+MINIVAL = "instances_minival2014.json"
+
+
+def names(places):
+    return {split: place.path.name for split, place in places.items()}
+
+
+def test_a_folder_with_three_splits_gives_all_three(files):
+    root = files("train.json", "val.json", "test.json")
+    assert names(find_coco(root)) == {"train": "train.json", "val": "val.json", "test": "test.json"}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"test": "minival"}, ("train.json", "val.json", MINIVAL)),
+        ({"val": "minival"}, ("train.json", MINIVAL, "test.json")),
+        (
+            {"val": "annotations/instances_minival2014.json"},
+            ("train.json", MINIVAL, "test.json"),
+        ),
+        ({"train": "minival"}, (MINIVAL, "val.json", "test.json")),
+        # What is given for one split is not found for another by its usual name.
+        ({"test": "val"}, ("train.json", None, "val.json")),
+        ({"test": "val.json"}, ("train.json", None, "val.json")),
+        ({"train": "val.json"}, ("val.json", None, "test.json")),
+        ({"val": "test", "test": "val"}, ("train.json", "test.json", "val.json")),
+    ],
+)
+def test_splits_may_be_given_by_name_or_file(files, given, expected):
     root = files("train.json", "val.json", "test.json", "annotations/instances_minival2014.json")
-    assert find_coco(root)[1].path.name == "val.json"
-    assert find_coco(root, test="test")[1].path.name == "test.json"
-    assert find_coco(root, test="minival")[1].path.name == "instances_minival2014.json"
-    assert find_coco(root, train="val.json", test="test.json")[0].path.name == "val.json"
+    found = names(find_coco(root, **given))
+    assert tuple(found.get(split) for split in ("train", "val", "test")) == expected
 
 
 def test_what_is_missing_or_ambiguous_is_refused(files, refused):
@@ -56,17 +88,28 @@ def test_what_is_missing_or_ambiguous_is_refused(files, refused):
     files("train.json")
     refused(lambda: find_coco(root, test="extra"), root, "test split (extra)", "extra.json")
     refused(lambda: find_coco(root, test="extra.json"), root / "extra.json", "no such file")
+    refused(lambda: find_coco(root, val="val"), root, "no annotations of the test split (test or val)")
+    refused(lambda: find_coco(root, train="val"), root, "no annotations of the test split (test or val)")
     refused(
-        lambda: find_coco(root, test="train"), root / "train.json", "both the training and the test split"
+        lambda: find_coco(root, val="val", test="val.json"),
+        root / "val.json",
+        "both the val and the test split",
     )
     files("annotations/instances_train.json")
     refused(lambda: find_coco(root), root, "several files", "annotations/instances_train.json, train.json")
-    assert find_coco(root, train="train.json")[0].path == root / "train.json"
+    assert find_coco(root, train="train.json")["train"].path == root / "train.json"
     refused(lambda: find_coco(None), "data_dir is None")
 
 
+def test_a_pipe_is_not_waited_for(files, refused):
+    root = files("val.json")
+    os.mkfifo(root / "train.json")
+    refused(lambda: find_coco(root), root, "no annotations of the train split")
+    refused(lambda: find_coco(root, train="train.json"), root / "train.json", "not a regular file")
+
+
 def test_images_that_are_nowhere_are_looked_for_by_name(files, refused):
-    place = find_coco(files("train.json", "val.json"))[0]
+    place = find_coco(files("train.json", "val.json"))["train"]
     refused(lambda: choose_folder(place, ["1.jpg"]), place.path, "its image 1.jpg is not in", "images")
 
 

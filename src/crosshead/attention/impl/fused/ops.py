@@ -8,44 +8,32 @@ Legend: `B` batch, `H` heads, `N` query tokens, `M` key tokens, `L` landmarks, `
 interpreter can be tested without a GPU; users get the one that belongs to their tensors.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from crosshead.attention.impl.operator import define_operator, empty_outputs
-from crosshead.attention.mixing import HeadMixing
+from crosshead.attention.impl.operator import define_operator, empty_outputs, implement
+from crosshead.attention.operands import Operands
 
 NAMES = {"cpu": "fused_attention_cpu", "cuda": "fused_attention_cuda"}
 
 
-def attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    ql: Tensor,
-    kl: Tensor,
-    query_mixing: HeadMixing,
-    key_mixing: HeadMixing,
-    key_mask: Tensor | None,
-    landmark_mask: Tensor | None,
-    scale: float,
-) -> Tensor:
+def attention(operands: Operands) -> Tensor:
     """`O = F_q (F_k V)`, with both factors in registers and caches only."""
-    operator = getattr(torch.ops.crosshead, NAMES[q.device.type])
-    return operator(q, k, v, ql, kl, *query_mixing, *key_mixing, key_mask, landmark_mask, scale)[0]
+    return getattr(torch.ops.crosshead, NAMES[operands.q.device.type])(*operands)[0]
 
 
-def _forward_by_triton(*operands: Any) -> tuple[Tensor, Tensor, Tensor]:
+def _forward_by_triton(operands: Operands) -> tuple[Tensor, Tensor, Tensor]:
     from crosshead.attention.impl.fused.cuda import launch
 
-    return launch.forward(*operands)
+    return launch.forward(operands)
 
 
-def _backward_by_triton(*operands: Any) -> list[Tensor]:
+def _backward_by_triton(
+    grad_output: Tensor, operands: Operands, aggregate: Tensor, normaliser: Tensor
+) -> list[Tensor]:
     from crosshead.attention.impl.fused.cuda import launch
 
-    return launch.backward(*operands)
+    return launch.backward(grad_output, operands, aggregate, normaliser)
 
 
 def _empty_outputs_of_triton(q: Tensor, v: Tensor, ql: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -54,7 +42,6 @@ def _empty_outputs_of_triton(q: Tensor, v: Tensor, ql: Tensor) -> tuple[Tensor, 
     return output, aggregate, normaliser.new_empty(normaliser.shape[1:])
 
 
-define_operator(NAMES["cpu"], impl="fused", options="float scale")
-define_operator(NAMES["cuda"], impl="fused", options="float scale", outputs=_empty_outputs_of_triton)
-torch.library.impl(f"crosshead::{NAMES['cuda']}", "CompositeExplicitAutograd", _forward_by_triton)
-torch.library.impl(f"crosshead::{NAMES['cuda']}_backward", "CompositeExplicitAutograd", _backward_by_triton)
+define_operator(NAMES["cpu"], impl="fused")
+define_operator(NAMES["cuda"], impl="fused", outputs=_empty_outputs_of_triton)
+implement(NAMES["cuda"], forward=_forward_by_triton, backward=_backward_by_triton)

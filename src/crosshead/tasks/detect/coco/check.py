@@ -1,56 +1,192 @@
-from collections.abc import Iterator
+"""What may be wrong with the entries of a COCO file, in words with the remedy."""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from reprlib import repr as brief
+from typing import Any
 
-from crosshead.tasks.detect.coco.file import CocoFile, read_coco
-from crosshead.tasks.detect.coco.images import CocoImages
-from crosshead.tasks.detect.coco.layout import find_coco
-from crosshead.tasks.detect.coco.objects import category_differences
-from crosshead.tasks.shared_files import shared_files
-from crosshead.tasks.task import DataError
+# Pixels: float32 tells the corners of a thinner box apart in small images only.
+THINNEST = 1e-3
+# Pillow takes a larger image for a decompression bomb.
+MOST_PIXELS = 178_956_970
 
 
-def check_coco(
-    data_dir: str | Path | None, *, masks: bool, train: str | None = None, test: str | None = None
-) -> Iterator[str]:
-    """Walk a whole data set in COCO format and list everything that is wrong with it.
-
-    Where `load_coco` stops at the first fault and opens a few images, this goes on, opens them all and
-    decodes every mask.
+def unique_entries(
+    entries: list, kind: str, path: Path, fault_of: Callable[[dict], str | None], findings: list[str]
+) -> dict[int, dict]:
+    """The sound entries of a list of a COCO file by their ids, in their order.
 
     Args:
-        data_dir: As in `load_coco`.
-        masks: Whether objects need masks.
-        train: As in `load_coco`.
-        test: As in `load_coco`.
-
-    Yields:
-        One line for each fault, as soon as it is found: what is wrong with the files, with their entries,
-        with images and masks; and images that are in both splits.
+        entries: the list.
+        kind: what an entry is called in messages.
+        path: the file, for messages.
+        fault_of: says what is wrong with an entry, or None.
+        findings: receives a line for each entry that is not sound, or whose id occurs before.
 
     Example:
-        >>> list(check_coco("no/such/folder", masks=True))
-        ['no/such/folder: no such folder; give data_dir a folder that exists']
+        >>> findings = []
+        >>> unique_entries([{"id": 1}, {"id": 1}], "image", Path("a.json"), lambda entry: None, findings)
+        {1: {'id': 1}}
+        >>> findings
+        ['a.json: image 1 is there twice; give each its own id']
     """
-    try:
-        places = find_coco(data_dir, train=train, test=test)
-    except DataError as error:
-        yield str(error)
-        return
-    files: list[CocoFile] = []
-    for place in places:
-        try:
-            files.append(read_coco(place, masks=masks))
-        except DataError as error:
-            yield str(error)
-    for file in files:
-        yield from file.findings
-        yield from file.faulty
-    if len(files) == 2:
-        yield from category_differences(files)
-    for file in files:
-        images = CocoImages(file.images, file=file.path, masks=masks, in_chans=3)
-        for index in range(len(images)):
-            yield from images.findings(index)
-    if len(files) == 2:
-        train_images, test_images = ([image.path for image in file.images] for file in files)
-        yield from shared_files(train_images, test_images)
+    unique: dict[int, dict] = {}
+    for position, entry in enumerate(entries):
+        number = entry.get("id") if isinstance(entry, dict) else None
+        if type(number) is not int or abs(number) > sys.maxsize:
+            findings.append(f"{path}: {kind} at position {position}: id is {brief(number)}; give an integer")
+        elif number in unique:
+            findings.append(f"{path}: {kind} {number} is there twice; give each its own id")
+        elif fault := fault_of(entry):
+            findings.append(f"{path}: {kind} {number}: {fault}")
+        else:
+            unique[number] = entry
+    return unique
+
+
+def category_fault(entry: dict) -> str | None:
+    """What is wrong with a category, or None.
+
+    Example:
+        >>> category_fault({"id": 1, "name": None})
+        'name is None; give a text'
+    """
+    name = entry.get("name")
+    return None if isinstance(name, str) and name else f"name is {brief(name)}; give a text"
+
+
+def image_fault(entry: dict) -> str | None:
+    """What is wrong with the entry of an image, or None; its file is not looked for.
+
+    Example:
+        >>> image_fault({"id": 1, "file_name": "1.jpg", "width": 0, "height": 4})
+        '1.jpg: width is 0; give it in pixels'
+    """
+    name = entry.get("file_name")
+    if not isinstance(name, str) or not name or "\0" in name or max(map(len, name.split("/"))) > 255:
+        return f"file_name is {brief(name)}; give the name of an image file"
+    for side in ("width", "height"):
+        if type(entry.get(side)) is not int or entry[side] < 1:
+            return f"{name}: {side} is {brief(entry.get(side))}; give it in pixels"
+    width, height = entry["width"], entry["height"]
+    if width * height > MOST_PIXELS:
+        return f"{name}: {brief(width)} x {brief(height)} pixels, more than can be opened; cut it up"
+    return None
+
+
+def object_faults(entry: dict, size: tuple[int, int], *, masks: bool) -> Iterator[str]:
+    """All that is wrong with an annotation by itself.
+
+    Args:
+        entry: the annotation.
+        size: width and height of its image in pixels.
+        masks: whether it needs a mask.
+
+    Example:
+        >>> list(object_faults({"bbox": [0, 0, 9, 4]}, (6, 4), masks=False))
+        ['box [0, 0, 9, 4] reaches outside the image of 6 x 4 pixels; clip it']
+    """
+    box, (width, height) = entry.get("bbox"), size
+    if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
+        yield f"box is {brief(box)}; give [left, top, width, height], four finite numbers"
+    elif box[2] <= 0 or box[3] <= 0:
+        yield f"box {brief(box)} has no area; draw it or delete the annotation"
+    elif box[0] < -1 or box[1] < -1 or box[0] + box[2] > width + 1 or box[1] + box[3] > height + 1:
+        yield f"box {brief(box)} reaches outside the image of {width} x {height} pixels; clip it"
+    else:
+        left, top, right, bottom = corners(box, size)
+        if right - left < THINNEST or bottom - top < THINNEST:
+            yield f"box {box} has no area within the image of {width} x {height} pixels; delete it"
+    area = entry.get("area")
+    if area is not None and (not is_number(area) or not 0 <= area <= MOST_PIXELS):
+        yield f"area is {brief(area)}; give it in pixels, or leave it out"
+    if entry.get("iscrowd", 0) not in (0, 1):
+        yield f"iscrowd is {brief(entry['iscrowd'])}; give 0 or 1"
+    if masks and (fault := segmentation_fault(entry.get("segmentation"), size=size)):
+        yield fault
+
+
+def corners(box: list, size: tuple[int, int]) -> list[float]:
+    """Left, top, right and bottom of a box (left, top, width, height), clipped to its image (width, height).
+
+    Example:
+        >>> corners([2, -0.5, 3, 3], (6, 4))
+        [2, 0, 5, 2.5]
+    """
+    left, top, width, height = box
+    return [
+        min(max(value, 0), side)
+        for value, side in zip((left, top, left + width, top + height), (*size, *size), strict=True)
+    ]
+
+
+def segmentation_fault(segmentation: Any, *, size: tuple[int, int]) -> str | None:
+    """What is wrong with the mask of an object, or None, as far as it shows without decoding it.
+
+    Args:
+        segmentation: as COCO writes it: a list of polygons, each `[x, y, x, y, ...]` in pixels; or run
+            lengths `{"size": [height, width], "counts": ...}`, column by column, as a list or as COCO's
+            compressed string.
+        size: width and height of the image in pixels.
+
+    Example:
+        >>> segmentation_fault([[0, 0, 4, 0]], size=(8, 8))
+        'polygon of 2 points; give three or more'
+        >>> segmentation_fault({"size": [4, 8], "counts": [0, 32]}, size=(8, 8))
+        'mask of 8 x 4 pixels in an image of 8 x 8; correct its size'
+    """
+    if isinstance(segmentation, list):
+        if not segmentation:
+            return "empty mask; draw it or delete the annotation"
+        return next(filter(None, (_polygon_fault(polygon, size) for polygon in segmentation)), None)
+    if isinstance(segmentation, dict):
+        return _runs_fault(segmentation, size)
+    if segmentation is None:
+        return "no segmentation; add one, or load boxes alone (masks=False)"
+    return f"segmentation is {brief(segmentation)}; give polygons or run lengths"
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value of a json file is a finite number that a float can hold; true and false are not.
+
+    Example:
+        >>> is_number(3), is_number(True), is_number(float("nan")), is_number(10**400)
+        (True, False, False, False)
+    """
+    return isinstance(value, int | float) and type(value) is not bool and abs(value) <= sys.float_info.max
+
+
+def _polygon_fault(polygon: Any, size: tuple[int, int]) -> str | None:
+    if not isinstance(polygon, Sequence) or isinstance(polygon, str):
+        return f"polygon is {brief(polygon)}; give a list [x, y, x, y, ...]"
+    if not all(map(is_number, polygon)):
+        return "polygon with a coordinate that is not a finite number; correct it"
+    if len(polygon) % 2:
+        return f"polygon of {len(polygon)} coordinates; give an x and a y for each point"
+    if len(polygon) < 6:
+        return f"polygon of {len(polygon) // 2} points; give three or more"
+    # Far coordinates would take the codec forever: it walks along the edges.
+    for values, side in ((polygon[::2], size[0]), (polygon[1::2], size[1])):
+        if min(values) < -1 or max(values) > side + 1:
+            return f"polygon reaches outside the image of {size[0]} x {size[1]} pixels; clip it"
+    return None
+
+
+def _runs_fault(segmentation: dict, size: tuple[int, int]) -> str | None:
+    shape, counts, pixels = segmentation.get("size"), segmentation.get("counts"), size[0] * size[1]
+    if not isinstance(shape, list) or len(shape) != 2 or not all(map(is_number, shape)):
+        return f"mask of size {brief(shape)}; give [height, width]"
+    height, width = shape
+    if (width, height) != size:
+        seen, wanted = f"{brief(width)} x {brief(height)}", f"{size[0]} x {size[1]}"
+        return f"mask of {seen} pixels in an image of {wanted}; correct its size"
+    if isinstance(counts, str):
+        return None
+    if not isinstance(counts, list):
+        return f"mask with counts {brief(counts)}; give a list of run lengths or COCO's compressed string"
+    if not all(type(count) is int and 0 <= count <= pixels for count in counts):
+        return f"mask with a run length that is not a whole number from 0 to {pixels} pixels; correct it"
+    if sum(counts) != pixels:
+        return f"mask with run lengths of {sum(counts)} pixels, not {pixels}; correct them"
+    return None

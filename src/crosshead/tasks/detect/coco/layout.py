@@ -1,9 +1,12 @@
+"""Where the files of a data set in COCO format lie."""
+
+import glob
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from crosshead.tasks.layout import HELD_OUT_NAMES, TRAIN_NAMES, existing_folder
+from crosshead.tasks.splits import NAMES, existing_folder, find_places
 from crosshead.tasks.task import DataError
 
 
@@ -12,8 +15,8 @@ class CocoPlace:
     """Where the annotations of one split lie, and where its images may lie.
 
     Attributes:
-        path: The json file.
-        folders: The folders to look for images in, the likeliest first.
+        path: the json file.
+        folders: the folders to look for images in, the likeliest first.
     """
 
     path: Path
@@ -21,26 +24,28 @@ class CocoPlace:
 
 
 def find_coco(
-    data_dir: str | Path | None, *, train: str | None = None, test: str | None = None
-) -> tuple[CocoPlace, CocoPlace]:
-    """Find the annotations of two splits in COCO format.
+    data_dir: str | Path | None, *, train: str | None = None, val: str | None = None, test: str | None = None
+) -> dict[str, CocoPlace]:
+    """Finds the annotations of the splits of a folder in COCO format.
 
     A split is `<split>.json` or `instances_<split>*.json`, directly in the folder or in annotations/, or
     `<split>/_annotations.coco.json`. Its images lie in images/, `<split>/`, `<split>2017/` (any digits),
     those within images/, beside the json file or in the folder itself.
 
     Args:
-        data_dir: The folder.
-        train: The name of the split to learn from, or the path of its json file within `data_dir`; by
-            default the one called train or training.
-        test: The same for the split to measure on; by default the first there is of val, test, valid,
-            validation and testing.
+        data_dir: the folder.
+        train: the name of the split to learn from, or the path of its json file within `data_dir`; by
+            default train or training.
+        val: the same for the split to validate on; by default val, valid or validation, where there is a test
+            split as well.
+        test: the same for the split to test on; by default test or testing, or the lone held-out split
+            whatever its name.
 
     Returns:
-        The places of the training split and of the held-out split.
+        The places by split: train, test and, where the folder has one, val.
 
     Raises:
-        DataError: When `data_dir` is no folder, a split is missing, or several files could be it.
+        DataError: if `data_dir` is not a folder, a split is missing, or several files could be it.
 
     Example:
         >>> import tempfile
@@ -48,31 +53,51 @@ def find_coco(
         >>> (root / "annotations").mkdir()
         >>> for name in "instances_train2017.json", "instances_val2017.json":
         ...     (root / "annotations" / name).touch()
-        >>> [place.path.name for place in find_coco(root)]
-        ['instances_train2017.json', 'instances_val2017.json']
+        >>> {split: place.path.name for split, place in find_coco(root).items()}
+        {'train': 'instances_train2017.json', 'test': 'instances_val2017.json'}
     """
     root = existing_folder(data_dir)
-    places = (
-        _find_split(root, train, TRAIN_NAMES, "train"),
-        _find_split(root, test, HELD_OUT_NAMES, "test"),
-    )
-    if places[0].path == places[1].path:
-        raise DataError(f"{places[0].path}: both the training and the test split; give another test split")
+    # A file that is given for one split is not found for another by its usual name.
+    given = {path for name in (train, val, test) if name for path in _files(root, name)}
+
+    def find(split: str, names: Sequence[str]) -> CocoPlace | None:
+        asked = len(names) == 1
+        for name in names:
+            if files := [path for path in _files(root, name) if asked or path not in given]:
+                break
+        else:
+            if asked:
+                raise _missing(root, split, names[0])
+            return None
+        if len(files) > 1:
+            listed = ", ".join(str(path.relative_to(root)) for path in files)
+            raise DataError(
+                f"{root}: several files for the {split} split ({listed}); give {split}_split one of them"
+            )
+        return _place(root, files[0], name)
+
+    places = find_places(find, train=train, val=val, test=test)
+    for split in ("train", "test"):
+        if split not in places:
+            raise _missing(root, split, None)
+    seen: dict[Path, str] = {}
+    for split, place in places.items():
+        if (other := seen.setdefault(place.path, split)) != split:
+            raise DataError(
+                f"{place.path}: both the {other} and the {split} split; give another {split}_split"
+            )
     return places
 
 
 def choose_folder(place: CocoPlace, names: Sequence[str]) -> Path:
-    """Choose the folder that holds the images of a split.
+    """The first folder of a split that has one of its images.
 
     Args:
-        place: The split.
-        names: File names of some of its images.
-
-    Returns:
-        The first of its folders that has one of them.
+        place: the split.
+        names: file names of some of its images.
 
     Raises:
-        DataError: When none has.
+        DataError: if none has.
 
     Example:
         >>> choose_folder(CocoPlace(path=Path("train.json"), folders=(Path("images"),)), ["1.jpg"])
@@ -87,40 +112,33 @@ def choose_folder(place: CocoPlace, names: Sequence[str]) -> Path:
     raise DataError(f"{place.path}: its image {names[0]} is not in {folders}; put the images there")
 
 
-def _find_split(root: Path, given: str | None, names: tuple[str, ...], role: str) -> CocoPlace:
+def _files(root: Path, name: str) -> list[Path]:
+    """The json files that the name of a split, or of its file, stands for."""
+    if name.endswith(".json"):
+        return [path for path in (root / name,) if path.is_file()]
+    found = [root / name / "_annotations.coco.json"]
+    for folder in (root, root / "annotations"):
+        found += [folder / f"{name}.json", *folder.glob(f"instances_{glob.escape(name)}*.json")]
+    return sorted(path for path in found if path.is_file())
+
+
+def _missing(root: Path, split: str, given: str | None) -> DataError:
     if given is not None and given.endswith(".json"):
-        path = root / given
-        if not path.is_file():
-            raise DataError(f"{path}: no such file; give {role} the json file of the {role} split")
-        return _place(root, path, path.stem)
-    for name in names if given is None else (given,):
-        found = [
-            *(folder / f"{name}.json" for folder in (root, root / "annotations")),
-            *(
-                path
-                for folder in (root, root / "annotations")
-                for path in folder.glob(f"instances_{name}*.json")
-            ),
-            root / name / "_annotations.coco.json",
-        ]
-        files = sorted(path for path in found if path.is_file())
-        if len(files) > 1:
-            listed = ", ".join(str(path.relative_to(root)) for path in files)
-            raise DataError(f"{root}: several files for the {role} split ({listed}); give {role} one of them")
-        if files:
-            return _place(root, files[0], name)
+        fault = "not a regular file" if (root / given).exists() else "no such file"
+        return DataError(f"{root / given}: {fault}; give {split}_split the json file of the {split} split")
+    usual = {"train": NAMES["train"], "val": NAMES["val"], "test": ("test", "val")}[split]
     packed = sorted(path.name for path in root.iterdir() if ".tar" in path.suffixes or path.suffix == ".zip")
-    wanted = given or f"{names[0]} or {names[1]}"
-    raise DataError(
-        f"{root}: no annotations of the {role} split ({wanted}); put them there as "
-        f"{given or names[0]}.json or annotations/instances_{given or names[0]}.json, or give {role}"
+    name = given or usual[0]
+    return DataError(
+        f"{root}: no annotations of the {split} split ({given or ' or '.join(usual[:2])}); put them there as "
+        f"{name}.json or annotations/instances_{name}.json, or give {split}_split"
         + (f"; if they are in {packed[0]}, unpack it" if packed else "")
     )
 
 
 def _place(root: Path, path: Path, name: str) -> CocoPlace:
-    tag = path.stem.removeprefix("instances_")
-    own = re.compile(rf"({re.escape(tag)}|{re.escape(name)})\d*")
+    tags = {re.escape(path.stem.removeprefix("instances_")), re.escape(name.removesuffix(".json"))}
+    own = re.compile(rf"({'|'.join(sorted(tags))})\d*")
     folders = [
         folder
         for parent in (root / "images", root)

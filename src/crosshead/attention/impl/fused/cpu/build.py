@@ -94,8 +94,8 @@ def build(*, force: bool = False) -> Path:
         Where it is kept.
 
     Raises:
-        NotImplementedError: the machine is not supported, there is no compiler, or it fails.
-        OSError: the cache folder cannot be written, or others may write to it (`trust.Refused`).
+        NotImplementedError: if the machine is not supported, there is no compiler, or it fails.
+        OSError: if the cache folder cannot be written, or others may write to it (`trust.Refused`).
     """
     if reason := unsupported():
         raise NotImplementedError(
@@ -163,7 +163,7 @@ def _fingerprint() -> str:
 
 
 def _processor() -> list[str]:
-    """Model and instruction sets, for `-march=native` compiles for just these."""
+    """Model and instruction sets: `-march=native` compiles for just these."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -19,6 +19,7 @@ from crosshead.attention.impl.fused.cuda import backward as backward_kernels
 from crosshead.attention.impl.fused.cuda import forward as forward_kernels
 from crosshead.attention.impl.fused.cuda import tiles
 from crosshead.attention.impl.precision import key_scale
+from crosshead.attention.operands import Operands
 
 # How many programs share the tokens when each adds over a chunk of them: a few for every multiprocessor of
 # the largest GPU. A constant, so that the order of summation, and the last bit, follow from the shapes alone.
@@ -51,21 +52,9 @@ def refusal(q: Tensor, v: Tensor, ql: Tensor) -> str | None:
     return tiles.refusal(heads=heads, dim=dim, dtype=q.dtype)
 
 
-def forward(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    ql: Tensor,
-    kl: Tensor,
-    p_query: Tensor | None,
-    w_query: Tensor | None,
-    p_key: Tensor | None,
-    w_key: Tensor | None,
-    key_mask: Tensor | None,
-    landmark_mask: Tensor | None,
-    scale: float,
-) -> tuple[Tensor, Tensor, Tensor]:
+def forward(operands: Operands) -> tuple[Tensor, Tensor, Tensor]:
     """Output (B, H, N, E), aggregate F_k V (B, H, L, E), log-normaliser of the key factor (B, H, L)."""
+    q, k, v, ql, kl, p_query, w_query, p_key, w_key, key_mask, landmark_mask, scale = operands
     queries = _Factor(q, kl, p_query, w_query, landmark_mask, scale, v.shape[3], key=False)
     keys = _Factor(k, ql, p_key, w_key, key_mask, scale, v.shape[3], key=True)
     with torch.cuda.device_of(q):
@@ -75,24 +64,9 @@ def forward(
     return output, aggregate, normaliser
 
 
-def backward(
-    grad_output: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    ql: Tensor,
-    kl: Tensor,
-    p_query: Tensor | None,
-    w_query: Tensor | None,
-    p_key: Tensor | None,
-    w_key: Tensor | None,
-    key_mask: Tensor | None,
-    landmark_mask: Tensor | None,
-    scale: float,
-    aggregate: Tensor,
-    normaliser: Tensor,
-) -> list[Tensor]:
-    """Gradients of the nine operands after `grad_output`; an empty one for an absent matrix."""
+def backward(grad_output: Tensor, operands: Operands, aggregate: Tensor, normaliser: Tensor) -> list[Tensor]:
+    """Gradients of the nine tensors up to `w_key`; an empty one for an absent matrix."""
+    q, k, v, ql, kl, p_query, w_query, p_key, w_key, key_mask, landmark_mask, scale = operands
     queries = _Factor(q, kl, p_query, w_query, landmark_mask, scale, v.shape[3], key=False)
     keys = _Factor(k, ql, p_key, w_key, key_mask, scale, v.shape[3], key=True)
     with torch.cuda.device_of(q):

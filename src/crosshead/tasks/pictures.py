@@ -1,0 +1,307 @@
+"""Pictures of what nets see: classes of pixels, change between two dates, and grids of pictures."""
+
+import colorsys
+import io
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from PIL import Image
+
+Color = tuple[int, int, int]
+
+SHOWN = 5
+SHORT_SIDE, LONGEST_SIDE = 400, 2400
+GAP = 8
+MOST_NAMED, NAME_LENGTH = 40, 24
+# Paul Tol, "Colour schemes", 2021: the scheme "bright", which the colour-blind can tell apart.
+_BRIGHT = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#BBBBBB")
+_LIGHTNESS = (0.35, 0.75, 0.55)
+# Of a grid: the width of a cell in pixels, its greatest height by its width, and the size of text.
+_DPI, _NARROWEST, _WIDEST, _TALLEST, _LETTER, _LINE = 100, 320, 480, 1.5, 8, 20
+
+
+def chosen(count: int) -> list[int]:
+    """Positions spread evenly over a set, the same ones each time: chosen without looking at the samples.
+
+    Example:
+        >>> chosen(101), chosen(2)
+        ([10, 30, 50, 70, 90], [0, 1])
+    """
+    shown = min(SHOWN, count)
+    return [(2 * number + 1) * count // (2 * shown) for number in range(shown)]
+
+
+def palette(count: int) -> list[Color]:
+    """Different colours: seven that the colour-blind can tell apart, then hues all around the circle.
+
+    The first seven are the same for every count.
+
+    Example:
+        >>> palette(2)
+        [(68, 119, 170), (238, 102, 119)]
+    """
+    more = max(0, count - len(_BRIGHT))
+    # Neighbouring hues differ in lightness, which tells more than hue where there are many.
+    hues = [colorsys.hls_to_rgb(index / more, _LIGHTNESS[index % 3], 0.9) for index in range(more)]
+    colors = [*map(to_rgb, _BRIGHT[:count]), *hues]
+    return [(round(255 * red), round(255 * green), round(255 * blue)) for red, green, blue in colors]
+
+
+def class_colors(classes: Sequence[str]) -> dict[str, Color]:
+    """The colour of each class by its name; a class "background" is transparent, so it has none.
+
+    Example:
+        >>> class_colors(["background", "nucleus"])
+        {'nucleus': (68, 119, 170)}
+    """
+    shown = [name for name in classes if name.lower() != "background"]
+    return dict(zip(shown, palette(len(shown)), strict=True))
+
+
+def enlargement(size: tuple[int, int]) -> int:
+    """How many times larger an image of such width and height is drawn, 1 or more.
+
+    The short side then has 400 pixels or more, unless the long side would have more than 2,400.
+
+    Example:
+        >>> enlargement((320, 240)), enlargement((28, 28)), enlargement((4000, 50)), enlargement((800, 600))
+        (2, 15, 1, 1)
+    """
+    return max(1, min(math.ceil(SHORT_SIDE / min(size)), LONGEST_SIDE // max(size)))
+
+
+def enlarged(image: Image.Image, *, smooth: bool = True) -> Image.Image:
+    """An RGB copy, `enlargement` times larger: interpolated (bicubic), or of pixels that stay squares."""
+    factor = enlargement(image.size)
+    resampling = Image.Resampling.BICUBIC if smooth else Image.Resampling.NEAREST
+    return image.convert("RGB").resize((factor * image.width, factor * image.height), resampling)
+
+
+def shortened(text: str, most: int) -> str:
+    """One line of at most `most` characters; what is left out in the middle shows as an ellipsis.
+
+    Example:
+        >>> shortened("a very\\nlong name.png", 12)
+        'a very…e.png'
+    """
+    text = " ".join(text.split())
+    if len(text) <= most:
+        return text
+    end = (most - 1) // 2
+    return f"{text[: most - 1 - end]}…{text[len(text) - end :]}"
+
+
+def line_width(image: Image.Image) -> int:
+    """Pixels that a line needs to be seen on an image as a whole.
+
+    Example:
+        >>> [line_width(Image.new("L", (side, side))) for side in (300, 480, 1000)]
+        [1, 2, 4]
+    """
+    return max(1, round(min(image.size) / 250))
+
+
+def require_size(name: str, shape: tuple[int, ...], image: Image.Image) -> None:
+    """Refuses an array that is not as high and wide as the image that it belongs to.
+
+    Raises:
+        ValueError: with both sizes.
+    """
+    if image.size[::-1] != tuple(shape[-2:]):
+        raise ValueError(
+            f"{name} must be {image.height} x {image.width} pixels like the image; got {tuple(shape)}"
+        )
+
+
+def draw_labels(
+    image: Image.Image,
+    labels: np.ndarray,
+    *,
+    classes: Sequence[str],
+    ignore_index: int | None = None,
+    opacity: float = 0.5,
+) -> Image.Image:
+    """Lays the colour of its class over each pixel; background and ignored pixels stay as they are.
+
+    Regions have an opaque border, inside, so that thin ones are seen.
+
+    Args:
+        image: Of any mode and size; small ones are enlarged.
+        labels: (height, width), each from 0 to the number of classes - 1, or `ignore_index`.
+        classes: The name of each label; `class_colors` gives their colours.
+        ignore_index: The label of pixels without one.
+        opacity: Of the colours inside the borders, 0 to 1.
+
+    Returns:
+        A new image, RGB, `enlargement` times the size.
+
+    Raises:
+        ValueError: if labels are not of the size of the image, or a label has no class.
+
+    Example:
+        >>> labels = np.zeros((20, 32), np.uint8)
+        >>> draw_labels(Image.new("L", (32, 20)), labels, classes=["background", "cell"]).size
+        (640, 400)
+    """
+    require_size("labels", labels.shape, image)
+    counted = labels[labels != ignore_index]
+    if counted.size and not 0 <= counted.min() <= counted.max() < len(classes):
+        raise ValueError(
+            f"labels must be 0..{len(classes) - 1} or ignore_index; got {counted.min()}..{counted.max()}"
+        )
+    named = class_colors(classes)
+    # Ignored pixels get a number beyond all classes, so that they end a region as a class does.
+    colors = [*(named.get(name) for name in classes), None]
+    numbers = np.where(labels == ignore_index, len(classes), labels.astype(np.int32))
+    factor, picture = enlargement(image.size), enlarged(image)
+    numbers = numbers.repeat(factor, axis=0).repeat(factor, axis=1)
+    strength = np.where(_borders(numbers, width=line_width(picture)), 1.0, opacity)
+    strength[np.array([color is None for color in colors])[numbers]] = 0
+    overlay = Image.fromarray(np.array([color or (0, 0, 0) for color in colors], np.uint8)[numbers])
+    picture.paste(overlay, mask=Image.fromarray(np.rint(255 * strength).astype(np.uint8)))
+    return picture
+
+
+def draw_change(
+    before: np.ndarray, after: np.ndarray, probability: np.ndarray, *, bands: Sequence[int]
+) -> Image.Image:
+    """Draws before, after and the probability of change side by side.
+
+    Args:
+        before: (bands, height, width), finite numbers of any scale.
+        after: The same shape.
+        probability: (height, width), 0 to 1: black where nothing changed, yellow where all did.
+        bands: Which bands to show as red, green and blue; one alone is shown grey.
+
+    Returns:
+        RGB; small images are enlarged.
+
+    Raises:
+        ValueError: if the shapes do not fit, or a band is not there.
+
+    Example:
+        >>> image = np.zeros((6, 400, 400))
+        >>> draw_change(image, image, image[0], bands=(0, 1, 2)).size
+        (1216, 400)
+    """
+    if before.shape != after.shape or probability.shape != before.shape[1:]:
+        raise ValueError(
+            "before and after must be (bands, height, width) and probability (height, width); got before "
+            f"{before.shape}, after {after.shape} and probability {probability.shape}"
+        )
+    parts = [*(stretched(image, bands=bands) for image in (before, after)), probability_map(probability)]
+    pixels = [np.asarray(enlarged(part, smooth=False)) for part in parts]
+    gap = np.full((len(pixels[0]), GAP, 3), 255, np.uint8)
+    return Image.fromarray(np.hstack([pixels[0], gap, pixels[1], gap, pixels[2]]))
+
+
+def stretched(image: np.ndarray, *, bands: Sequence[int]) -> Image.Image:
+    """Bands as an RGB picture: each from black at its 2nd percentile to full brightness at its 98th.
+
+    Args:
+        image: (bands, height, width), finite numbers of any scale.
+        bands: Which bands to show as red, green and blue; one alone is shown grey.
+
+    Raises:
+        ValueError: if `bands` are not one or three that are there.
+
+    Example:
+        >>> stretched(np.array([[[0, 50, 100]]]), bands=[0]).getpixel((1, 0))
+        (128, 128, 128)
+    """
+    if len(bands) not in (1, 3) or not set(bands) <= set(range(len(image))):
+        raise ValueError(f"bands must be one or three of 0..{len(image) - 1}; got {tuple(bands)}")
+    channels = []
+    for band in bands:
+        values = image[band].astype(np.float64)
+        # Darkest and brightest pixels are outliers in measured bands: clouds, water, sensor faults.
+        low, high = np.percentile(values, (2, 98))
+        brightness = (values - low) / (high - low) if high > low else np.zeros_like(values)
+        channels.append(np.rint(255 * brightness.clip(0, 1)).astype(np.uint8))
+    return Image.fromarray(np.stack(channels * (3 // len(bands)), axis=-1))
+
+
+def probability_map(probability: np.ndarray) -> Image.Image:
+    """Probabilities (height, width) as colours, ever brighter from black at 0 to yellow at 1; RGB.
+
+    Example:
+        >>> probability_map(np.zeros((2, 3))).getpixel((0, 0))
+        (0, 0, 3)
+    """
+    colors = colormaps["inferno"](np.asarray(probability, dtype=np.float64), bytes=True)
+    return Image.fromarray(np.ascontiguousarray(colors[..., :3]))
+
+
+def draw_grid(
+    rows: Sequence[Sequence[tuple[str, Image.Image]]],
+    *,
+    title: str,
+    legend: Mapping[str, Color] | None = None,
+) -> bytes:
+    """Draws pictures in rows and columns, each with a title; about six rows of three can be taken in.
+
+    Args:
+        rows: For each row its cells, a title and a picture each; rows may differ in length.
+        title: Of the whole.
+        legend: The colour of each class; of more than 40 the first ones are shown.
+
+    Returns:
+        A PNG file.
+
+    Raises:
+        ValueError: if there is not one cell.
+
+    Example:
+        >>> draw_grid([[("truth", Image.new("RGB", (40, 30)))]], title="examples")[1:4]
+        b'PNG'
+    """
+    columns = max(map(len, rows), default=0)
+    if not columns:
+        raise ValueError(f"rows must hold one cell or more; got {rows!r}")
+    cell = min(max(_NARROWEST, *(picture.width for row in rows for _, picture in row)), _WIDEST)
+    tallest = [max((picture.height / picture.width for _, picture in row), default=0) for row in rows]
+    heights = [cell * min(ratio, _TALLEST) + _LINE + 10 for ratio in tallest]
+    width = columns * (cell + 10)
+    named = [
+        (shortened(name, NAME_LENGTH), Patch(color="#{:02x}{:02x}{:02x}".format(*color)))
+        for name, color in [*(legend or {}).items()][:MOST_NAMED]
+    ]
+    if legend and len(legend) > MOST_NAMED:
+        named.append((f"and {len(legend) - MOST_NAMED} more", Patch(visible=False)))
+    longest = max((len(name) for name, _ in named), default=1)
+    across = max(1, min(len(named), width // (_LETTER * longest + 60)))
+    below = 1.5 * _LINE + _LINE * math.ceil(len(named) / across)
+    figure = Figure(figsize=(width / _DPI, (sum(heights) + below) / _DPI), dpi=_DPI, layout="constrained")
+    bare = {"anchor": "N", "frame_on": False, "xticks": [], "yticks": []}
+    places = figure.subplots(len(rows), columns, squeeze=False, height_ratios=heights, subplot_kw=bare)
+    for row, axes_of_row in zip(rows, places, strict=True):
+        for (name, picture), axes in zip(row, axes_of_row, strict=False):
+            axes.imshow(picture.convert("RGB"))
+            axes.set_title(shortened(name, cell // _LETTER), fontsize=9, parse_math=False)
+    figure.suptitle(shortened(title, width // (_LETTER + 2)), fontsize=11, parse_math=False)
+    if named:
+        below_all = {"loc": "outside lower center", "ncols": across, "frameon": False, "fontsize": 9}
+        drawn = figure.legend([patch for _, patch in named], [name for name, _ in named], **below_all)
+        for text in drawn.get_texts():
+            text.set_parse_math(False)
+    file = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(file)
+    return file.getvalue()
+
+
+def _borders(numbers: np.ndarray, *, width: int) -> np.ndarray:
+    """True at pixels with another number within so many pixels along a row or a column."""
+    borders = np.zeros(numbers.shape, bool)
+    for axis in (0, 1):
+        along, border = np.moveaxis(numbers, axis, 0), np.moveaxis(borders, axis, 0)
+        for step in range(1, width + 1):
+            differs = along[step:] != along[:-step]
+            border[step:] |= differs
+            border[:-step] |= differs
+    return borders

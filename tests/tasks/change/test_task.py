@@ -1,0 +1,87 @@
+"""Change detection as a whole: an evaluation speaks of the very map that a prediction writes."""
+
+import io
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.metrics import roc_auc_score
+
+from crosshead.runs.evaluate import evaluate
+from crosshead.runs.load import load_run
+from crosshead.runs.metrics import read_metrics
+from crosshead.tasks.change.evaluation import change_metrics
+from crosshead.tasks.change.predict import pair_probabilities
+from crosshead.tasks.change.task import TASK
+
+
+@pytest.fixture(scope="module")
+def run(dense_run):
+    return dense_run("change")
+
+
+@pytest.fixture(scope="module")
+def evaluated(run):
+    return evaluate(run, accelerator="cpu")
+
+
+@pytest.fixture(scope="module")
+def loaded(run) -> tuple[Any, Any]:
+    """The record and the net."""
+    return load_run(run)
+
+
+def test_the_map_that_a_prediction_writes_gives_exactly_the_metrics_of_the_evaluation(
+    run, loaded, evaluated, pair_data
+):
+    record, model = loaded
+    assert max(TASK.data(record.recipe).test.pairs[0].size) > record.recipe.tile
+    paths = tuple(pair_data / date / "field.npy" for date in ("before", "after"))
+    prediction = TASK.predict(record.recipe, record.meta, model, paths)
+    with Image.open(io.BytesIO(prediction.files[".labels.png"])) as picture:
+        predicted = np.asarray(picture).astype(int)
+    (held_out,) = TASK.data(record.recipe).test.pairs
+    labelled = held_out.label > 0
+    truth, guess = held_out.label[labelled].astype(int), predicted[labelled]
+    written = json.loads(run.evaluation.read_text())
+    confusion = [[int(((truth == row) & (guess == column)).sum()) for column in (1, 2)] for row in (1, 2)]
+    expected = asdict(change_metrics(torch.tensor(confusion), torch.ones(2), record.meta.classes))
+    del expected["auc"]
+    assert {name: written[name] for name in expected} == expected
+    probabilities = pair_probabilities(model, record.meta.standardise(held_out), tile=record.recipe.tile)
+    assert np.array_equal(probabilities.argmax(0) + 1, predicted)
+    assert written["auc"] == pytest.approx(roc_auc_score(truth == 2, probabilities[1][labelled]), abs=1e-6)
+    assert (written["images"], evaluated[0].counted) == (1, "image pairs")
+
+
+def test_a_training_logs_validation_and_never_the_test_set(run):
+    (epoch,) = read_metrics(run)
+    assert {name for name in epoch if name.startswith("val_")} == {
+        f"val_{name}" for name in ("loss", "accuracy", "kappa", "auc", "f1")
+    }
+    assert not any(name.startswith("test") for name in epoch)
+
+
+def test_an_evaluation_draws_the_pairs_with_the_labels_of_every_split(evaluated):
+    _, ((name, path),) = evaluated
+    assert (name, path.name) == ("examples", "examples.png")
+    with Image.open(path) as picture:
+        assert picture.width > picture.height
+
+
+def test_files_for_two_dates_come_in_pairs():
+    paths = tuple(map(Path, "abcd"))
+    assert TASK.inputs(paths) == [paths]
+    with pytest.raises(ValueError, match=r"^3 files for two dates: give the files of the earlier date, then"):
+        TASK.inputs(paths[:3])
+
+
+def test_a_negative_tile_is_refused(loaded):
+    record, model = loaded
+    with pytest.raises(ValueError, match=r"^tile must be 1 pixel or more, or 0 to see pairs whole; got -1$"):
+        TASK.predict(record.recipe, record.meta, model, (Path("a"), Path("b")), tile=-1)
