@@ -167,7 +167,7 @@ def test_the_layer_exports_with_dynamic_batch_and_length(impl, case, masked):
         torch.testing.assert_close(program(x, **masks), layer(x, **masks), rtol=1e-10, atol=1e-11)
 
 
-@pytest.mark.skipif(torch.__version__ < (2, 12), reason="torch 2.11 exports no named Dim of a sequence")
+@pytest.mark.skipif(torch.__version__ < "2.12", reason="torch 2.11 exports no named Dim of a sequence")
 def test_auto_exports_the_equations_and_not_an_operator_of_ours(monkeypatch):
     monkeypatch.setattr(functional, "STREAMED_FROM", 1)
     layer = make_layer(landmarks=(4,)).eval()

@@ -3,7 +3,6 @@
 import contextlib
 import gzip
 import logging
-import pickle
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+
+from crosshead.tasks.classify.cifar10 import CLASSES
 
 # A net and a training that take seconds, for any classifier.
 TINY = "--model ivit_nano --model-args depths=[1,1,1,1] dims=[8,16,16,16] head_dim=8 --epochs 1 --threads 1"
@@ -36,7 +37,7 @@ def data(coco_data, label_data, tmp_path_factory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("documented")
     made = {
         "fashion-mnist": write_fashion_mnist(root / "fashion-mnist"),
-        "cifar10": write_cifar10(root / "cifar10"),
+        "cifar10": write_classes(root / "cifar10", CLASSES),
         "folder": write_classes(root / "folder", ("cat", "dog")),
         "imagenet1k": write_classes(root / "imagenet1k", tuple(f"n{n:08}" for n in range(1000))),
         "landsat": write_landsat(root / "landsat"),
@@ -67,16 +68,6 @@ def write_fashion_mnist(root: Path) -> Path:
         for kind, array in arrays.items():
             head = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
             (root / f"{name}-{kind}-ubyte.gz").write_bytes(gzip.compress(head + array.tobytes()))
-    return root
-
-
-def write_cifar10(root: Path) -> Path:
-    """The published batches, ten images each."""
-    folder = root / "cifar-10-batches-py"
-    folder.mkdir(parents=True)
-    for name in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"):
-        pixels = np.random.default_rng(0).integers(0, 256, (10, 3072)).astype(np.uint8)
-        (folder / name).write_bytes(pickle.dumps({"data": pixels, "labels": list(range(10))}))
     return root
 
 

@@ -1,5 +1,6 @@
 import errno
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -85,18 +86,24 @@ def test_a_class_of_one_item_cannot_be_split():
         stratified_split(np.array([0, 0, 1]))
 
 
+def carved(items: Any, **options: Any) -> tuple[Any, Any]:
+    return carve(items, fraction=0.2, **options)
+
+
+def as_sequence(items: Any) -> Any:
+    return [items[place] for place in range(len(items))]
+
+
 @pytest.mark.parametrize("labels", [None, [0] * 30 + [1] * 10])
 def test_what_is_carved_is_not_trained_on(labels):
     items = range(40)
-    train, val = carve(items, fraction=0.2, seed=3, labels=labels)  # pyright: ignore[reportArgumentType]
-    assert val is not None
-    found = [train[i] for i in range(len(train))], [val[i] for i in range(len(val))]
-    assert sorted(found[0] + found[1]) == list(items)
-    assert len(found[1]) == 8
+    train, val = (as_sequence(part) for part in carved(items, seed=3, labels=labels))
+    assert sorted(train + val) == list(items)
+    assert len(val) == 8
     if labels:
-        assert sum(item >= 30 for item in found[1]) == 2
-    other = carve(items, fraction=0.2, seed=4, labels=labels)[1]  # pyright: ignore[reportArgumentType]
-    assert [other[i] for i in range(8)] != found[1]
+        assert sum(item >= 30 for item in val) == 2
+    other = as_sequence(carved(items, seed=4, labels=labels)[1])
+    assert other != val
 
 
 def test_nothing_is_carved_where_nothing_is_asked_for():

@@ -15,7 +15,7 @@ def read_pairs(pairs: list[str]) -> dict[str, Any]:
     """`name=value` arguments, each value a Python literal where it looks like one and a text otherwise.
 
     Raises:
-        ValueError: If an argument has no name or no `=`.
+        ValueError: if an argument has no name or no `=`.
 
     Example:
         >>> read_pairs(["depths=[1, 2]", "mixing=none"])

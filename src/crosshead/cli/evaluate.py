@@ -19,13 +19,13 @@ def evaluate(
     Prints the metrics of its task, and writes evaluation.json and pictures into the run folder.
 
     Args:
-        run: The run folder.
-        data_dir: Where the data are now, if elsewhere than in training.
+        run: the run folder.
+        data_dir: where the data are now, if elsewhere than in training.
         best: take the epoch that did best on the validation set in place of the last.
         accelerator: cpu, cuda, mps or auto.
-        batch_size: Images at a time; by default as in training. Detectors and segmentations are measured
+        batch_size: images at a time; by default as in training. Detectors and segmentations are measured
             image by image.
-        workers: Loader processes; by default as in training.
+        workers: loader processes; by default as in training.
     """
     from rich.table import Table
 

@@ -26,17 +26,17 @@ def predict(
     later one.
 
     Args:
-        run: The run folder.
-        image: An image file.
-        images: More image files.
-        top: Of a classifier: how many classes to name, the most probable first; by default 5.
-        min_score: Of a detector: leave out objects that it is less sure of; by default 0.5.
-        tile: Of all but a classifier: cut larger images into tiles of this side in pixels, 0 for never; by
+        run: the run folder.
+        image: an image file.
+        images: more image files.
+        top: of a classifier: how many classes to name, the most probable first; by default 5.
+        min_score: of a detector: leave out objects that it is less sure of; by default 0.5.
+        tile: of all but a classifier: cut larger images into tiles of this side in pixels, 0 for never; by
             default where an image is much larger than those of the training.
-        out: Folder for pictures and JSON files; by default predictions/ in the run folder.
+        out: folder for pictures and JSON files; by default predictions/ in the run folder.
         best: take the epoch that did best on the validation set in place of the last.
         accelerator: cpu, cuda, mps or auto.
-        json: Print JSON in place of text: a list with an object for each image.
+        json: print JSON in place of text: a list with an object for each image.
     """
     from crosshead.cli.console import quiet
     from crosshead.runs.folder import RunFolder

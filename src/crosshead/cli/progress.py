@@ -23,8 +23,8 @@ class ShowProgress(Callback):
     """One bar over the whole training on a terminal, one line for each epoch everywhere.
 
     Args:
-        run: The run.
-        recipe: Its recipe.
+        run: the run.
+        recipe: its recipe.
     """
 
     def __init__(self, run: RunFolder, recipe: Recipe) -> None:

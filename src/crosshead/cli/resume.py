@@ -11,9 +11,9 @@ def resume(run: RunArgument, *, data_dir: Path | None = None, workers: int | Non
     It ends with the weights that it would have had without the interruption.
 
     Args:
-        run: The run folder.
-        data_dir: Where the data are now, if elsewhere than before.
-        workers: Loader processes, if other than before; the result does not depend on it.
+        run: the run folder.
+        data_dir: where the data are now, if elsewhere than before.
+        workers: loader processes, if other than before; the result does not depend on it.
     """
     import dataclasses
 

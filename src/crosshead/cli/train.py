@@ -63,7 +63,7 @@ def check_data(recipe: Recipe) -> None:
     """Lists everything that is wrong with the data of a recipe, and fails where there is something.
 
     Raises:
-        ValueError: With the number of faults.
+        ValueError: with the number of faults.
     """
     from crosshead.cli.console import say
     from crosshead.tasks.task import task_of

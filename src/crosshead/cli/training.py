@@ -23,9 +23,9 @@ def show_training(run: RunFolder, recipe: Recipe, fit: Callable[[Sequence[Callba
     """Trains with progress on the terminal, and says afterwards what to look at and what to do next.
 
     Args:
-        run: The run.
-        recipe: Its recipe.
-        fit: The training, given further callbacks.
+        run: the run.
+        recipe: its recipe.
+        fit: the training, given further callbacks.
     """
     started = time.perf_counter()
     sys.unraisablehook = partial(_unless_loaders_end, sys.unraisablehook)

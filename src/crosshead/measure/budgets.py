@@ -50,10 +50,10 @@ def deviation(name: str, actual: Tensor, *, exact: Tensor, reference: Tensor | S
     """Measures one tensor against its budget.
 
     Args:
-        name: What the tensor is, for the report.
-        actual: The tensor under test, in the precision under test.
-        exact: The same computed in float64 from the same (already rounded) inputs.
-        reference: The same computed by plain arithmetic in the precision under test, once or with several
+        name: what the tensor is, for the report.
+        actual: the tensor under test, in the precision under test.
+        exact: the same computed in float64 from the same (already rounded) inputs.
+        reference: the same computed by plain arithmetic in the precision under test, once or with several
             orders of summation and roundings; the largest error counts.
 
     Returns:
@@ -109,9 +109,9 @@ def assert_within_budget(
     """Requires every tensor of a result, outputs and gradients alike, to be inside its budget.
 
     Args:
-        actual: Named tensors under test, as `crosshead.testing.inputs.output_and_gradients` returns them.
-        exact: The same in float64.
-        reference: The same by plain arithmetic in the precision under test, once or with several orders of
+        actual: named tensors under test, as `crosshead.testing.inputs.output_and_gradients` returns them.
+        exact: the same in float64.
+        reference: the same by plain arithmetic in the precision under test, once or with several orders of
             summation and roundings.
 
     Returns:

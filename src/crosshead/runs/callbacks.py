@@ -80,7 +80,7 @@ class WatchLoss(Callback):
         """Looks at the losses since the last time.
 
         Raises:
-            NonFiniteLoss: If one is infinite or no number.
+            NonFiniteLoss: if one is infinite or no number.
         """
         if not self.pending:
             return

@@ -97,7 +97,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """Reads a checkpoint of tensors and plain values; nothing in it is run.
 
     Raises:
-        RunError: If the file is missing, damaged, no checkpoint, or holds objects that loading would run.
+        RunError: if the file is missing, damaged, no checkpoint, or holds objects that loading would run.
     """
     if path.exists() and not path.is_file():
         raise RunError(f"{path} is not a file: {REMEDY}")
@@ -133,7 +133,7 @@ def require_same_tensors(
     """Makes sure that weights belong to a model.
 
     Raises:
-        RunError: Naming the first tensor that differs.
+        RunError: naming the first tensor that differs.
     """
     for name in sorted(found.keys() | expected.keys()):
         if name not in found:

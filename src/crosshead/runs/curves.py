@@ -30,8 +30,8 @@ def draw_curves(run: RunFolder, rows: list[dict[str, str]]) -> None:
     """Draws losses, scores and learning rate against the epoch.
 
     Args:
-        run: The run, whose curves.png is replaced.
-        rows: The rows of its metrics.csv; of its scores the last is the one that counts.
+        run: the run, whose curves.png is replaced.
+        rows: the rows of its metrics.csv; of its scores the last is the one that counts.
     """
     if not rows:
         return

@@ -48,20 +48,20 @@ def train(
     """Trains into a new run folder.
 
     Args:
-        name: Name of the recipe.
-        recipe: Every choice.
-        run: Where to; the folder is made once data and model are known to be good.
-        start: Another run's folder, model folder or safetensors file to start from.
-        callbacks: Further Lightning callbacks, such as one that shows progress.
-        report: Told what became of the weights of `start`.
+        name: name of the recipe.
+        recipe: every choice.
+        run: where to; the folder is made once data and model are known to be good.
+        start: another run's folder, model folder or safetensors file to start from.
+        callbacks: further Lightning callbacks, such as one that shows progress.
+        report: told what became of the weights of `start`.
 
     Returns:
         The trained model, averaged where the recipe says so.
 
     Raises:
-        ValueError: If the recipe contradicts itself.
-        RunError: If the folder is in use, the model or the trainer cannot be made, or the loss is not finite.
-        DataError: If the data are not as they should be.
+        ValueError: if the recipe contradicts itself.
+        RunError: if the folder is in use, the model or the trainer cannot be made, or the loss is not finite.
+        DataError: if the data are not as they should be.
     """
     recipe.check()
     if recipe.data_dir is not None:
@@ -85,16 +85,16 @@ def resume(run: RunFolder, record: RunRecord, *, callbacks: Sequence[Callback] =
     """Continues a run from its last finished epoch, to the weights it would have had uninterrupted.
 
     Args:
-        run: The run.
-        record: Its record, in which the place of the data and the number of workers may have changed.
-        callbacks: Further Lightning callbacks.
+        run: the run.
+        record: its record, in which the place of the data and the number of workers may have changed.
+        callbacks: further Lightning callbacks.
 
     Returns:
         The trained model.
 
     Raises:
-        RunError: If the data have changed, or the checkpoint is damaged or of another architecture.
-        DataError: If the data are not as they should be.
+        RunError: if the data have changed, or the checkpoint is damaged or of another architecture.
+        DataError: if the data are not as they should be.
     """
     task = task_of(record.recipe.task)
     data = task.data(record.recipe)
@@ -147,7 +147,7 @@ def make_trainer(recipe: Recipe, **options: object) -> pl.Trainer:
     """Lightning's Trainer on the devices that a recipe names.
 
     Raises:
-        RunError: If this machine has no such devices, or the values do not go together.
+        RunError: if this machine has no such devices, or the values do not go together.
     """
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)

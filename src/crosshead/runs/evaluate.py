@@ -21,20 +21,20 @@ def evaluate(
     """Measures a run on its test images; writes evaluation.json and pictures into it.
 
     Args:
-        run: The run.
-        data_dir: Where the data are now, if elsewhere than in training.
+        run: the run.
+        data_dir: where the data are now, if elsewhere than in training.
         best: take the epoch that did best on the validation set, in place of the last one.
         accelerator: cpu, cuda, mps or auto.
-        batch_size: Images at a time, by default as in training.
-        workers: Loader processes, by default as in training.
+        batch_size: images at a time, by default as in training.
+        workers: loader processes, by default as in training.
 
     Returns:
         The metrics, and the pictures: what each shows, and where it lies.
 
     Raises:
-        RunError: If the run has no usable weights, the data have other classes, or a batch size is given to
+        RunError: if the run has no usable weights, the data have other classes, or a batch size is given to
             a task that measures image by image.
-        DataError: If the data are not as they should be.
+        DataError: if the data are not as they should be.
     """
     record, model = load_run(run, best=best)
     task = task_of(record.recipe.task)

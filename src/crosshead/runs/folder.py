@@ -85,7 +85,7 @@ class RunFolder:
         """Makes sure that a new run may be put here.
 
         Raises:
-            RunError: If there is something already.
+            RunError: if there is something already.
         """
         if self.path.exists() and not self.is_empty:
             raise RunError(
@@ -134,7 +134,7 @@ def read_json(path: Path, *, remedy: str) -> dict[str, Any]:
     """Reads a JSON object.
 
     Raises:
-        RunError: If there is none, or it is damaged; `remedy` ends the message.
+        RunError: if there is none, or it is damaged; `remedy` ends the message.
     """
     # A pipe would be waited for, and nobody writes to it.
     if not path.is_file():

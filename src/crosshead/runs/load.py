@@ -20,11 +20,11 @@ def load_run(run: RunFolder, *, best: bool = False) -> tuple[RunRecord, nn.Modul
     """The record of a run and its model with its weights, in evaluation mode.
 
     Args:
-        run: The run.
+        run: the run.
         best: take the epoch that did best on the validation set in place of the last one.
 
     Raises:
-        RunError: If there is no run, it has no weights yet, or they are damaged or of another architecture.
+        RunError: if there is no run, it has no weights yet, or they are damaged or of another architecture.
     """
     record = read_record(run)
     if best:
@@ -46,11 +46,11 @@ def to_device(model: nn.Module, accelerator: str) -> nn.Module:
     """The model on a device.
 
     Args:
-        model: The model.
+        model: the model.
         accelerator: cpu, cuda, mps, or auto for cuda where there is one.
 
     Raises:
-        RunError: If this machine has no such device.
+        RunError: if this machine has no such device.
     """
     if accelerator == "auto":
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"
@@ -65,7 +65,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """The tensors of a run folder, of its model folder, or of a safetensors file.
 
     Raises:
-        RunError: If there are none, or the file is damaged.
+        RunError: if there are none, or the file is damaged.
     """
     candidates = [RunFolder(path).weights, path / RunFolder(path).weights.name] if path.is_dir() else [path]
     file = next((candidate for candidate in candidates if candidate.is_file()), None)
@@ -86,11 +86,11 @@ class StartReport:
     """What became of the weights that a training was to start from.
 
     Attributes:
-        path: Where they came from.
-        matched: Tensors taken over.
-        missing: Tensors of the model that the source lacks; they keep their fresh values.
-        unexpected: Tensors of the source that the model lacks.
-        reshaped: Tensors whose shapes differ, as `name: shape there, shape here`; they stay fresh as well.
+        path: where they came from.
+        matched: tensors taken over.
+        missing: tensors of the model that the source lacks; they keep their fresh values.
+        unexpected: tensors of the source that the model lacks.
+        reshaped: tensors whose shapes differ, as `name: shape there, shape here`; they stay fresh as well.
     """
 
     path: str
@@ -126,11 +126,11 @@ def start_from(model: nn.Module, path: Path) -> StartReport:
     those of a detector into the backbone of a segmentation.
 
     Args:
-        model: The model, whose weights are changed.
-        path: A run folder, its model folder or a safetensors file.
+        model: the model, whose weights are changed.
+        path: a run folder, its model folder or a safetensors file.
 
     Raises:
-        RunError: If nothing fits.
+        RunError: if nothing fits.
     """
     source = {backbone_name(name): tensor for name, tensor in read_weights(path).items()}
     target = {backbone_name(name): (name, tensor) for name, tensor in model.state_dict().items()}

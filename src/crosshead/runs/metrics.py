@@ -23,9 +23,9 @@ class KeepMetrics(Callback):
     epochs that its checkpoint has seen, and writes the later ones again.
 
     Args:
-        run: The run.
-        batch_size: Images in each batch of each process.
-        seconds_between_pictures: How long a picture is good enough.
+        run: the run.
+        batch_size: images in each batch of each process.
+        seconds_between_pictures: how long a picture is good enough.
     """
 
     def __init__(self, run: RunFolder, *, batch_size: int, seconds_between_pictures: float = 60.0) -> None:

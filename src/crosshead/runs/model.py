@@ -14,10 +14,10 @@ def save_model(
     """Writes `model/`.
 
     Args:
-        run: The run.
-        config: What config.json says about the net.
-        state: Its weights.
-        note: What else to remember: the epoch, and whether the weights are an average.
+        run: the run.
+        config: what config.json says about the net.
+        state: its weights.
+        note: what else to remember: the epoch, and whether the weights are an average.
     """
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     write_json(run.config, {**config, "crosshead": {**config.get("crosshead", {}), **note}})

@@ -11,8 +11,8 @@ def write_prediction(folder: Path, prediction: Prediction) -> list[Path]:
     """Writes the files of a prediction; what another input of the same name left there is kept.
 
     Args:
-        folder: Where to; made where it is missing.
-        prediction: What to write.
+        folder: where to; made where it is missing.
+        prediction: what to write.
 
     Returns:
         The files, the JSON file last.

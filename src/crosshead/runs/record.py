@@ -81,7 +81,8 @@ def _validated(kind: Any, value: Any) -> Any:
         if unknown:
             raise ValueError(f"{unknown[0]} is unknown")
     # As JSON, where lists are tuples and texts are paths; nothing else is converted.
-    return TypeAdapter(kind).validate_json(json.dumps(value), strict=True)
+    adapter: TypeAdapter[Any] = TypeAdapter(kind)  # pyright: ignore[reportArgumentType]
+    return adapter.validate_json(json.dumps(value), strict=True)
 
 
 def _reason(error: Exception) -> str:

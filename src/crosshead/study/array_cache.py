@@ -30,11 +30,11 @@ def cached_arrays(
     process ends.
 
     Args:
-        make: Gives the arrays; a function of `parameters` alone.
-        cache_dir: Where the file lies; without one, the arrays are made and nothing is kept.
-        name: What the arrays are, for the reader of the folder: letters, digits, "-".
-        parameters: Everything the arrays depend on, as JSON can write it.
-        names: The names of the arrays.
+        make: gives the arrays; a function of `parameters` alone.
+        cache_dir: where the file lies; without one, the arrays are made and nothing is kept.
+        name: what the arrays are, for the reader of the folder: letters, digits, "-".
+        parameters: everything the arrays depend on, as JSON can write it.
+        names: the names of the arrays.
 
     Returns:
         The arrays by their names.

@@ -17,11 +17,11 @@ class AugmentedItems(Dataset):
     """A map-style data set seen through a transform.
 
     Args:
-        items: The data set, whose items are tuples.
-        transform: Is given the parts of an item one by one; its result is the item seen from outside.
-        seed: With `epoch` and the index of the item, the seed of whatever the transform draws. The result is
+        items: the data set, whose items are tuples.
+        transform: is given the parts of an item one by one; its result is the item seen from outside.
+        seed: with `epoch` and the index of the item, the seed of whatever the transform draws. The result is
             therefore the same for any number of workers, and after a restart.
-        epoch: The epoch that is going to read.
+        epoch: the epoch that is going to read.
     """
 
     def __init__(
@@ -45,10 +45,10 @@ class AugmentedImages(AugmentedItems):
     """A map-style data set of (PIL image, label) pairs, of which the transform sees the image alone.
 
     Args:
-        images: The data set.
-        transform: From PIL image to tensor.
-        seed: As for `AugmentedItems`.
-        epoch: As for `AugmentedItems`.
+        images: the data set.
+        transform: from PIL image to tensor.
+        seed: as for `AugmentedItems`.
+        epoch: as for `AugmentedItems`.
     """
 
     def __init__(self, images: Dataset, transform: Transform, *, seed: int = 0, epoch: int = 0) -> None:
@@ -75,15 +75,15 @@ class EpochLoaders(pl.LightningDataModule):
     sampler which epoch it is, so the epoch has to be known when the loader is made.
 
     Args:
-        train: From the number of an epoch to its training items, of which there are equally many in each;
+        train: from the number of an epoch to its training items, of which there are equally many in each;
             None where nothing is trained.
-        val: Items to validate on; None for none.
-        test: Items to test on; None where nothing is tested.
-        batch_size: Training items in each batch of each process.
-        eval_batch_size: The same for val and test; by default as in training.
-        collate: From a list of items to a batch; by default equal tensors are stacked.
-        workers: Loader processes; 0 loads in the main process.
-        seed: The seed of the run.
+        val: items to validate on; None for none.
+        test: items to test on; None where nothing is tested.
+        batch_size: training items in each batch of each process.
+        eval_batch_size: the same for val and test; by default as in training.
+        collate: from a list of items to a batch; by default equal tensors are stacked.
+        workers: loader processes; 0 loads in the main process.
+        seed: the seed of the run.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class EpochLoaders(pl.LightningDataModule):
         """From the number of an epoch to its items.
 
         Raises:
-            ValueError: If there is no training set.
+            ValueError: if there is no training set.
         """
         if self.train is None:
             raise ValueError("these loaders were made without a training set: pass train")
@@ -172,14 +172,14 @@ class ImageLoaders(EpochLoaders):
     """Loaders of image classification.
 
     Args:
-        train: Training images with their labels, or None where nothing is trained.
-        val: Images to validate on with theirs, or None.
-        test: Images to test on with theirs, or None.
-        train_transform: From PIL image to tensor, random.
-        eval_transform: The same for evaluation, not random.
-        batch_size: Images in each batch of each process.
-        workers: Loader processes; 0 loads in the main process.
-        seed: The seed of the run.
+        train: training images with their labels, or None where nothing is trained.
+        val: images to validate on with theirs, or None.
+        test: images to test on with theirs, or None.
+        train_transform: from PIL image to tensor, random.
+        eval_transform: the same for evaluation, not random.
+        batch_size: images in each batch of each process.
+        workers: loader processes; 0 loads in the main process.
+        seed: the seed of the run.
     """
 
     def __init__(

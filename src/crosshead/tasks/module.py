@@ -13,12 +13,12 @@ class Updates(TypedDict, total=False):
     """How weights are updated.
 
     Attributes:
-        optimizer: Name of a timm optimiser; biases and norms are kept from weight decay.
-        learning_rate: Peak learning rate.
-        weight_decay: Weight decay.
-        warmup_epochs: Epochs of linear warm-up, before the cosine.
-        min_learning_rate: Where the cosine ends.
-        channels_last: Run in the channels-last memory format.
+        optimizer: name of a timm optimiser; biases and norms are kept from weight decay.
+        learning_rate: peak learning rate.
+        weight_decay: weight decay.
+        warmup_epochs: epochs of linear warm-up, before the cosine.
+        min_learning_rate: where the cosine ends.
+        channels_last: run in the channels-last memory format.
     """
 
     optimizer: str
@@ -36,14 +36,14 @@ class TaskModule(pl.LightningModule):
     `loss`, and may add other figures of the batch, which are shown while training.
 
     Args:
-        model: The net.
-        **updates: How its weights are updated: see `Updates`.
+        model: the net.
+        **updates: how its weights are updated: see `Updates`.
 
     Attributes:
-        columns: What is logged for each epoch, in the order of metrics.csv: training first, then
+        columns: what is logged for each epoch, in the order of metrics.csv: training first, then
             validation, the score last.
-        items: What a training sample is.
-        val_items: What a sample of the other splits is.
+        items: what a training sample is.
+        val_items: what a sample of the other splits is.
     """
 
     columns: tuple[str, ...]

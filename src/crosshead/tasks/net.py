@@ -19,7 +19,7 @@ def require_known(model: str) -> str:
     """The name of a timm model without the tag of its weights.
 
     Raises:
-        ValueError: If timm does not know the model.
+        ValueError: if timm does not know the model.
 
     Example:
         >>> require_known("resnet18.a1_in1k")
@@ -37,11 +37,11 @@ def build_dense(recipe: Recipe, build: Callable[[dict[str, Any]], N]) -> N:
     """A net around a backbone of timm.
 
     Args:
-        recipe: Names the backbone and its arguments.
-        build: Makes the net, given the backbone's options.
+        recipe: names the backbone and its arguments.
+        build: makes the net, given the backbone's options.
 
     Raises:
-        ValueError: If timm does not know the backbone, or it refuses the arguments.
+        ValueError: if timm does not know the backbone, or it refuses the arguments.
     """
     require_known(recipe.model)
     options = dict(recipe.model_args)
@@ -61,9 +61,9 @@ def dense_config(recipe: Recipe, meta: Meta, **head: Any) -> dict[str, Any]:
     """What model/config.json says about a net around a backbone.
 
     Args:
-        recipe: The recipe.
-        meta: What the net knows about the data.
-        **head: The choices of what stands around the backbone.
+        recipe: the recipe.
+        meta: what the net knows about the data.
+        **head: the choices of what stands around the backbone.
     """
     return {
         "architecture": recipe.model.split(".")[0],

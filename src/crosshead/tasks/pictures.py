@@ -132,11 +132,11 @@ def draw_labels(
     Regions have an opaque border, inside, so that thin ones are seen.
 
     Args:
-        image: Of any mode and size; small ones are enlarged.
+        image: of any mode and size; small ones are enlarged.
         labels: (height, width), each from 0 to the number of classes - 1, or `ignore_index`.
-        classes: The name of each label; `class_colors` gives their colours.
-        ignore_index: The label of pixels without one.
-        opacity: Of the colours inside the borders, 0 to 1.
+        classes: the name of each label; `class_colors` gives their colours.
+        ignore_index: the label of pixels without one.
+        opacity: of the colours inside the borders, 0 to 1.
 
     Returns:
         A new image, RGB, `enlargement` times the size.
@@ -175,9 +175,9 @@ def draw_change(
 
     Args:
         before: (bands, height, width), finite numbers of any scale.
-        after: The same shape.
+        after: the same shape.
         probability: (height, width), 0 to 1: black where nothing changed, yellow where all did.
-        bands: Which bands to show as red, green and blue; one alone is shown grey.
+        bands: which bands to show as red, green and blue; one alone is shown grey.
 
     Returns:
         RGB; small images are enlarged.
@@ -206,7 +206,7 @@ def stretched(image: np.ndarray, *, bands: Sequence[int]) -> Image.Image:
 
     Args:
         image: (bands, height, width), finite numbers of any scale.
-        bands: Which bands to show as red, green and blue; one alone is shown grey.
+        bands: which bands to show as red, green and blue; one alone is shown grey.
 
     Raises:
         ValueError: if `bands` are not one or three that are there.
@@ -247,9 +247,9 @@ def draw_grid(
     """Draws pictures in rows and columns, each with a title; about six rows of three can be taken in.
 
     Args:
-        rows: For each row its cells, a title and a picture each; rows may differ in length.
-        title: Of the whole.
-        legend: The colour of each class; of more than 40 the first ones are shown.
+        rows: for each row its cells, a title and a picture each; rows may differ in length.
+        title: of the whole.
+        legend: the colour of each class; of more than 40 the first ones are shown.
 
     Returns:
         A PNG file.

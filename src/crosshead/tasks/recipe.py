@@ -85,7 +85,7 @@ class Recipe:
         """Refuses what cannot work, before anything is loaded.
 
         Raises:
-            ValueError: If a value is out of its range or two values exclude each other.
+            ValueError: if a value is out of its range or two values exclude each other.
         """
         self.require_counts("epochs", "batch_size", "accumulate", "devices", "nodes", "threads", "val_every")
         self.require_fractions("drop_path", "ema", "val")

@@ -30,12 +30,12 @@ def dense_layer(
     """What the layer must return, without dropout.
 
     Args:
-        layer: Holds the parameters; pass it in float64 for an oracle.
+        layer: holds the parameters; pass it in float64 for an oracle.
         x: (B, N, C).
-        grid: Tokens per axis.
+        grid: tokens per axis.
         key_mask: (B, N) bool, True = takes part.
         context: (B, M, C), or None for self-attention.
-        context_grid: Tokens per axis of the context.
+        context_grid: tokens per axis of the context.
         context_mask: (B, M) bool, True = takes part.
 
     Returns:

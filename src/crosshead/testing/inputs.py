@@ -70,7 +70,7 @@ class OperatorInputs:
         """The same numbers as new leaves in another dtype (masks stay bool) or on another device.
 
         Args:
-            target: A floating dtype or a device.
+            target: a floating dtype or a device.
 
         Example:
             >>> make_inputs().to(torch.float16).query.dtype
@@ -112,15 +112,15 @@ def make_inputs(
         landmarks: `L`.
         head_dim: `D`.
         value_dim: `E`.
-        mixing: Which of the residual matrices exist; small against the identity, as trained ones are.
-        masks: Which masks exist. The first place is always valid and the last of the first sample never, if
+        mixing: which of the residual matrices exist; small against the identity, as trained ones are.
+        masks: which masks exist. The first place is always valid and the last of the first sample never, if
             there are two; the last of several samples is whole.
         layout: `strided` gives transposed views as a fused projection does, `expanded` one sample and one
             head repeated by stride 0.
-        dtype: Dtype of the tensors.
-        device: Device of the tensors.
-        requires_grad: Whether the floating tensors are leaves that ask for a gradient.
-        seed: Seed of a generator of its own.
+        dtype: dtype of the tensors.
+        device: device of the tensors.
+        requires_grad: whether the floating tensors are leaves that ask for a gradient.
+        seed: seed of a generator of its own.
 
     Returns:
         The inputs.
@@ -176,12 +176,12 @@ def output_and_gradients(
     """Runs an implementation forward and backward under a fixed cotangent.
 
     Args:
-        attention: A function with the signature of `crosshead.interactive_attention`.
-        inputs: Its arguments; those that require a gradient get one.
-        seed: Seed of the cotangent, drawn in float64 and rounded.
-        reverse: Axes, of tokens (2) or of channels (3), along which operands go in back to front and results
+        attention: a function with the signature of `crosshead.interactive_attention`.
+        inputs: its arguments; those that require a gradient get one.
+        seed: seed of the cotangent, drawn in float64 and rounded.
+        reverse: axes, of tokens (2) or of channels (3), along which operands go in back to front and results
             come out again: the same result by another order of summation.
-        **options: Passed on, `impl="streamed"` for instance.
+        **options: passed on, `impl="streamed"` for instance.
 
     Returns:
         `output`, and for every input that requires it `grad NAME`.
@@ -221,8 +221,8 @@ def draw_cotangent(shape: Sequence[int], *, seed: int = 1) -> Tensor:
     Were it rounded to the dtype under test, its error would count as one of each implementation.
 
     Args:
-        shape: Shape of an output.
-        seed: Seed of a generator of its own.
+        shape: shape of an output.
+        seed: seed of a generator of its own.
 
     Example:
         >>> x = draw_cotangent((2, 3))

@@ -31,10 +31,10 @@ def jittered_results(
     """Output and every gradient as they may come out in the dtype of the inputs, several times.
 
     Args:
-        inputs: Arguments of the operator; those that require a gradient get one.
-        runs: How often.
-        scale: Factor on the logits; `D ** -0.5` when None.
-        seed: Seed of the roundings.
+        inputs: arguments of the operator; those that require a gradient get one.
+        runs: how often.
+        scale: factor on the logits; `D ** -0.5` when None.
+        seed: seed of the roundings.
 
     Returns:
         For each run what `output_and_gradients` names.

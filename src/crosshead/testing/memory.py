@@ -12,7 +12,7 @@ def peak_allocated_bytes(computation: Callable[[], object]) -> int:
     What was held before does not count; what the computation returns does.
 
     Args:
-        computation: A function without arguments.
+        computation: a function without arguments.
 
     Returns:
         Bytes at the high-water mark.

@@ -52,7 +52,7 @@ def dense_factor(rows: Tensor, columns: Tensor, *, scale: float, mixing: Mixing 
         rows: (H, R, D) the tokens that look.
         columns: (H, C, D) the tokens that are looked at.
         scale: `s`, the factor on the logits.
-        mixing: The residual matrices of `P` and `W`.
+        mixing: the residual matrices of `P` and `W`.
 
     Returns:
         (H, R, C).
@@ -88,12 +88,12 @@ def dense_attention(
         value: (B, H, M, E).
         query_landmarks: (B, H, L, D), the rows of the key factor.
         key_landmarks: (B, H, L, D), the columns of the query factor.
-        query_mixing: Mixing of the query factor.
-        key_mixing: Mixing of the key factor.
+        query_mixing: mixing of the query factor.
+        key_mixing: mixing of the key factor.
         query_mask: (B, N) bool, True = takes part; the output of the others is zero.
         key_mask: (B, M) bool, True = takes part.
         landmark_mask: (B, L) bool, True = holds a token.
-        scale: Factor on the logits; `D ** -0.5` when None.
+        scale: factor on the logits; `D ** -0.5` when None.
 
     Returns:
         (B, H, N, E) in the dtype of the inputs: pass float64 for an oracle.
@@ -149,9 +149,9 @@ def rounded_attention(
         value: (B, H, M, E).
         query_landmarks: (B, H, L, D).
         key_landmarks: (B, H, L, D).
-        query_mixing: Mixing of the query factor.
-        key_mixing: Mixing of the key factor.
-        scale: Factor on the logits; `D ** -0.5` when None.
+        query_mixing: mixing of the query factor.
+        key_mixing: mixing of the key factor.
+        scale: factor on the logits; `D ** -0.5` when None.
 
     Returns:
         (B, H, N, E) in the dtype of the inputs.
@@ -185,8 +185,8 @@ def cell_borders(tokens: int, cells: int) -> list[tuple[int, int]]:
     """First and one-past-last token of each cell along one axis, as `adaptive_avg_pool` draws them.
 
     Args:
-        tokens: Number of tokens along the axis.
-        cells: Number of cells along the axis.
+        tokens: number of tokens along the axis.
+        cells: number of cells along the axis.
 
     Example:
         >>> cell_borders(7, 3)
@@ -211,10 +211,10 @@ def dense_pool(
 
     Args:
         x: (N, C), one sample.
-        grid: Tokens per axis.
-        cells: Cells per axis.
+        grid: tokens per axis.
+        cells: cells per axis.
         mask: (N,) bool, True = takes part.
-        num_prefix_tokens: How many tokens stand before the grid.
+        num_prefix_tokens: how many tokens stand before the grid.
 
     Returns:
         The landmarks (L, C), zero where a cell is empty, and which of them hold a token, (L,) bool.

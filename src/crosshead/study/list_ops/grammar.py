@@ -45,13 +45,13 @@ def evaluate_list_ops(tokens: Sequence[str]) -> int:
     sum modulo ten.
 
     Args:
-        tokens: A digit, or an operator, one or more expressions and "]".
+        tokens: a digit, or an operator, one or more expressions and "]".
 
     Returns:
         0..9.
 
     Raises:
-        ValueError: When a word is unknown, or the words are no single expression.
+        ValueError: if a word is unknown, or the words are no single expression.
 
     Example:
         >>> evaluate_list_ops("[MAX 2 9 [MIN 4 7 ] 0 ]".split())
@@ -91,7 +91,7 @@ def encode(words: Sequence[str]) -> np.ndarray:
     """Words to the numbers that stand for them, uint8, (length,).
 
     Raises:
-        ValueError: When a word is not in the vocabulary.
+        ValueError: if a word is not in the vocabulary.
 
     Example:
         >>> encode("[MAX 2 9 ]".split())
@@ -107,7 +107,7 @@ def decode(tokens: np.ndarray) -> tuple[str, ...]:
     """Numbers, (length,), to the words that they stand for; padding is left out.
 
     Raises:
-        ValueError: When a number is not in the vocabulary.
+        ValueError: if a number is not in the vocabulary.
 
     Example:
         >>> decode(np.array([12, 3, 10, 15, 0, 0]))

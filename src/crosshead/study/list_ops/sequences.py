@@ -29,11 +29,11 @@ class Sequences:
 
     Attributes:
         tokens: uint8, (n, length of the longest); 0 behind the end of a shorter one.
-        lengths: Tokens of each, (n,).
+        lengths: tokens of each, (n,).
         labels: 0..9, (n,).
 
     Raises:
-        ValueError: When there are not as many labels and lengths as sequences.
+        ValueError: if there are not as many labels and lengths as sequences.
     """
 
     tokens: np.ndarray
@@ -56,11 +56,11 @@ class SequenceSplits:
     """Labelled sequences in three splits that have none in common.
 
     Attributes:
-        train: What to learn from.
-        validation: What to choose by.
-        test: What to measure on: held out, never trained on.
-        vocabulary: The word of each token; the first is padding.
-        num_classes: Labels are 0..num_classes - 1.
+        train: what to learn from.
+        validation: what to choose by.
+        test: what to measure on: held out, never trained on.
+        vocabulary: the word of each token; the first is padding.
+        num_classes: labels are 0..num_classes - 1.
 
     Example:
         >>> splits = load_list_ops(train=20, validation=5, test=5, max_depth=4, min_length=10, max_length=30)
@@ -101,23 +101,23 @@ def load_list_ops(
     each of the others.
 
     Args:
-        train: How many expressions to learn from.
-        validation: How many to choose by.
-        test: How many to measure on.
-        max_depth: Nodes of this depth are digits; the root has depth 1.
-        max_args: An operator has 2..max_args arguments.
-        min_length: All expressions have more tokens than that.
-        max_length: All expressions have fewer.
-        seed: Not negative.
-        cache_dir: Where to keep the arrays, made once; without one, they are made at each call.
-        progress: Called with the expressions made and those to make, for one split after the other.
+        train: how many expressions to learn from.
+        validation: how many to choose by.
+        test: how many to measure on.
+        max_depth: nodes of this depth are digits; the root has depth 1.
+        max_args: an operator has 2..max_args arguments.
+        min_length: all expressions have more tokens than that.
+        max_length: all expressions have fewer.
+        seed: not negative.
+        cache_dir: where to keep the arrays, made once; without one, they are made at each call.
+        progress: called with the expressions made and those to make, for one split after the other.
 
     Returns:
         Three splits without a common sequence, a vocabulary of padding and fifteen words, ten classes.
 
     Raises:
-        ValueError: When a number is too small, or the grammar has not so many expressions of that length.
-        DataError: When a cache file is damaged, or cannot be read or written.
+        ValueError: if a number is too small, or the grammar has not so many expressions of that length.
+        DataError: if a cache file is damaged, or cannot be read or written.
 
     Example:
         >>> splits = load_list_ops(train=8, validation=1, test=1, max_depth=3, min_length=5, max_length=12)

@@ -24,8 +24,8 @@ class Level:
     """The nodes of one depth, (nodes,) each.
 
     Attributes:
-        trees: The tree that a node belongs to.
-        counts: How many arguments it has; 0 for a digit.
+        trees: the tree that a node belongs to.
+        counts: how many arguments it has; 0 for a digit.
         symbols: 0..9 for a digit; for an operator its place in `OPERATORS`.
     """
 

@@ -51,22 +51,22 @@ def load_pathfinder(
     numbers that `PARAMETERS` names as ours.
 
     Args:
-        size: Side of the images in pixels: 32, 64, 128 or 256.
-        contour_length: Strokes of each of the two contours, 3 or more; by default 14.
-        train: How many images to train on.
-        test: How many to measure on.
-        seed: Not negative; another seed gives other images throughout.
-        cache_dir: Where to keep the images, made once; without one, an image is made each time it is asked
+        size: side of the images in pixels: 32, 64, 128 or 256.
+        contour_length: strokes of each of the two contours, 3 or more; by default 14.
+        train: how many images to train on.
+        test: how many to measure on.
+        seed: not negative; another seed gives other images throughout.
+        cache_dir: where to keep the images, made once; without one, an image is made each time it is asked
             for.
-        progress: Called with the images made and those to make while a cache is being made.
+        progress: called with the images made and those to make while a cache is being made.
 
     Returns:
         Grey images, classes "separate" and "connected" in equal parts but for chance.
 
     Raises:
-        ValueError: When there is no such size, a number is too small, or contours of that length find no
+        ValueError: if there is no such size, a number is too small, or contours of that length find no
             room.
-        DataError: When a cache file is damaged, or cannot be read or written.
+        DataError: if a cache file is damaged, or cannot be read or written.
 
     Example:
         >>> splits = load_pathfinder(train=100, test=10)
@@ -110,10 +110,10 @@ class PathfinderImages(Dataset[tuple[Image.Image, int]]):
     """The first images of an endless set, each made when it is asked for.
 
     Args:
-        count: How many.
-        parameters: What they are made with.
+        count: how many.
+        parameters: what they are made with.
         split: "train" or "test": the two have no image in common.
-        seed: Not negative.
+        seed: not negative.
 
     Example:
         >>> images = PathfinderImages(5, parameters=PARAMETERS[32], split="train")
@@ -143,7 +143,7 @@ class PathfinderImages(Dataset[tuple[Image.Image, int]]):
         """What an image shows: contours, discs and label.
 
         Raises:
-            IndexError: When there are not so many images.
+            IndexError: if there are not so many images.
         """
         place = operator.index(index)
         if not -self.count <= place < self.count:

@@ -6,21 +6,21 @@ class PathfinderParameters:
     """What the images of one size are made with, in pixels of the final image.
 
     Attributes:
-        size: Side of the image.
-        padding: Width of the border that no stroke enters.
-        paddle_length: Length of a stroke.
-        paddle_thickness: Its width.
-        paddle_margins: Free space before and behind each stroke, and around it; an image has one of these.
-        antialias: Points along each side of a pixel at which the drawing is sampled.
-        marker_radius: Radius of the two discs.
-        contour_length: Paddles of a target snake.
-        seed_distance: Distance between the pivots of the two targets' first paddles; twice that is the least
+        size: side of the image.
+        padding: width of the border that no stroke enters.
+        paddle_length: length of a stroke.
+        paddle_thickness: its width.
+        paddle_margins: free space before and behind each stroke, and around it; an image has one of these.
+        antialias: points along each side of a pixel at which the drawing is sampled.
+        marker_radius: radius of the two discs.
+        contour_length: paddles of a target snake.
+        seed_distance: distance between the pivots of the two targets' first paddles; twice that is the least
             distance of the very first one from the border.
-        continuity: How straight the snakes are: a turn by `t` has the weight `cos(min(continuity |t|,
+        continuity: how straight the snakes are: a turn by `t` has the weight `cos(min(continuity |t|,
             pi/2))^2`.
-        distractor_paddles: Paddles of all distractor snakes together, at most.
-        snake_contrast: Factor by which the coverage of a pixel by strokes is raised, up to full coverage.
-        paddle_contrast: Brightness of a pixel under a stroke; that of a disc is 1.
+        distractor_paddles: paddles of all distractor snakes together, at most.
+        snake_contrast: factor by which the coverage of a pixel by strokes is raised, up to full coverage.
+        paddle_contrast: brightness of a pixel under a stroke; that of a disc is 1.
     """
 
     size: int

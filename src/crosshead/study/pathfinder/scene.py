@@ -14,9 +14,9 @@ class Scene:
     """One image before it is drawn.
 
     Attributes:
-        targets: The two long snakes.
-        distractors: The short ones.
-        discs: The centres of the two discs: the start of a target, and the end of a target.
+        targets: the two long snakes.
+        distractors: the short ones.
+        discs: the centres of the two discs: the start of a target, and the end of a target.
         label: 1 when both discs are at the ends of the same snake, else 0.
     """
 
@@ -33,7 +33,7 @@ def make_scene(rng: np.random.Generator, parameters: PathfinderParameters) -> Sc
     of it.
 
     Raises:
-        ValueError: When the contours find no room in `IMAGE_TRIES` images.
+        ValueError: if the contours find no room in `IMAGE_TRIES` images.
     """
     label = int(rng.integers(2))
     for _ in range(IMAGE_TRIES):

@@ -31,10 +31,10 @@ class Snake:
     """A contour of disconnected paddles.
 
     Attributes:
-        pivots: Where each paddle's space begins, complex, (paddles,).
-        directions: Where each paddle points, complex of modulus one, (paddles,).
-        length: Length of a paddle.
-        margin: Free space before and behind each.
+        pivots: where each paddle's space begins, complex, (paddles,).
+        directions: where each paddle points, complex of modulus one, (paddles,).
+        length: length of a paddle.
+        margin: free space before and behind each.
     """
 
     pivots: np.ndarray

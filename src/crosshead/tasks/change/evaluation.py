@@ -22,10 +22,10 @@ class ChangeMetrics:
         accuracy: fraction of the labelled pixels that are right; NaN without labelled pixels.
         kappa: Cohen's kappa: agreement beyond chance, 1 at best. None where labels and predictions are all of
             one class.
-        f1: F1 score; 0 where the class looked for is neither labelled nor predicted.
+        f1: f1 score; 0 where the class looked for is neither labelled nor predicted.
         auc: area under the receiver operating characteristic, each class against the rest. None where labels
             are all of one class.
-        per_class_f1: F1 score of each class; 0 for one that is neither labelled nor predicted.
+        per_class_f1: f1 score of each class; 0 for one that is neither labelled nor predicted.
         confusion: counts of pixels: row the true class, column the predicted one.
     """
 

@@ -39,13 +39,13 @@ def draw_objects(
     is not written. Small objects come on top of large ones.
 
     Args:
-        image: Of any mode and size; small ones are enlarged.
+        image: of any mode and size; small ones are enlarged.
         boxes: (n, 4): left, top, right and bottom in pixels of the image, right and bottom exclusive.
         labels: (n,), from 1; label k is `classes[k - 1]`.
-        classes: All classes.
+        classes: all classes.
         scores: (n,), written behind the names.
         masks: (n, height, width), true where the object is.
-        opacity: Of masks, 0 to 1; their outline is opaque.
+        opacity: of masks, 0 to 1; their outline is opaque.
 
     Returns:
         A new image, RGB, `enlargement` times the size.

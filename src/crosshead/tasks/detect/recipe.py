@@ -73,7 +73,7 @@ class DetectRecipe(Recipe):
         """Refuses what cannot work, before anything is loaded.
 
         Raises:
-            ValueError: If a value is out of its range or two values exclude each other.
+            ValueError: if a value is out of its range or two values exclude each other.
         """
         super().check()
         self.require_counts(

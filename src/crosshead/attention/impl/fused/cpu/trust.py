@@ -28,7 +28,7 @@ def checked(path: Path) -> Path:
     """Makes sure that a library is the one that this user, or root, has built.
 
     Args:
-        path: Where it is kept; links to its folder are followed.
+        path: where it is kept; links to its folder are followed.
 
     Returns:
         The path to load, free of links.
@@ -69,8 +69,8 @@ def keep(compiled: Path, library: Path) -> None:
     library or beside none, and `checked` refuses that.
 
     Args:
-        compiled: The library, in the file system of its place.
-        library: Its place.
+        compiled: the library, in the file system of its place.
+        library: its place.
 
     Raises:
         Refused: if a folder lies there.
