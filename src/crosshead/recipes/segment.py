@@ -36,8 +36,8 @@ def nuclei_semantic() -> SegmentRecipe:
     The masks of all nuclei of an image are painted into one map. The stem has stride 2: the border of
     a nucleus ten pixels wide is a third of it.
 
-    Expect: mean IoU 89.4 % after --epochs 6 (seed 0); 20 were not tried. Time: 21 minutes for six epochs on
-    one shared core of an AMD EPYC server.
+    Expect: mean IoU 89.4 % after --epochs 6 (seed 0, --val 0); 20 were not tried. Time: 21 minutes for six
+    epochs on one shared core of an AMD EPYC server.
 
     Command: crosshead train nuclei-semantic --data-dir DIR
     """
@@ -66,8 +66,8 @@ def fashion_scenes() -> SegmentRecipe:
     Needs the folder of Fashion-MNIST; the 4,000 training and 500 test scenes of 128 x 128 pixels are made as
     they are read.
 
-    Expect: mean IoU 35.0 % after --epochs 2 (seed 0), far from converged; 10 were not tried. Time: 13 minutes
-    for two epochs on one shared core of an AMD EPYC server.
+    Expect: mean IoU 35.0 % after --epochs 2 (seed 0, --val 0), far from converged; 10 were not tried. Time:
+    13 minutes for two epochs on one shared core of an AMD EPYC server.
 
     Command: crosshead train fashion-scenes --data-dir DIR
     """
