@@ -106,7 +106,7 @@ LABELS: dict[str, Fault] = {
     "value without a class": (
         array("train/labels/2.png", another_value),
         "train/labels/2.png",
-        "value 77 at column 6, row 5 is no class",
+        "value 77 at column 6, row 5 is not a class",
     ),
     "labels of another size": (
         array("val/labels/3.png", lambda labels: labels[:-1]),

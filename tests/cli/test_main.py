@@ -68,9 +68,9 @@ def test_wrong_usage_exits_with_two(crosshead, arguments):
         (("train", "fashion-mnist", "--data-dir", "nowhere"), "nowhere: no such folder"),
         (("train", "folder", "--data-dir", "."), "no "),
         (("train", "digits", "--from", "nowhere"), "nowhere holds no weights"),
-        (("evaluate", "nowhere"), "nowhere is no folder: name a run folder"),
-        (("resume", "nowhere"), "nowhere is no folder"),
-        (("predict", "nowhere", "image.png"), "nowhere is no folder"),
+        (("evaluate", "nowhere"), "nowhere is not a folder: name a run folder"),
+        (("resume", "nowhere"), "nowhere is not a folder"),
+        (("predict", "nowhere", "image.png"), "nowhere is not a folder"),
     ],
 )
 def test_what_goes_wrong_is_told_in_one_line(crosshead, arguments, message):
@@ -86,7 +86,7 @@ def test_debug_shows_where_it_went_wrong(crosshead):
     answer = crosshead("evaluate", "nowhere", "--debug")
     assert answer.code == 1
     assert "Traceback" in answer.err
-    assert answer.err.splitlines()[-1].startswith("error: nowhere is no folder")
+    assert answer.err.splitlines()[-1].startswith("error: nowhere is not a folder")
 
 
 def test_a_full_disk_is_told_with_the_way_out(crosshead, tiny_flags, monkeypatch):

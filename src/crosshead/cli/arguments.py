@@ -25,7 +25,7 @@ def read_pairs(pairs: list[str]) -> dict[str, Any]:
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not (name.isidentifier() and equals):
-            raise ValueError(f"{pair!r} is no name=value")
+            raise ValueError(f"{pair!r} must be name=value")
         try:
             value = ast.literal_eval(text)
         except (ValueError, SyntaxError):

@@ -65,7 +65,7 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
-        # Who reads the output has seen enough; what is still buffered must not be written at exit.
+        # The reader of the output has closed it; what is still buffered must not be written at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except EXPECTED as error:

@@ -162,7 +162,7 @@ def _field(path: Path, name: str) -> int:
 
 
 def _serve() -> None:
-    """Reads a task a line, runs it in a fork, answers a line."""
+    """Reads one task per line, runs each in a fork and writes one result per line."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what packages print is no answer
     torch.set_num_threads(1)  # no other thread may exist when a process forks

@@ -66,8 +66,8 @@ def fashion_scenes() -> SegmentRecipe:
     Needs the folder of Fashion-MNIST; the 4,000 training and 500 test scenes of 128 x 128 pixels are made as
     they are read.
 
-    Expect: mean IoU 35.0 % after --epochs 2 (seed 0, --val 0), far from converged; 10 were not tried. Time:
-    13 minutes for two epochs on one shared core of an AMD EPYC server.
+    Expect: mean IoU 35.0 % after --epochs 2 (seed 0, --val 0), far from converged; 10 were not tried.
+    Time: 13 minutes for two epochs on one shared core of an AMD EPYC server.
 
     Command: crosshead train fashion-scenes --data-dir DIR
     """
@@ -93,7 +93,7 @@ def ade20k() -> SegmentRecipe:
     """UPerNet over iViT-tiny on ADE20K's 150 classes, at the scale of published results.
 
     About 160,000 updates of 16 crops of 512 x 512 pixels. The folder holds images/{training,validation} and
-    annotations/{training,validation} as published; label 0 is no class.
+    annotations/{training,validation} as published; label 0 is not a class.
 
     Expect: not measured. Time: not measured.
 

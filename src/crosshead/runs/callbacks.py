@@ -35,7 +35,7 @@ class LastIsValidated(Callback):
 
 
 class NonFiniteLoss(RunError):
-    """The loss is no number any more."""
+    """The loss has become infinite or NaN."""
 
 
 class WatchLoss(Callback):
@@ -63,24 +63,24 @@ class WatchLoss(Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Looks, where looking is due."""
+        """Checks the losses: on the CPU at every step, elsewhere every 20 steps."""
         self.pending.append((self.coming_step, self.coming_rate, outputs["loss"].detach()))
         if pl_module.device.type == "cpu" or len(self.pending) == 20:
             self.look(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Looks at the rest of the epoch, where nothing is tested after it."""
+        """Checks the rest of the epoch, where no validation follows."""
         self.look(trainer)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Looks at the rest of the epoch."""
+        """Checks the rest of the epoch."""
         self.look(trainer)
 
     def look(self, trainer: pl.Trainer) -> None:
-        """Looks at the losses since the last time.
+        """Checks the losses since the last time.
 
         Raises:
-            NonFiniteLoss: if one is infinite or no number.
+            NonFiniteLoss: if one is infinite or NaN.
         """
         if not self.pending:
             return

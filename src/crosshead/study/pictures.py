@@ -15,7 +15,7 @@ OURS, THEIRS = "#c0392b", "#34495e"
 
 
 def draw_study(folder: Path, report: Report) -> list[Path]:
-    """Draws what the rows can show; answers the files.
+    """Draws what the rows can show and returns the files.
 
     accuracy.png always; price.png where costs were measured; pairs.png where two candidates were trained
     by the same seeds, lengths.png where images or sequences of several sizes were learned.

@@ -102,14 +102,14 @@ class Recipe:
             )
 
     def require_counts(self, *names: str) -> None:
-        """Refuses fields below 1; None is no value and passes."""
+        """Refuses fields below 1; None, which means no choice, passes."""
         for name in names:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}: give 1 or more")
 
     def require_at_most(self, **bounds: int) -> None:
-        """Refuses fields above their bound, which no machine has; None is no value and passes."""
+        """Refuses fields above their bound, which is beyond any machine; None passes."""
         for name, most in bounds.items():
             value = getattr(self, name)
             if value is not None and value > most:

@@ -91,7 +91,7 @@ class GridViT(VisionTransformer):
 
         Raises:
             NotImplementedError: if there is a mask or causality.
-            ValueError: if a free image size is no multiple of the patch of a hybrid ViT.
+            ValueError: if a free image size is not a multiple of the patch of a hybrid ViT.
         """
         return super().forward_features(x, **self._carry_grid(x, masks))
 
@@ -100,7 +100,7 @@ class GridViT(VisionTransformer):
 
         Raises:
             NotImplementedError: if there is a mask or causality.
-            ValueError: if a free image size is no multiple of the patch of a hybrid ViT.
+            ValueError: if a free image size is not a multiple of the patch of a hybrid ViT.
         """
         return super().forward_intermediates(x, *args, **self._carry_grid(x, options))
 

@@ -48,7 +48,7 @@ def swap_attention(
     local term; both start at zero.
 
     The swapped model computes something else than before and needs fine-tuning before it is of use:
-    factored attention is no approximation of softmax attention. A logged warning says so.
+    factored attention does not approximate softmax attention. A logged warning says so.
 
     Args:
         model: a timm `VisionTransformer`: ViT, DeiT, image towers of CLIP, DINOv2 and the like.
@@ -61,7 +61,7 @@ def swap_attention(
         The same `model`. If anything is refused it is unchanged.
 
     Raises:
-        TypeError: if `model` is no timm `VisionTransformer`.
+        TypeError: if `model` is not a timm `VisionTransformer`.
         ValueError: if there is no softmax attention to replace, or it was replaced before; if
             `InteractiveAttention` refuses landmarks or mixing.
         NotImplementedError: if something could not be kept: rotary or relative positions, images of

@@ -171,7 +171,7 @@ def read_labels(path: Path, *, table: np.ndarray) -> np.ndarray:
         runs = np.split(known, np.flatnonzero(np.diff(known) > 1) + 1)
         ranges = (f"{run[0]}..{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
         raise DataError(
-            f"{path}: value {values[row, column]} at column {column}, row {row} is no class; known are "
+            f"{path}: value {values[row, column]} at column {column}, row {row} is not a class; known are "
             f"{', '.join(ranges)}; correct it, or name more classes"
         )
     return labels.astype(np.uint8 if table.max() <= 255 else np.uint16)

@@ -259,10 +259,10 @@ def test_what_is_no_file_neither_hangs_nor_raises(cache, tmp_path, monkeypatch, 
     place = which(build.library_path())
     exchange(place, make)
     assert not is_loaded(tmp_path)
-    assert f"{place} is no regular file: remove it, then run `crosshead build`" in str(build.missing())
+    assert f"{place} is not a regular file: remove it, then run `crosshead build`" in str(build.missing())
     monkeypatch.setattr(build, "_compile", lambda target: target.write_bytes(library))
     if make is Path.mkdir:
-        with pytest.raises(OSError, match="is no regular file: remove it"):
+        with pytest.raises(OSError, match="is not a regular file: remove it"):
             build.build()
         place.rmdir()
     build.build()

@@ -77,7 +77,7 @@ def keep(compiled: Path, library: Path) -> None:
     """
     for place in (library, checksum_file(library)):
         if place.is_dir() and not place.is_symlink():
-            raise Refused(f"{place} is no regular file: remove it, then {REBUILD}")
+            raise Refused(f"{place} is not a regular file: remove it, then {REBUILD}")
     noted = checksum_file(compiled)
     noted.touch()
     for file in (compiled, noted):
@@ -112,7 +112,7 @@ def _noted(library: Path) -> bytes:
 
 def _require_own_file(path: Path) -> None:
     if not stat.S_ISREG(path.lstat().st_mode):
-        raise Refused(f"{path} is no regular file: remove it, then {REBUILD}")
+        raise Refused(f"{path} is not a regular file: remove it, then {REBUILD}")
     _require_owner(path, {0, os.geteuid()}, remedy=REBUILD)
     _require_closed(path, remedy=REBUILD)
 
