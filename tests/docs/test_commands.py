@@ -35,7 +35,7 @@ QUICK = {
     "predict": "--accelerator cpu",
     "resume": "",
     "build --help": "",
-    "build": "--help",  # compiles for ten seconds and more: tests/attention/fused/test_build.py does
+    "build": "--help",  # compiles for ten seconds and more: tests/attention/impl/fused/test_build.py does
     "bench attention": f"--providers reference exact --tokens 16 --passes forward {BENCH}",
     "bench backbone": f"--models ivit_nano --sizes 32 --passes inference {BENCH}",
     "rivals": "",

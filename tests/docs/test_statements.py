@@ -62,7 +62,7 @@ def test_links_lead_somewhere(page):
 
 @every_page
 def test_files_that_are_named_exist(page):
-    for name in re.findall(r"`([\w/.-]+\.(?:csv|png|jpg|py|md|h|cpp))`", outside_code(page)):
+    for name in re.findall(r"`(?:python )?([\w/.-]+\.(?:csv|png|jpg|py|md|h|cpp))`", outside_code(page)):
         if "/" in name:
             assert any((ROOT / folder / name).exists() for folder in (".", "docs", "src/crosshead")), name
         elif name.endswith(".csv") and "_" in name:

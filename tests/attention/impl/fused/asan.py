@@ -1,8 +1,8 @@
 """Runs the CPU kernel's tests and random calls under AddressSanitizer and UndefinedBehaviorSanitizer.
 
-    python tests/attention/fused/asan.py               # build, tests, 2,400 random calls
-    python tests/attention/fused/asan.py --calls 300   # fewer random calls
-    python tests/attention/fused/asan.py --no-tests    # random calls only
+    python tests/attention/impl/fused/asan.py               # build, tests, 2,400 random calls
+    python tests/attention/impl/fused/asan.py --calls 300   # fewer random calls
+    python tests/attention/impl/fused/asan.py --no-tests    # random calls only
 
 The library is compiled by g++ into a folder of its own, which is removed at the end. A bad access ends the
 run with the sanitizer's report, which names the line.
