@@ -1,6 +1,10 @@
 """What pytest leaves out on machines that lack an optional package, and the options of our own."""
 
+import os
 from importlib.util import find_spec
+
+# One test process a core: threads of NumPy's products, in subprocesses too, would only wait for each other.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import pytest
 
