@@ -269,7 +269,7 @@ def test_without_a_validation_set_all_is_trained_on_and_no_epoch_is_the_best(tin
     assert run.last.exists()
     assert not run.best.exists()
     assert run.curves.stat().st_size > 10_000
-    with pytest.raises(RunError, match="does not exist"):
+    with pytest.raises(RunError, match="has no best epoch: it was trained without a validation set"):
         load_run(run, best=True)
 
 

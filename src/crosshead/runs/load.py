@@ -29,6 +29,10 @@ def load_run(run: RunFolder, *, best: bool = False) -> tuple[RunRecord, nn.Modul
     record = read_record(run)
     if best:
         path = run.best
+        if run.weights.exists() and not path.exists():
+            raise RunError(
+                f"{run.path} has no best epoch: it was trained without a validation set, leave --best out"
+            )
         state = {
             name.removeprefix("model."): value for name, value in read_checkpoint(path)["state_dict"].items()
         }
