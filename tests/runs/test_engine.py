@@ -1,7 +1,6 @@
 import dataclasses
 import errno
 import json
-from contextlib import suppress
 
 import pytest
 import torch
@@ -308,8 +307,14 @@ def test_an_edited_checkpoint_is_refused_in_one_line(copied, edit):
     torch.save(state, copied.last)
     record = read_record(copied)
     longer = dataclasses.replace(record, recipe=dataclasses.replace(record.recipe, epochs=3))
-    with suppress(RunError):  # some edits leave a checkpoint that can be used
+    told = ""
+    try:  # some edits leave a checkpoint that can be used
         engine.resume(copied, longer)
+    except RunError as error:
+        told = str(error)
+    assert "\n" not in told
+    assert told == "" or told.startswith(str(copied.last))
+    assert bool(told) != (len(read_metrics(copied)) == 3)
 
 
 def test_several_machines_without_a_launcher_are_refused(tiny, tmp_path):

@@ -1,7 +1,6 @@
 import dataclasses
 import json
 import os
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -130,10 +129,15 @@ def test_an_edited_choice_is_read_or_refused_in_one_line(tmp_path, field, value)
     content = json.loads((tmp_path / "recipe.json").read_text())
     content["recipe"][field] = value
     (tmp_path / "recipe.json").write_text(json.dumps(content))
-    with suppress(RunError):
+    told = ""
+    try:
         read = read_record(RunFolder(tmp_path)).recipe
         read.check()
         assert isinstance(getattr(read, field), str | dict | Path | float | int)
+    except RunError as error:
+        told = str(error)
+    assert "\n" not in told
+    assert told == "" or told.startswith(str(tmp_path / "recipe.json"))
 
 
 @pytest.mark.parametrize(

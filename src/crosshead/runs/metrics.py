@@ -119,6 +119,8 @@ def _is_whole(row: dict[str, str]) -> bool:
     """Whether a row has a number, or nothing, in each column and no more."""
     try:
         int(row["epoch"])
-        return all(value == "" or float(value) is not None for value in row.values())
+        for value in row.values():
+            float(value or "nan")
     except (TypeError, ValueError):
         return False
+    return None not in row.values()
