@@ -75,7 +75,7 @@ def test_help_teaches_and_waits_for_no_library():
     code = """
 import sys
 from crosshead.cli.main import main
-for name in ((), ("primary",), ("rivals",), ("ablation",), ("lengths",), ("report",)):
+for name in ((), ("primary",), ("rivals",), ("ablation",), ("heads",), ("conjunctions",), ("report",)):
     sys.argv = ["crosshead", "study", *name, "--help"]
     try:
         main()
@@ -86,7 +86,15 @@ assert not loaded, loaded
 """
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
-    for word in ("--mechanisms", "--groups", "--sizes", "--learning-rates", "--plan", "list-ops", "FOLDER"):
+    for word in (
+        "--mechanisms",
+        "--groups",
+        "--head-counts",
+        "--learning-rates",
+        "--plan",
+        "twelve-look-ups",
+        "FOLDER",
+    ):
         assert word in finished.stdout.replace("PATH", "FOLDER")
 
 
@@ -98,6 +106,8 @@ assert not loaded, loaded
         (("rivals", *TWO, "--seeds", "2", "--learning-rates", "1e-3"), "4 trainings of 2 mechanisms"),
         (("primary",), "22 trainings of 2 mechanisms"),
         (("ablation", "--groups", "mixing", "--seeds", "1"), "16 trainings of 4 mechanisms"),
+        # Two rates and two seeds to choose from, for one form without interaction and for two with it.
+        (("heads", "--head-counts", "2", "4", "--seeds", "3"), "36 trainings of 4 mechanisms"),
     ],
 )
 def test_a_plan_counts_and_forecasts_and_trains_nothing(crosshead, tmp_path, study, trainings):
@@ -108,45 +118,6 @@ def test_a_plan_counts_and_forecasts_and_trains_nothing(crosshead, tmp_path, stu
     assert re.match(r"about \d+:\d\d:\d\d; ", second)
     assert "results.csv" in second
     assert not list(tmp_path.rglob("*.csv"))
-
-
-def test_a_plan_of_growing_images(crosshead, tmp_path):
-    flags = (
-        "--sizes",
-        "8",
-        "16",
-        "--mechanisms",
-        "interactive",
-        "--dim",
-        "16",
-        "--heads",
-        "4",
-        "--depth",
-        "1",
-    )
-    answer = crosshead("study", "lengths", *flags, "--jobs", "1", "--device", "cpu", "--plan", "--seeds", "1")
-    assert answer.code == 0, answer.err
-    assert answer.out.startswith("8 trainings of 2 mechanisms")
-    assert not list(tmp_path.iterdir())
-
-
-def test_what_cannot_take_padding_is_left_out_of_sequences_and_said(crosshead):
-    flags = (
-        "--data",
-        "list-ops",
-        "--sizes",
-        "32",
-        "--mechanisms",
-        "interactive",
-        "linformer",
-        "--device",
-        "cpu",
-    )
-    answer = crosshead("study", "lengths", *flags, "--dim", "16", "--heads", "4", "--plan", "--jobs", "1")
-    assert answer.code == 0, answer.err
-    assert answer.out.startswith("left out: ")
-    assert "linformer" in answer.out.splitlines()[0]
-    assert "trainings of 1 mechanisms" in answer.out
 
 
 @pytest.mark.parametrize(
@@ -162,7 +133,10 @@ def test_what_cannot_take_padding_is_left_out_of_sequences_and_said(crosshead):
         (("rivals", "--data", "digits", "--heads", "7"), "give a multiple of 4 and of heads=7"),
         (("rivals", "--image-size", "27"), "image_size 27 is no multiple of patch_size 2"),
         (("primary",), "fashion-mnist needs the folder of its images: name it with --data-dir"),
-        (("lengths", "--sizes", "33"), "sizes hold 33, no multiple of patch_size 2"),
+        (
+            ("heads", "--data", "digits", "--head-counts", "4", "7"),
+            "head_counts hold 7: give divisors of dim=48",
+        ),
         (("report", "nowhere"), "nowhere/results.csv cannot be read"),
         (("report", "."), "results.csv cannot be read"),
     ],

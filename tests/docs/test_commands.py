@@ -48,7 +48,6 @@ SLOW = {
     "bench attention": f"--tokens 16 --heads 2 --head-dim 16 --landmarks 4 --passes forward {BENCH}",
     "bench backbone": f"--models ivit_nano --sizes 32 --passes inference {BENCH}",
     "study": f"--samples 320 --select-samples 320 --seeds 1 --learning-rates 1e-3 {STUDY}",
-    "study lengths": f"--plan {STUDY}",  # 96,000 expressions are made first, in minutes
     "study report": "",
 }
 

@@ -19,8 +19,15 @@ from crosshead.attention.functional import STREAMED_FROM
 from crosshead.cli.main import COMMANDS, main
 from crosshead.recipes import RECIPES
 from crosshead.rivals import MECHANISMS
-from crosshead.study.options import ABLATION_GROUPS, BUDGETS, LengthsOptions, PrimaryOptions
-from crosshead.study.sources import LIST_OPS, PATHFINDER_IMAGES
+from crosshead.study.conjunctions import ATTRIBUTES, ITEMS, NEAR_MISSES, PAYLOADS, VALUES
+from crosshead.study.options import (
+    ABLATION_GROUPS,
+    BUDGETS,
+    ConjunctionsOptions,
+    HeadsOptions,
+    PrimaryOptions,
+)
+from crosshead.study.sources import HELD_OUT_LOOK_UPS, TRAIN_LOOK_UPS
 from crosshead.study.statistics import summaries
 from crosshead.study.training import STRETCHES
 from crosshead.vision.variants import VARIANTS
@@ -73,7 +80,7 @@ def test_files_that_are_named_exist(page):
 def flags() -> dict[str, set[str]]:
     """All flags of each command, its variants together."""
     variants: dict[str, Any] = {"train": RECIPES, "bench": ("attention", "backbone")}
-    variants["study"] = ("primary", "rivals", "ablation", "lengths", "report")
+    variants["study"] = ("primary", "rivals", "ablation", "heads", "conjunctions", "report")
     before, found = sys.argv, {}
     for command in COMMANDS:
         shown = StringIO()
@@ -244,10 +251,40 @@ def test_the_primary_test_is_what_the_page_says():
     assert said["seeds"].startswith(f"0 to {options.seeds - 1};")
 
 
-def test_the_page_on_studies_lists_all_groups_and_sizes():
+def test_the_page_on_studies_lists_all_groups():
     assert [row[0] for row in table("docs/study.md", "group | what is trained")] == list(ABLATION_GROUPS)
-    page = " ".join(text_of("docs/study.md").split())
-    images, expressions = (LengthsOptions(data=data).lengths() for data in ("pathfinder", "list-ops"))
-    assert "Pathfinder images are made at {}, {} and {} pixels".format(*images) in page
-    assert "expressions at up to {}, {} and {:,} tokens".format(*expressions) in page
-    assert f"{PATHFINDER_IMAGES[0]:,} images or {LIST_OPS[0]:,} expressions for training" in page
+
+
+def test_the_conjunctions_are_what_the_page_says():
+    options, budget = ConjunctionsOptions(), BUDGETS["one-look-up"]
+    page = text_of("docs/study.md").split("### Conjunctions")[1]
+    said = dict(
+        re.findall(r"^\| (.+?) \| (.+) \|$", page.split("crosshead study conjunctions")[0], re.MULTILINE)
+    )
+    assert said["arms"].startswith(", ".join(map(str, options.head_counts)) + " heads x `mixing` none, ")
+    assert f"C = {budget.shape.dim}, MLP ratio {budget.shape.mlp_ratio}" in said["model"]
+    assert f"the items have {budget.shape.landmarks} landmarks" in said["model"]
+    assert said["training"].startswith(
+        f"{budget.samples:,} samples (no sample twice) in batches of {options.batch_size}: "
+        f"{budget.samples // options.batch_size:,} steps"
+    )
+    assert budget.samples <= TRAIN_LOOK_UPS
+    assert (
+        f"of {', '.join(map(str, options.learning_rates))} on {HELD_OUT_LOOK_UPS:,}" in said["learning rate"]
+    )
+    assert f"{budget.select_samples:,} samples, seeds 1000 and 1001" in said["learning rate"]
+    assert said["seeds"].startswith(f"0 to {options.seeds - 1},")
+    text = " ".join(page.split())
+    numbers = {4: "four", 8: "eight", 12: "Twelve"}
+    assert f"{ITEMS} items with {numbers[ATTRIBUTES]} attributes of {numbers[VALUES]} values" in text
+    assert f"a payload out of {PAYLOADS}" in text
+    assert f"{numbers[NEAR_MISSES]} items are near misses" in text
+
+
+def test_the_slope_in_heads_is_what_the_page_says():
+    options = HeadsOptions()
+    page = text_of("docs/study.md").split("### The slope in heads")[1]
+    assert f"with {', '.join(map(str, options.head_counts))} heads" in page
+    assert "the rate, {} or {}".format(*options.learning_rates) in page
+    assert f"{BUDGETS['fashion-mnist'].select_samples:,} samples, seeds 1000 and 1001" in page
+    assert f"| seeds | 0 to {options.seeds - 1}, paired |" in page

@@ -1,6 +1,5 @@
-"""One backbone in which only the attention differs, with equal parameters; padding counts nothing."""
+"""One backbone in which only the attention differs, with equal parameters."""
 
-import math
 from ast import literal_eval
 from dataclasses import replace
 from typing import Any
@@ -8,23 +7,20 @@ from typing import Any
 import pytest
 import torch
 
-from crosshead import InteractiveAttention
 from crosshead.rivals import MECHANISMS
-from crosshead.rivals.softmax import SoftmaxAttention
 from crosshead.runs.model import count_parameters
 from crosshead.study.backbone import (
     TOLERANCE,
-    SequenceClassifier,
     UnknownAttention,
     _build,
     attention_layer,
     build_model,
     random_input,
-    sinusoids,
 )
+from crosshead.study.conjunctions import LOOK_UPS
 from crosshead.study.options import BUDGETS
 from crosshead.study.plans import PRIMARY, all_mechanisms
-from crosshead.study.trial import Data, Shape
+from crosshead.study.trial import IN_CHANS, Data, Shape
 from crosshead.study.variants import VARIANTS
 
 SIZES = {"num_classes": 10, "in_chans": 1}
@@ -168,87 +164,35 @@ def test_positions_start_as_sines_and_can_be_learned(tiny):
     assert len({tuple(row) for row in positions[0].tolist()}) == 16
 
 
-@pytest.mark.parametrize("attention", ["interactive", "softmax", "nystromformer", "efficient"])
-def test_sequences_get_attention_in_one_dimension(attention):
-    shape = Shape(image_size=32, patch_size=1, dim=16, depth=1, heads=4, mlp_ratio=2, landmarks=8)
-    model = build_model("list-ops", attention, shape, num_classes=10, in_chans=16)
-    tokens = random_input("list-ops", shape, batch=2, in_chans=16, device="cpu")
-    assert tokens.min() >= 1
-    assert model(tokens).shape == (2, 10)
-    _, options = attention_layer("list-ops", attention, shape)
-    assert options["landmarks"] == ((8,) if attention == "interactive" else (1, 8))
-    softmax = count_parameters(build_model("list-ops", "softmax", shape, num_classes=10, in_chans=16))
-    assert abs(count_parameters(model) - softmax) <= TOLERANCE * softmax
-
-
-@pytest.mark.parametrize("attention", ["linformer", "xca", "performer"])
-def test_sequences_need_a_mechanism_that_takes_padding(attention):
-    assert not MECHANISMS[attention].mechanism.capabilities.key_mask
-    shape = Shape(image_size=32, patch_size=1, dim=16, depth=1, heads=4, mlp_ratio=2, landmarks=8)
-    with pytest.raises(NotImplementedError, match=f"attention {attention} takes no padded sequences: choose"):
-        build_model("list-ops", attention, shape, num_classes=10, in_chans=16)
-
-
 def test_the_registry_is_covered():
     assert set(MECHANISMS) <= set(ALL)
 
 
-SAMPLE = torch.tensor([[3, 7, 15, 2, 9, 9, 4]])
+@pytest.mark.parametrize("data", LOOK_UPS)
+@pytest.mark.parametrize("attention", ["interactive", "interactive:mixing=none", "softmax", "talking-heads"])
+def test_look_ups_are_answered_by_one_layer_of_any_mechanism(data, attention):
+    shape, queries = BUDGETS[data].shape, LOOK_UPS[data].queries
+    sizes = {"num_classes": 16, "in_chans": IN_CHANS[data]}
+    model = build_model(data, attention, shape, **sizes)
+    words = random_input(data, shape, batch=2, in_chans=IN_CHANS[data], device="cpu")
+    assert words.shape == (2, queries + 24, 5)
+    assert model(words).shape == (2, 16, queries)
+    softmax = count_parameters(build_model(data, "softmax", shape, **sizes))
+    assert abs(count_parameters(model) - softmax) <= TOLERANCE * softmax
+    _, options = attention_layer(data, attention, shape)
+    if attention.startswith("interactive"):
+        assert (options["landmarks"], options["num_prefix_tokens"]) == ((8,), queries)
+    else:
+        assert options["grid"] == (1, queries + 24)
 
 
-def build_sequence(length: int, *, ours: bool) -> SequenceClassifier:
+def test_the_answer_depends_on_the_query_and_on_every_item():
     torch.manual_seed(0)
-    grid = (length,) if ours else (1, length)
-    options = {"landmarks": (4,)} if ours else {"landmarks": (1, 4), "grid": grid}
-    attention = InteractiveAttention if ours else SoftmaxAttention
-    model = SequenceClassifier(
-        attention, options, grid=grid, dim=16, depth=2, num_heads=4, hidden=32, vocabulary=16, num_classes=10
-    ).double()
-    # Every parameter other than its start, mixing matrices too.
-    for parameter in model.parameters():
-        parameter.data = torch.randn(parameter.shape, dtype=torch.float64) / 3
-    return model
-
-
-def padded(sample: torch.Tensor, length: int) -> torch.Tensor:
-    return torch.nn.functional.pad(sample, (0, length - sample.shape[1]))
-
-
-@pytest.mark.parametrize("ours", [True, False])
-def test_padding_changes_nothing(ours):
-    alone, longer = build_sequence(7, ours=ours), build_sequence(20, ours=ours)
-    longer.load_state_dict(alone.state_dict())
-    torch.testing.assert_close(longer(padded(SAMPLE, 20)), alone(SAMPLE), rtol=1e-12, atol=1e-12)
-
-
-@pytest.mark.parametrize("ours", [True, False])
-def test_a_sample_is_the_same_in_any_batch(ours):
-    model = build_sequence(20, ours=ours)
-    other = torch.randint(1, 16, (1, 20))
-    batch = torch.cat([padded(SAMPLE, 20), other])
-    torch.testing.assert_close(model(batch)[:1], model(padded(SAMPLE, 20)), rtol=1e-12, atol=1e-12)
-
-
-def test_what_is_learned_for_padding_counts_nothing():
-    model = build_sequence(20, ours=True)
-    before = model(padded(SAMPLE, 20))
-    model.embedding.weight.data[0] = 1e3
-    torch.testing.assert_close(model(padded(SAMPLE, 20)), before, rtol=1e-12, atol=1e-12)
-
-
-@pytest.mark.parametrize("ours", [True, False])
-def test_the_order_of_tokens_matters(ours):
-    model = build_sequence(7, ours=ours)
-    assert (model(SAMPLE.flip(1)) - model(SAMPLE)).abs().max() > 1e-3
-
-
-def test_an_empty_sequence_gives_finite_logits():
-    assert build_sequence(7, ours=True)(torch.zeros(1, 7, dtype=torch.long)).isfinite().all()
-
-
-def test_positions_are_those_of_the_paper_and_do_not_depend_on_the_length():
-    positions = sinusoids(5, 4)
-    for place in range(5):
-        expected = [math.sin(place), math.sin(place / 100), math.cos(place), math.cos(place / 100)]
-        assert positions[place].tolist() == pytest.approx(expected, abs=1e-6)
-    assert torch.equal(sinusoids(9, 4)[:5], positions)
+    data = "one-look-up"
+    model = build_model(data, "interactive", BUDGETS[data].shape, num_classes=16, in_chans=85).eval()
+    words = random_input(data, BUDGETS[data].shape, batch=1, in_chans=85, device="cpu")
+    before = model(words)
+    for token in range(25):
+        changed = words.clone()
+        changed[0, token, 0] = (changed[0, token, 0] + 1) % 85
+        assert not torch.allclose(model(changed), before, atol=1e-6), token

@@ -4,7 +4,6 @@ import pytest
 
 from crosshead.study.options import (
     BUDGETS,
-    LengthsOptions,
     PrimaryOptions,
     RivalsOptions,
     StudyOptions,
@@ -67,18 +66,3 @@ def test_what_cannot_be_is_told_with_its_value(flags, message):
 
 def test_no_weight_decay_is_allowed():
     StudyOptions(weight_decay=0.0).budget()
-
-
-def test_lengths_come_in_ascending_order_once_each():
-    assert LengthsOptions(sizes=(64, 32, 64)).lengths() == (32, 64)
-    assert LengthsOptions().lengths() == (32, 64, 128)
-    assert LengthsOptions(data="list-ops").lengths() == (128, 512, 2000)
-
-
-@pytest.mark.parametrize(
-    ("sizes", "message"),
-    [((4, 32), "sizes hold 4"), ((33,), "sizes hold 33, no multiple of patch_size 2")],
-)
-def test_a_length_that_cannot_be_is_told(sizes, message):
-    with pytest.raises(ValueError, match=message):
-        LengthsOptions(sizes=sizes).lengths()

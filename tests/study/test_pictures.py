@@ -65,9 +65,12 @@ def many(make_row, results):
 @pytest.fixture
 def growing(make_row, results):
     rows = [
-        make_row(0.9 - side / 1000 - 0.01 * place, attention=attention, image_size=side, data="pathfinder")
-        for side in (32, 64, 128)
+        make_row(
+            0.9 - heads / 1000 - 0.01 * place - 0.001 * seed, attention=attention, heads=heads, seed=seed
+        )
+        for heads in (2, 4, 8)
         for place, attention in enumerate(("interactive", "softmax", "linformer"))
+        for seed in range(2)
     ]
     return results(rows)
 
@@ -92,8 +95,8 @@ def test_many_candidates_are_drawn_against_their_cost(many):
     assert drawn(many) == {"accuracy.png", "price.png"}
 
 
-def test_lengths_are_drawn_against_tokens(growing):
-    assert drawn(growing) == {"accuracy.png", "lengths.png"}
+def test_accuracy_is_drawn_against_the_number_of_heads(growing):
+    assert drawn(growing) == {"accuracy.png", "heads.png"}
 
 
 def test_one_candidate_is_drawn(make_row, results):

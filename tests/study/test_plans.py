@@ -5,14 +5,22 @@ import math
 import pytest
 
 from crosshead.rivals import MECHANISMS
-from crosshead.study.options import AblationOptions, LengthsOptions, PrimaryOptions, RivalsOptions
+from crosshead.study.options import (
+    AblationOptions,
+    ConjunctionsOptions,
+    HeadsOptions,
+    PrimaryOptions,
+    RivalsOptions,
+)
 from crosshead.study.plans import (
     PRIMARY,
     SELECT_SEED,
+    SLOW_MIXING,
     ablation,
     all_mechanisms,
     candidates,
-    lengths,
+    conjunctions,
+    heads,
     unfinished,
 )
 
@@ -43,7 +51,7 @@ def test_rates_are_chosen_on_carved_out_samples_with_a_seed_of_their_own(candida
 def test_nothing_is_published_before_every_rate_was_tried(candidate, ledger):
     trials = candidate.selecting()
     for tried in range(3):
-        assert candidate.chosen_rate(ledger) is None
+        assert candidate.chosen(ledger) is None
         assert candidate.testing(ledger) == []
         fill(ledger, trials[tried : tried + 1], [0.5])
     tests = candidate.testing(ledger)
@@ -69,7 +77,7 @@ def test_nothing_is_published_before_every_rate_was_tried(candidate, ledger):
 )
 def test_the_most_accurate_rate_is_chosen(candidate, ledger, accuracies, chosen):
     fill(ledger, candidate.selecting(), accuracies)
-    assert candidate.chosen_rate(ledger) == chosen
+    assert candidate.chosen(ledger).learning_rate == chosen
     assert {trial.learning_rate for trial in candidate.testing(ledger)} == {chosen}
 
 
@@ -81,7 +89,7 @@ def test_the_test_set_has_no_say_in_the_choice(candidate, ledger, make_trial):
 
     others = [replace(trial, split="test") for trial in candidate.selecting()]
     fill(ledger, [*tests, *others], [0.1, 0.1, 0.1, 1.0, 0.0, 1.0])
-    assert candidate.chosen_rate(ledger) == 2e-3
+    assert candidate.chosen(ledger).learning_rate == 2e-3
     assert candidate.testing(ledger) == tests
 
 
@@ -140,29 +148,66 @@ def test_the_ablation_changes_all_that_was_asked_for():
         shape.landmarks**2 for attention, shape in shapes if attention == "interactive" and shape.heads == 8
     }
     assert landmarks == {4, 16, 49, 100, 196}
-    for attention in ("interactive", "interactive:mixing=none"):
-        heads = {shape.heads for name, shape in shapes if name == attention and shape.landmarks == 7}
-        assert heads == {2, 4, 8, 16, 32}
+    assert {shape.heads for _, shape in shapes} == {8}
     assert {shape.dim for _, shape in shapes} == {64}
 
 
 def test_a_change_that_does_not_fit_the_model_is_left_out():
-    found = ablation(AblationOptions(data="digits", groups=("landmarks", "heads")), "32-true")
+    found = ablation(AblationOptions(data="digits", groups=("landmarks",)), "32-true")
     shapes = [candidate.trial.shape for candidate in found]
     # 8 tokens along an axis, 48 channels.
     assert {shape.landmarks for shape in shapes} == {2, 4, 7, 8}
-    assert {shape.heads for shape in shapes} == {2, 4, 8, 16}
     odd = ablation(AblationOptions(data="digits", landmarks=3, groups=("pooling",)), "32-true")
     assert [candidate.attention for candidate in odd] == ["interactive"]
 
 
-def test_every_mechanism_is_trained_at_every_length_with_the_same_landmarks():
-    options = LengthsOptions(sizes=(64, 32), mechanisms=("softmax", "interactive"))
-    found = lengths(options, "32-true")
-    assert [(x.trial.shape.image_size, x.attention) for x in found] == [
-        (size, attention) for size in (32, 64) for attention in ("softmax", "interactive")
+def test_the_mean_over_the_selecting_seeds_decides(ledger):
+    options = RivalsOptions(data="digits", learning_rates=(1e-3, 2e-3), select_seeds=2)
+    (candidate,) = candidates(["interactive"], options, "32-true")
+    trials = candidate.selecting()
+    assert [(x.learning_rate, x.seed - SELECT_SEED) for x in trials] == [
+        (1e-3, 0),
+        (1e-3, 1),
+        (2e-3, 0),
+        (2e-3, 1),
     ]
-    assert [x.trial.tokens for x in found] == [256, 256, 1024, 1024]
-    assert {x.trial.shape.landmarks for x in found} == {8}
-    sequences = lengths(LengthsOptions(data="list-ops", mechanisms=("interactive",)), "32-true")
-    assert [x.trial.tokens for x in sequences] == [128, 512, 2000]
+    fill(ledger, trials[:3], (0.5, 0.5, 0.9))
+    assert candidate.chosen(ledger) is None
+    fill(ledger, trials[3:], (0.2,))
+    chosen = candidate.chosen(ledger)
+    assert chosen is not None
+    assert chosen.learning_rate == 2e-3
+
+
+def test_every_number_of_heads_has_both_arms_and_one_chooses_how_fast_heads_learn_to_talk(ledger):
+    options = HeadsOptions(head_counts=(4, 16))
+    found = heads(options, "32-true")
+    assert [(x.trial.shape.heads, x.attention) for x in found] == [
+        (count, arm) for count in (4, 16) for arm in PRIMARY
+    ]
+    both, none = found[:2]
+    assert {trial.attention for trial in both.selecting()} == {PRIMARY[0], SLOW_MIXING}
+    assert {trial.attention for trial in none.selecting()} == {PRIMARY[1]}
+    # In the order of the trials: 0.002 and 0.004, two seeds each, then the same with slow matrices.
+    fill(ledger, both.selecting(), (0.5, 0.5, 0.6, 0.6, 0.5, 0.5, 0.7, 0.6))
+    tests = both.testing(ledger)
+    assert {(trial.attention, trial.learning_rate) for trial in tests} == {(SLOW_MIXING, 4e-3)}
+    assert [trial.seed for trial in tests] == list(range(8))
+
+
+def test_conjunctions_cross_heads_with_mechanisms():
+    found = conjunctions(
+        ConjunctionsOptions(head_counts=(4, 8), mechanisms=("softmax", "interactive")), "32-true"
+    )
+    assert [(x.trial.shape.heads, x.attention) for x in found] == [
+        (count, name) for count in (4, 8) for name in ("softmax", "interactive")
+    ]
+    assert {(x.trial.data, x.trial.batch_size, x.trial.shape.dim) for x in found} == {
+        ("one-look-up", 128, 64)
+    }
+
+
+@pytest.mark.parametrize("count", [0, 5, -4])
+def test_heads_that_do_not_divide_the_channels_are_told(count):
+    with pytest.raises(ValueError, match=rf"head_counts hold {count}: give divisors of dim=64"):
+        heads(HeadsOptions(head_counts=(4, count)), "32-true")

@@ -6,9 +6,9 @@ from torch.utils.data import Subset
 
 from crosshead.runs.folder import RunError
 from crosshead.study import sources
-from crosshead.study.list_ops.sequences import Sequences
-from crosshead.study.sources import TokenRows, load_samples
-from crosshead.study.trial import Data
+from crosshead.study.conjunctions import LOOK_UPS
+from crosshead.study.sources import load_samples
+from crosshead.study.trial import IN_CHANS, Data
 from crosshead.tasks.classify.data import load_digits
 
 
@@ -83,46 +83,24 @@ def test_images_that_are_seen_seldom_are_not_augmented(testing):
     assert one.equal(testing.train_transform(image))
 
 
-@pytest.mark.parametrize("name", ["fashion-mnist", "cifar10", "pathfinder"])
+@pytest.mark.parametrize("name", ["fashion-mnist", "cifar10"])
 def test_a_folder_that_is_not_named_is_asked_for(name: Data):
     with pytest.raises(RunError, match=f"{name} needs the folder of its images: name it with --data-dir"):
         load_samples(name, split="test", size=28, data_dir=None)
 
 
-def test_sequences_are_measured_on_a_split_of_their_own(monkeypatch, tmp_path):
-    monkeypatch.setattr(sources, "LIST_OPS", (40, 8))
+@pytest.mark.parametrize("name", LOOK_UPS)
+def test_look_ups_are_validated_and_tested_on_samples_of_their_own(name, monkeypatch):
+    monkeypatch.setattr(sources, "TRAIN_LOOK_UPS", 300)
+    monkeypatch.setattr(sources, "HELD_OUT_LOOK_UPS", 200)
     found = {
-        split: load_samples("list-ops", split=split, size=32, data_dir=tmp_path)
-        for split in ("validation", "test")
+        split: load_samples(name, split=split, size=24, data_dir=None) for split in ("validation", "test")
     }
-    assert (found["test"].in_chans, found["test"].num_classes) == (16, 10)
-    rows = {split: {samples.held_out[k][0].tobytes() for k in range(8)} for split, samples in found.items()}
-    train = {found["test"].train[k][0].tobytes() for k in range(40)}
-    assert not rows["validation"] & rows["test"]
-    assert not train & (rows["validation"] | rows["test"])
-    assert len(train) == 40
-    assert all(8 <= np.count_nonzero(found["test"].train[k][0]) <= 32 for k in range(40))
-
-
-def test_rows_of_tokens_have_one_length():
-    two = Sequences(
-        tokens=np.array([[5, 6, 7], [7, 0, 0]]), lengths=np.array([3, 1]), labels=np.array([1, 4])
-    )
-    for length, expected in ((5, [5, 6, 7, 0, 0]), (2, [5, 6])):
-        row, label = TokenRows(two, length)[0]
-        assert (row.tolist(), label) == (expected, 1)
-        assert row.dtype == np.int64
-
-
-@pytest.mark.parametrize(("name", "size"), [("pathfinder", 32), ("list-ops", 32)])
-def test_generated_samples_are_made_once_and_said_so(name, size, tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "PATHFINDER_IMAGES", (24, 4))
-    monkeypatch.setattr(sources, "LIST_OPS", (24, 4))
-    made: list[tuple[int, int]] = []
-    sources.generate(name, size=size, data_dir=tmp_path, progress=lambda *told: made.append(told))
-    assert (24, 24) in made
-    assert made[-1] == (4, 4)
-    made.clear()
-    sources.generate(name, size=size, data_dir=tmp_path, progress=lambda *told: made.append(told))
-    assert not made
-    assert len(load_samples(name, split="test", size=size, data_dir=tmp_path).held_out) == 4  # pyright: ignore
+    assert (found["test"].in_chans, found["test"].num_classes) == (IN_CHANS[name], 16)
+    words = {
+        split: {samples.held_out[k][0].tobytes() for k in range(200)} for split, samples in found.items()
+    }
+    train = {found["test"].train[k][0].tobytes() for k in range(300)}
+    assert (len(words["validation"]), len(words["test"]), len(train)) == (200, 200, 300)
+    assert not words["validation"] & words["test"]
+    assert not train & (words["validation"] | words["test"])

@@ -120,7 +120,9 @@ def test_labels_say_what_sets_candidates_apart_and_no_more(make_row):
     alike = summaries([make_row(0.9), make_row(0.8, attention="softmax")])
     assert [summary.label for summary in alike] == ["interactive", "softmax"]
     apart = summaries([make_row(0.9, heads=4), make_row(0.8, heads=8), make_row(0.7, heads=2)])
-    assert [summary.label for summary in apart] == [f"interactive · heads {heads}" for heads in (4, 8, 2)]
+    assert [summary.label for summary in apart] == [
+        f"interactive · {heads} heads of {16 // heads}" for heads in (4, 8, 2)
+    ]
 
 
 def test_after_another_choice_of_learning_rate_only_the_last_one_stands(make_row):

@@ -45,11 +45,6 @@ def test_whatever_changes_a_training_changes_its_key(make_trial, change):
     assert make_trial().key() == make_trial().key()
 
 
-def test_tokens_are_counted_along_two_axes_of_an_image_and_one_of_a_sequence(make_trial):
-    assert make_trial(image_size=28, patch_size=2).tokens == 196
-    assert make_trial(data="list-ops", image_size=512, patch_size=1).tokens == 512
-
-
 @pytest.mark.parametrize(
     ("text", "name", "options"),
     [

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +11,8 @@ import tyro
 from crosshead.cli.bench import choose_device, progress_bar
 from crosshead.study.options import (
     AblationOptions,
-    LengthsOptions,
+    ConjunctionsOptions,
+    HeadsOptions,
     PrimaryOptions,
     ReportOptions,
     RivalsOptions,
@@ -29,7 +29,8 @@ def study(
     request: Annotated[PrimaryOptions, tyro.conf.subcommand("primary")]
     | Annotated[RivalsOptions, tyro.conf.subcommand("rivals")]
     | Annotated[AblationOptions, tyro.conf.subcommand("ablation")]
-    | Annotated[LengthsOptions, tyro.conf.subcommand("lengths")]
+    | Annotated[HeadsOptions, tyro.conf.subcommand("heads")]
+    | Annotated[ConjunctionsOptions, tyro.conf.subcommand("conjunctions")]
     | Annotated[ReportOptions, tyro.conf.subcommand("report")],
 ) -> None:
     """Compare mechanisms by training them at equal budget, and draw what came out."""
@@ -47,8 +48,10 @@ def study(
             found = plans.candidates(request.mechanisms or plans.all_mechanisms(), request, precision)
         case AblationOptions():
             name, found = "ablation", plans.ablation(request, precision)
+        case HeadsOptions():
+            name, found = "heads", plans.heads(request, precision)
         case _:
-            name, found = "lengths", plans.lengths(request, precision)
+            name, found = "conjunctions", plans.conjunctions(request, precision)
     run(name, found, request, place)
 
 
@@ -65,8 +68,6 @@ def run(name: str, found: "Sequence[Candidate]", options: StudyOptions, place: "
     ledger = Ledger(out / "results.csv")
     found = _buildable(console, found)
     trials = sum(len(candidate.all_samples()) for candidate in found)
-    if options.data_dir is None and options.data in ("pathfinder", "list-ops"):
-        place = replace(place, data_dir=(out / "data").resolve())
     console.line(f"{trials} trainings of {len(found)} mechanisms, {place.jobs} at a time on {place.device}")
     with console.status("trying each for three steps", spinner="line") as status:
         seconds = forecast_seconds(found, ledger, place, tell=lambda name: status.update(f"trying {name}"))
@@ -75,28 +76,10 @@ def run(name: str, found: "Sequence[Candidate]", options: StudyOptions, place: "
     )
     if options.plan:
         return
-    _generate(console, found, place)
     with _progress(console) as tell:
         run_study(found, ledger, place, arguments=sys.argv[1:], tell=tell)
     measure_cost(console, found, out, place.device)
     report(out)
-
-
-def _generate(console: "Terminal", found: "Sequence[Candidate]", place: "Place") -> None:
-    """Makes generated samples, once for all trainings, and says how far it is."""
-    from crosshead.study.sources import generate
-
-    name = found[0].trial.data
-    for size in sorted({candidate.trial.shape.image_size for candidate in found}):
-        with console.status("", spinner="line") as status:
-            generate(
-                name,
-                size=size,
-                data_dir=place.data_dir,
-                progress=lambda made, wanted, size=size, status=status: status.update(
-                    f"{name}, size {size}: {made:,} of {wanted:,} made"
-                ),
-            )
 
 
 def _buildable(console: "Terminal", found: "Sequence[Candidate]") -> "list[Candidate]":
@@ -149,8 +132,10 @@ def report(folder: "Path") -> None:
     from crosshead.bench.report import write_table
     from crosshead.cli.console import Terminal
     from crosshead.runs.folder import write_atomically
+    from crosshead.study.heads import heads_in_words, read_heads
     from crosshead.study.pictures import draw_study
-    from crosshead.study.report import HEADINGS, cells_of, markdown, read_study, table
+    from crosshead.study.report import HEADINGS, RESULTS, cells_of, markdown, read_study, table
+    from crosshead.study.trial import read_rows
 
     found = read_study(folder)
     console = Terminal()
@@ -170,6 +155,9 @@ def report(folder: "Path") -> None:
             shown.add_row(*(cells[place] for place in part))
         console.print(shown)
     console.line(f"differences are against {found.base}, paired by seed, with 95 % intervals")
+    if by_heads := read_heads(read_rows(folder / RESULTS)):
+        for line in heads_in_words(by_heads):
+            console.line(line)
     write_table(folder / "table.csv", table(found), [])
     write_atomically(folder / "table.md", markdown(found).encode())
     for path in (folder / "table.csv", folder / "table.md", *draw_study(folder, found)):

@@ -1,6 +1,7 @@
 """The model of a trial: one backbone in which only the attention differs, and parameters that match.
 
-Legend: `B` batch, `N` tokens, `C` channels, `K` classes.
+Legend: `B` batch, `N` tokens, `C` channels, `K` classes; of look-ups, `Q` queries, `T` tokens, `A + 1` words
+of a token.
 """
 
 from typing import Any
@@ -15,6 +16,7 @@ from crosshead.attention.module import InteractiveAttention
 from crosshead.bench.options import INPUT_SEED
 from crosshead.rivals.registry import MECHANISMS, attention_class
 from crosshead.runs.model import count_parameters
+from crosshead.study.conjunctions import ATTRIBUTES, LOOK_UPS
 from crosshead.study.trial import Data, Shape, attention_options
 from crosshead.study.variants import VARIANTS
 from crosshead.vision.isotropic import IsotropicViT
@@ -23,7 +25,6 @@ REFERENCE = "softmax"
 # Models whose parameters differ by more than this fraction of those of softmax attention get MLPs of another
 # width; a smaller difference is that of the mechanism.
 TOLERANCE = 0.01
-PADDING = 0
 
 
 class UnknownAttention(ValueError):
@@ -35,7 +36,7 @@ def build_model(data: Data, attention: str, shape: Shape, *, num_classes: int, i
 
     The hidden width of its MLPs makes up for what the mechanism has more or less. Images get a ViT whose
     positions start as sines and cosines and are learned; there is no class token, and the mean of all
-    tokens is classified. Sequences get a `SequenceClassifier`. The mechanism `ivit` stands for a small iViT
+    tokens is classified. Look-ups get a `LookUpNet`. The mechanism `ivit` stands for a small iViT
     of four stages, with parameters of its own; its options are those of `IViT`.
 
     Args:
@@ -43,7 +44,7 @@ def build_model(data: Data, attention: str, shape: Shape, *, num_classes: int, i
         attention: a mechanism with its options.
         shape: sizes.
         num_classes: classes `K`.
-        in_chans: channels of the images, or symbols of the sequences.
+        in_chans: channels of the images, or words of the look-ups.
 
     Raises:
         UnknownAttention: if there is no such mechanism.
@@ -76,11 +77,12 @@ def build_model(data: Data, attention: str, shape: Shape, *, num_classes: int, i
 
 
 def random_input(data: Data, shape: Shape, *, batch: int, in_chans: int, device: str) -> Tensor:
-    """Samples without meaning, of the right shape: images, or whole sequences of symbols."""
+    """Samples without meaning, of the right shape: images, or words of look-ups."""
     generator = torch.Generator().manual_seed(INPUT_SEED)
-    if data == "list-ops":
-        return torch.randint(1, in_chans, (batch, shape.image_size), generator=generator).to(device)
     side = shape.image_size
+    if data in LOOK_UPS:
+        size = batch, LOOK_UPS[data].queries + side, ATTRIBUTES + 1
+        return torch.randint(in_chans, size, generator=generator).to(device)
     return torch.randn(batch, in_chans, side, side, generator=generator).to(device)
 
 
@@ -89,24 +91,22 @@ def attention_layer(data: Data, attention: str, shape: Shape) -> tuple[type[nn.M
 
     Raises:
         UnknownAttention: if the name is neither ours nor a rival's.
-        NotImplementedError: if a rival cannot take sequences.
     """
     name, options = attention_options(attention)
-    sequence = data == "list-ops"
+    queries = LOOK_UPS[data].queries if data in LOOK_UPS else 0
     if name == "interactive" or name in VARIANTS:
-        landmarks = (shape.landmarks,) if sequence else (shape.landmarks, shape.landmarks)
-        return VARIANTS.get(name, InteractiveAttention), {"landmarks": landmarks, **options}
+        own = (
+            {"landmarks": (shape.landmarks,), "num_prefix_tokens": queries}
+            if queries
+            else {"landmarks": (shape.landmarks, shape.landmarks)}
+        )
+        return VARIANTS.get(name, InteractiveAttention), {**own, **options}
     if name not in MECHANISMS:
         known = ", ".join(["interactive", *VARIANTS, *MECHANISMS])
         raise UnknownAttention(f"attention {name} is unknown: it is one of {known}")
     grid, landmarks = (shape.side, shape.side), (shape.landmarks, shape.landmarks)
-    if sequence:
-        can = MECHANISMS[name].mechanism.capabilities
-        if not (can.key_mask and can.any_grid):
-            raise NotImplementedError(
-                f"attention {name} takes no padded sequences: choose one that takes a key mask and any grid"
-            )
-        grid, landmarks = (1, shape.side), (1, shape.landmarks)
+    if queries:
+        grid, landmarks = (1, queries + shape.side), (1, shape.landmarks)
     return attention_class(name), {"grid": grid, "landmarks": landmarks, **options}
 
 
@@ -114,14 +114,12 @@ def _build(
     data: Data, attention: str, shape: Shape, hidden: int, *, num_classes: int, in_chans: int
 ) -> nn.Module:
     layer, options = attention_layer(data, attention, shape)
-    if data == "list-ops":
-        return SequenceClassifier(
-            layer,
-            options,
+    if data in LOOK_UPS:
+        return LookUpNet(
+            layer(shape.dim, shape.heads, **options),
             grid=options.get("grid", (shape.side,)),
+            queries=LOOK_UPS[data].queries,
             dim=shape.dim,
-            depth=shape.depth,
-            num_heads=shape.heads,
             hidden=hidden,
             vocabulary=in_chans,
             num_classes=num_classes,
@@ -164,94 +162,53 @@ def _ivit(shape: Shape, options: dict[str, Any], *, num_classes: int, in_chans: 
     return timm.create_model("ivit_nano", num_classes=num_classes, in_chans=in_chans, **{**sizes, **options})
 
 
-class SequenceClassifier(nn.Module):
-    """Embedding, blocks of attention and MLP, the mean over the tokens that are there, and a linear layer.
+class LookUpNet(nn.Module):
+    """Answers look-ups: a token is the sum of its words, one block attends, a linear layer reads the queries.
+
+    Tokens have no positions: what an item is decides, not where it lies.
 
     Args:
-        attention: the class of the attention, called as `attention(x, grid=grid, key_mask=mask)`.
-        attention_options: what to build it with besides channels and heads.
-        grid: what to call the tokens in the attention's own terms: `(N,)` or `(1, N)`.
+        attention: the attention over queries and items, `(B, T, C)`.
+        grid: what it is told of the tokens.
+        queries: `Q`.
         dim: channels `C`.
-        depth: blocks.
-        num_heads: heads.
-        hidden: hidden channels of the MLPs.
-        vocabulary: symbols, the first of them padding.
-        num_classes: classes `K`.
+        hidden: hidden channels of the MLP.
+        vocabulary: words.
+        num_classes: payloads `K`.
 
     Example:
         >>> from crosshead import InteractiveAttention
-        >>> model = SequenceClassifier(
-        ...     InteractiveAttention, {"landmarks": (4,)}, grid=(9,), dim=16, depth=1, num_heads=4, hidden=32,
-        ...     vocabulary=16, num_classes=10,
+        >>> attention = InteractiveAttention(16, 4, landmarks=(4,), num_prefix_tokens=1)
+        >>> net = LookUpNet(
+        ...     attention, grid=(24,), queries=1, dim=16, hidden=32, vocabulary=85, num_classes=16
         ... )
-        >>> model(torch.tensor([[3, 7, 15, 0, 0, 0, 0, 0, 0]])).shape
-        torch.Size([1, 10])
+        >>> net(torch.zeros(2, 25, 5, dtype=torch.long)).shape
+        torch.Size([2, 16, 1])
     """
 
     def __init__(
         self,
-        attention: type[nn.Module],
-        attention_options: dict[str, Any],
+        attention: nn.Module,
         *,
         grid: tuple[int, ...],
+        queries: int,
         dim: int,
-        depth: int,
-        num_heads: int,
         hidden: int,
         vocabulary: int,
         num_classes: int,
     ) -> None:
         super().__init__()
-        self.grid = grid
-        self.embedding = nn.Embedding(vocabulary, dim, padding_idx=PADDING)
-        nn.init.normal_(self.embedding.weight)
-        self.register_buffer("positions", sinusoids(grid[-1], dim), persistent=False)
-        self.blocks = nn.ModuleList(
-            SequenceBlock(attention(dim, num_heads, **attention_options), dim, hidden) for _ in range(depth)
-        )
-        self.norm = nn.LayerNorm(dim)
-        self.head = nn.Linear(dim, num_classes)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Integers `(B, N)`, 0 behind the end of a sequence, to logits `(B, K)`."""
-        mask = tokens != PADDING
-        x = self.embedding(tokens) + self.positions
-        for block in self.blocks:
-            x = block(x, self.grid, mask)
-        x = self.norm(x).masked_fill(~mask[..., None], 0)
-        return self.head(x.sum(1) / mask.sum(1, keepdim=True).clamp(min=1))
-
-
-class SequenceBlock(nn.Module):
-    """A pre-norm block: attention, then an MLP.
-
-    Args:
-        attention: the attention.
-        dim: channels `C`.
-        hidden: hidden channels of the MLP.
-    """
-
-    def __init__(self, attention: nn.Module, dim: int, hidden: int) -> None:
-        super().__init__()
-        self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.grid, self.queries = grid, queries
+        self.embedding = nn.Embedding(vocabulary, dim)
+        self.norm1, self.norm2, self.norm = (nn.LayerNorm(dim) for _ in range(3))
         self.attention = attention
         self.mlp = Mlp(dim, hidden)
+        self.head = nn.Linear(dim, num_classes)
 
-    def forward(self, x: Tensor, grid: tuple[int, ...], mask: Tensor) -> Tensor:
-        """`(B, N, C)` to `(B, N, C)`."""
-        x = x + self.attention(self.norm1(x), grid=grid, key_mask=mask)
-        return x + self.mlp(self.norm2(x))
-
-
-def sinusoids(length: int, dim: int) -> Tensor:
-    """Positions `(length, dim)` as sines and cosines of falling frequency.
-
-    Source: A. Vaswani et al., arXiv 1706.03762, section 3.5.
-
-    Example:
-        >>> sinusoids(3, 4)[0]
-        tensor([0., 0., 1., 1.])
-    """
-    rates = 10_000.0 ** (-torch.arange(0, dim, 2) / dim)
-    angles = torch.arange(length)[:, None] * rates
-    return torch.cat([angles.sin(), angles.cos()], 1)
+    def forward(self, words: Tensor) -> Tensor:
+        """Words `(B, T, A + 1)`, queries first, to logits `(B, K, Q)`."""
+        x = self.embedding(words).sum(2)
+        x = x + self.attention(self.norm1(x), grid=self.grid)
+        x = x[:, : self.queries]
+        x = x + self.mlp(self.norm2(x))
+        return self.head(self.norm(x)).mT

@@ -9,10 +9,8 @@ import tyro
 
 from crosshead.study.trial import Data, Shape
 
-ImageData = Literal["digits", "fashion-mnist", "cifar10", "pathfinder"]
-AblationGroup = Literal[
-    "mixing", "factor", "layers", "start", "landmarks", "heads", "local", "pooling", "stages"
-]
+ImageData = Literal["digits", "fashion-mnist", "cifar10"]
+AblationGroup = Literal["mixing", "factor", "layers", "start", "landmarks", "local", "pooling", "stages"]
 ABLATION_GROUPS: tuple[AblationGroup, ...] = get_args(AblationGroup)
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
@@ -48,15 +46,15 @@ BUDGETS: dict[Data, Budget] = {
         samples=200_000,
         select_samples=60_000,
     ),
-    "list-ops": Budget(
-        shape=Shape(image_size=512, patch_size=1, dim=64, depth=2, heads=8, mlp_ratio=2, landmarks=64),
-        samples=160_000,
-        select_samples=40_000,
+    "one-look-up": Budget(
+        shape=Shape(image_size=24, patch_size=1, dim=64, depth=1, heads=16, mlp_ratio=2, landmarks=8),
+        samples=256_000,
+        select_samples=128_000,
     ),
-    "pathfinder": Budget(
-        shape=Shape(image_size=32, patch_size=2, dim=64, depth=4, heads=8, mlp_ratio=2, landmarks=8),
-        samples=400_000,
-        select_samples=100_000,
+    "twelve-look-ups": Budget(
+        shape=Shape(image_size=24, patch_size=1, dim=64, depth=1, heads=16, mlp_ratio=2, landmarks=8),
+        samples=256_000,
+        select_samples=128_000,
     ),
 }
 
@@ -68,13 +66,15 @@ class StudyOptions:
     data: ImageData = "fashion-mnist"
     """What to learn. Model and training are sized for it; the flags below change that."""
     data_dir: Path | None = None
-    """Folder of the data set; digits and pathfinder need none."""
+    """Folder of the data set; digits and look-ups need none."""
     out: Path | None = None
     """Folder of the results; by default studies/STUDY-DATA. A study that was interrupted goes on there."""
     seeds: int = 3
     """Trainings of each mechanism, by the seeds 0, 1, 2, ..."""
     learning_rates: tuple[float, ...] = (1e-3, 2e-3, 4e-3)
     """Every mechanism is tried with each, and keeps the best on samples carved from the training set."""
+    select_seeds: int = 1
+    """Trainings with each rate, of which the mean decides."""
     samples: int | None = None
     """Training samples, repetitions counted."""
     select_samples: int | None = None
@@ -167,9 +167,8 @@ class AblationOptions(StudyOptions):
     """Interactive attention with one thing changed at a time.
 
     Where heads talk, on which factor, through how many layers, and from which start; landmarks from 4 to 196;
-    2 to 32 heads of equal width, with and without interaction; local term; averaged and convolved landmarks;
-    attention in the last one, two and three stages of an iViT. Feature diversity across heads is measured
-    beside the accuracy.
+    local term; averaged and convolved landmarks; attention in the last one, two and three stages of an iViT.
+    Feature diversity across heads is measured beside the accuracy.
     """
 
     groups: tuple[AblationGroup, ...] = ABLATION_GROUPS
@@ -177,38 +176,46 @@ class AblationOptions(StudyOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LengthsOptions(StudyOptions):
-    """Accuracy and time against the number of tokens: Pathfinder images, or ListOps sequences, that grow."""
+class HeadsOptions(StudyOptions):
+    """Does interaction pay more, the more heads there are?
 
-    data: Literal["pathfinder", "list-ops"] = "pathfinder"
-    """Images in patches of two pixels, or sequences."""
-    sizes: tuple[int, ...] = ()
-    """Sides of the images (32, 64, 128, 256), or lengths of the sequences; by default 32 64 128, or
-    128 512 2000."""
+    The same ViT with more and more heads of fewer and fewer channels, with mixing=both and with mixing=none,
+    paired by seeds: the slope of their difference over the logarithm of the heads, and the best number of
+    heads of each. Where heads talk, the rate at which they learn to is chosen on held-out samples as well.
+    """
+
+    learning_rates: tuple[float, ...] = (2e-3, 4e-3)
+    seeds: int = 8
+    select_seeds: int = 2
+    head_counts: tuple[int, ...] = (4, 8, 16, 32)
+    """Numbers of heads; each must divide the channels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConjunctionsOptions(StudyOptions):
+    """What interaction adds to small heads: items are looked up by several attributes at once.
+
+    One attention layer, a query as a prefix token, 24 generated items of which twelve are near misses. Where
+    a head has fewer channels than the attributes need, it cannot tell near misses from what is asked for.
+    """
+
+    data: Literal["one-look-up", "twelve-look-ups"] = "one-look-up"
+    """One query by four attributes, or twelve queries by three each."""
+    learning_rates: tuple[float, ...] = (3e-3, 1e-2, 3e-2)
+    seeds: int = 8
+    select_seeds: int = 2
+    batch_size: int = 128
+    head_counts: tuple[int, ...] = (4, 8, 16, 32)
+    """Numbers of heads; each must divide the channels."""
     mechanisms: tuple[str, ...] = (
-        "softmax",
-        "interactive",
         "interactive:mixing=none",
-        "nystromformer",
-        "efficient",
-        "hydra",
+        "interactive:mixing=logits",
+        "interactive:mixing=weights",
+        "interactive:mixing=both",
+        "softmax",
+        "talking-heads",
     )
-    """Names, with options after a colon; sequences need those that take a key mask and any grid."""
-
-    def lengths(self) -> tuple[int, ...]:
-        """The sizes in ascending order.
-
-        Raises:
-            ValueError: if a size is below 8, or patches do not fill it.
-        """
-        sizes = self.sizes or ((32, 64, 128) if self.data == "pathfinder" else (128, 512, 2000))
-        if min(sizes) < 8:
-            raise ValueError(f"sizes hold {min(sizes)}: give 8 or more")
-        patch = self.budget().shape.patch_size
-        for size in sizes:
-            if size % patch:
-                raise ValueError(f"sizes hold {size}, no multiple of patch_size {patch}: change one")
-        return tuple(sorted(set(sizes)))
+    """Names, with options after a colon."""
 
 
 @dataclass(frozen=True, kw_only=True)

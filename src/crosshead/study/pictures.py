@@ -7,9 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator
 
-from crosshead.bench.plots import draw_curves, name_points, save
+from crosshead.bench.plots import name_points, save
 from crosshead.study.report import Line, Report
-from crosshead.study.statistics import differences_by_seed
+from crosshead.study.statistics import Summary, differences_by_seed
+from crosshead.study.trial import arm_of
 
 OURS, THEIRS = "#c0392b", "#34495e"
 
@@ -18,15 +19,15 @@ def draw_study(folder: Path, report: Report) -> list[Path]:
     """Draws what the rows can show and returns the files.
 
     accuracy.png always; price.png where costs were measured; pairs.png where two candidates were trained
-    by the same seeds, lengths.png where images or sequences of several sizes were learned.
+    by the same seeds, heads.png where several numbers of heads were trained.
     """
     drawn = [_draw(folder / "accuracy.png", draw_accuracy, report)]
     if any(line.cost is not None for line in report.lines):
         drawn.append(_draw(folder / "price.png", draw_cost, report))
     if len(report.lines) == 2 and any(line.difference for line in report.lines):
         drawn.append(_draw(folder / "pairs.png", draw_pairs, report))
-    if len({line.summary.columns["image_size"] for line in report.lines}) > 1:
-        drawn.append(_draw(folder / "lengths.png", draw_lengths, report))
+    if len({line.summary.columns["heads"] for line in report.lines}) > 1:
+        drawn.append(_draw(folder / "heads.png", draw_heads, report))
     return drawn
 
 
@@ -101,16 +102,30 @@ def draw_pairs(axes: Axes, report: Report) -> None:
     )
 
 
-def draw_lengths(axes: Axes, report: Report) -> None:
-    """Accuracy against the number of tokens, a line for each mechanism."""
-    curves: dict[str, list[tuple[float, float]]] = {}
+def draw_heads(axes: Axes, report: Report) -> None:
+    """Accuracy against the number of heads, a line with standard errors for each mechanism."""
+    curves: dict[str, dict[int, Summary]] = {}
     for line in report.lines:
-        columns = line.summary.columns
-        side = int(columns["image_size"]) // int(columns["patch_size"])
-        tokens = side if columns["data"] == "list-ops" else side**2
-        curves.setdefault(line.summary.attention, []).append((tokens, 100 * line.summary.accuracy))
-    draw_curves(axes, {name: sorted(points) for name, points in curves.items()}, log_y=False)
-    axes.set(xlabel="tokens", ylabel="test accuracy, %")
+        summary = line.summary
+        curves.setdefault(arm_of(summary.attention), {})[int(summary.columns["heads"])] = summary
+    for name, found in sorted(curves.items()):
+        heads = sorted(found)
+        axes.errorbar(
+            heads,
+            [100 * found[count].accuracy for count in heads],
+            yerr=[100 * found[count].standard_error for count in heads],
+            marker="o",
+            capsize=3,
+            linestyle="-" if name.startswith("interactive") else ":",
+            label=name,
+        )
+    counts = sorted({count for found in curves.values() for count in found})
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(counts, [str(count) for count in counts])
+    axes.minorticks_off()
+    axes.set(xlabel="heads, at equal width", ylabel="test accuracy, %")
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False)
 
 
 def _draw(path: Path, draw, report: Report) -> Path:

@@ -3,12 +3,15 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from statistics import fmean
 
-from crosshead.study.options import AblationOptions, LengthsOptions, StudyOptions
+from crosshead.study.options import AblationOptions, ConjunctionsOptions, HeadsOptions, StudyOptions
 from crosshead.study.trial import Ledger, Shape, Trial
 
 PRIMARY = ("interactive:mixing=both", "interactive:mixing=none")
-# Learning rates are chosen by a training with a seed that no published result has.
+# The same as the first, with matrices that learn at a tenth of the rate of all else.
+SLOW_MIXING = "interactive-slow-mixing:mixing=both,scale=0.1"
+# Learning rates are chosen by trainings with seeds from here on, which no published result has.
 SELECT_SEED = 1000
 
 
@@ -20,11 +23,21 @@ class Candidate:
         shape: the model.
         options: of the study.
         precision: Lightning's name of the precision.
+        alternatives: other forms of the mechanism, of which the best is chosen as learning rates are.
     """
 
-    def __init__(self, attention: str, shape: Shape, options: StudyOptions, precision: str) -> None:
+    def __init__(
+        self,
+        attention: str,
+        shape: Shape,
+        options: StudyOptions,
+        precision: str,
+        *,
+        alternatives: Sequence[str] = (),
+    ) -> None:
         budget = options.budget()
         self.attention = attention
+        self.forms = (attention, *alternatives)
         self.options = options
         self.select_samples = budget.select_samples
         self.trial = Trial(
@@ -40,20 +53,30 @@ class Candidate:
             seed=0,
         )
 
-    def selecting(self) -> list[Trial]:
-        """The trials that choose its learning rate; none where there is no choice."""
-        rates = self.options.learning_rates
-        if len(rates) == 1:
-            return []
+    def choices(self) -> list[Trial]:
+        """What can be chosen, as the trials of the first seed: each form at each rate, the forms in order."""
         common = replace(self.trial, split="validation", samples=self.select_samples, seed=SELECT_SEED)
-        return [replace(common, learning_rate=rate) for rate in rates]
+        return [
+            replace(common, attention=form, learning_rate=rate)
+            for form in self.forms
+            for rate in self.options.learning_rates
+        ]
+
+    def selecting(self) -> list[Trial]:
+        """The trials that choose its form and learning rate; none where there is no choice."""
+        choices = self.choices()
+        return [trial for choice in choices for trial in self._repeated(choice)] if len(choices) > 1 else []
+
+    def _repeated(self, choice: Trial) -> list[Trial]:
+        return [replace(choice, seed=SELECT_SEED + place) for place in range(self.options.select_seeds)]
 
     def testing(self, ledger: Ledger) -> list[Trial]:
-        """The trials that are published, once its learning rate is chosen; empty before that."""
-        rate = self.chosen_rate(ledger)
-        if rate is None:
+        """The trials that are published, once form and rate are chosen; empty before that."""
+        chosen = self.chosen(ledger)
+        if chosen is None:
             return []
-        return [replace(self.trial, learning_rate=rate, seed=seed) for seed in range(self.options.seeds)]
+        found = replace(self.trial, attention=chosen.attention, learning_rate=chosen.learning_rate)
+        return [replace(found, seed=seed) for seed in range(self.options.seeds)]
 
     def all_samples(self) -> list[int]:
         """The training samples of each of its trials, finished or not."""
@@ -67,18 +90,24 @@ class Candidate:
             len(unfinished(self.selecting(), ledger)) * self.select_samples + open_tests * self.trial.samples
         )
 
-    def chosen_rate(self, ledger: Ledger) -> float | None:
-        """The rate with the best accuracy on held-out training samples; None until all were tried."""
-        trials = self.selecting()
-        if not trials:
-            return self.options.learning_rates[0]
-        rows = [row for trial in trials if (row := ledger.find(trial)) is not None]
-        if len(rows) < len(trials):
-            return None
-        # A training that diverged has no accuracy; where all did, the lowest rate shows it.
-        scored = [(float(row["accuracy"]), float(row["learning_rate"])) for row in rows]
-        finite = [pair for pair in scored if not math.isnan(pair[0])]
-        return max(finite)[1] if finite else min(self.options.learning_rates)
+    def chosen(self, ledger: Ledger) -> Trial | None:
+        """The choice with the best mean accuracy on held-out training samples; None until all were tried.
+
+        Of equals the highest rate is chosen; where every training diverged, the lowest, which shows it.
+        """
+        choices = self.choices()
+        if len(choices) == 1:
+            return choices[0]
+        scores = {}
+        for choice in choices:
+            rows = [row for trial in self._repeated(choice) if (row := ledger.find(trial)) is not None]
+            if len(rows) < self.options.select_seeds:
+                return None
+            scores[choice] = fmean(float(row["accuracy"]) for row in rows)
+        finite = [choice for choice in choices if not math.isnan(scores[choice])]
+        if not finite:
+            return min(choices, key=lambda choice: choice.learning_rate)
+        return max(finite, key=lambda choice: (scores[choice], choice.learning_rate))
 
 
 def unfinished(trials: Iterable[Trial], ledger: Ledger) -> list[Trial]:
@@ -113,9 +142,6 @@ def _changes(group: str, shape: Shape) -> list[tuple[str, Shape]]:
     if group == "landmarks":
         sides = sorted({min(cells, shape.side) for cells in (2, 4, 7, 10, 14)})
         return [("interactive", replace(shape, landmarks=cells)) for cells in sides]
-    if group == "heads":
-        fitting = [heads for heads in (2, 4, 8, 16, 32) if shape.dim % heads == 0]
-        return [(name, replace(shape, heads=heads)) for heads in fitting for name in ("interactive", alone)]
     names = {
         "mixing": [alone, "interactive:mixing=logits", "interactive:mixing=weights"],
         "factor": [f"interactive-one-factor:factor={factor}" for factor in ("query", "key")],
@@ -131,11 +157,31 @@ def _changes(group: str, shape: Shape) -> list[tuple[str, Shape]]:
     return [(name, shape) for name in names]
 
 
-def lengths(options: LengthsOptions, precision: str) -> list[Candidate]:
-    """Every mechanism at every length, with the same number of landmarks."""
-    shape = options.budget().shape
+def heads(options: HeadsOptions, precision: str) -> list[Candidate]:
+    """Both arms at every number of heads; the one whose heads talk also chooses how fast they learn to."""
+    both, none = PRIMARY
     return [
-        Candidate(attention, replace(shape, image_size=size), options, precision)
-        for size in options.lengths()
+        candidate
+        for shape in _shapes(options, options.head_counts)
+        for candidate in (
+            Candidate(both, shape, options, precision, alternatives=(SLOW_MIXING,)),
+            Candidate(none, shape, options, precision),
+        )
+    ]
+
+
+def conjunctions(options: ConjunctionsOptions, precision: str) -> list[Candidate]:
+    """Every mechanism at every number of heads."""
+    return [
+        Candidate(attention, shape, options, precision)
+        for shape in _shapes(options, options.head_counts)
         for attention in dict.fromkeys(options.mechanisms)
     ]
+
+
+def _shapes(options: StudyOptions, head_counts: Sequence[int]) -> list[Shape]:
+    shape = options.budget().shape
+    for count in head_counts:
+        if count < 1 or shape.dim % count:
+            raise ValueError(f"head_counts hold {count}: give divisors of dim={shape.dim}")
+    return [replace(shape, heads=count) for count in dict.fromkeys(head_counts)]

@@ -10,7 +10,7 @@ from typing import Any
 
 from crosshead.runs.folder import RunError
 from crosshead.study.statistics import Difference, Row, Summary, difference, summaries
-from crosshead.study.trial import CANDIDATE, SHAPE, Shape, read_rows
+from crosshead.study.trial import CANDIDATE, SHAPE, Shape, arm_of, read_rows
 
 RESULTS, COSTS = "results.csv", "prices.csv"
 # Differences are against the first of these that was trained.
@@ -61,31 +61,32 @@ def read_study(folder: Path) -> Report:
     found = summaries(read_rows(folder / RESULTS))
     if not found:
         raise RunError(f"{folder / RESULTS} holds no published trial yet: let the study go on first")
-    by_size: dict[str, list[Summary]] = {}
+    by_heads: dict[str, list[Summary]] = {}
     for summary in found:
-        by_size.setdefault(summary.columns["image_size"], []).append(summary)
-    bases = {size: choose_base(group) for size, group in by_size.items()}
+        by_heads.setdefault(summary.columns["heads"], []).append(summary)
+    bases = {heads: choose_base(group) for heads, group in by_heads.items()}
     lines = []
     for summary in found:
-        base = bases[summary.columns["image_size"]]
+        base = bases[summary.columns["heads"]]
         compared = None if summary is base else difference(summary, base)
         lines.append(Line(summary=summary, difference=compared, cost=costs.get(_place(summary.columns))))
     if len(bases) == 1:
         (base,) = bases.values()
         return Report(lines=lines, base=base.label)
     names = sorted({base.attention for base in bases.values()})
-    return Report(lines=lines, base=f"{' or '.join(names)} of the same size")
+    return Report(lines=lines, base=f"{' or '.join(names)} with as many heads")
 
 
 def choose_base(found: Sequence[Summary]) -> Summary:
-    """What the others are compared with: interactive attention, or of two candidates the one without mixing.
+    """What the others are compared with: interactive attention, or the arm without mixing if one has mixing.
 
     Where a study varies the model as well, it is the one in the most common model.
 
     Args:
-        found: candidates on samples of one size.
+        found: candidates with as many heads.
     """
-    names = BASES if len(found) == 2 else (*BASES[1:], BASES[0])
+    arms = {arm_of(summary.attention) for summary in found}
+    names = BASES if len(found) == 2 or {*BASES[:1], BASES[2]} <= arms else (*BASES[1:], BASES[0])
     common = {
         name: Counter(summary.columns[name] for summary in found).most_common(1)[0][0] for name in CANDIDATE
     }

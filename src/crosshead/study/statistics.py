@@ -115,8 +115,8 @@ def summaries(rows: Sequence[Row]) -> list[Summary]:
 
 
 def _in_words(name: str, columns: Mapping[str, str]) -> str:
-    if name == "image_size":
-        return f"{columns[name]} {'tokens' if columns['data'] == 'list-ops' else 'pixels'}"
+    if name == "heads":
+        return f"{columns[name]} heads of {int(columns['dim']) // int(columns[name])}"
     return f"{name.replace('_', ' ')} {columns[name]}"
 
 

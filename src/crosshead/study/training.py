@@ -14,7 +14,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from crosshead.attention.module import InteractiveAttention
 from crosshead.rivals.layer import Projected
@@ -24,7 +24,8 @@ from crosshead.study.backbone import build_model
 from crosshead.study.sources import Samples, load_samples
 from crosshead.study.trial import Trial
 from crosshead.tasks.classify.module import Classifier
-from crosshead.tasks.loading import ImageLoaders, epoch_order
+from crosshead.tasks.classify.transforms import Transform
+from crosshead.tasks.loading import AugmentedImages, EpochLoaders, epoch_order
 from crosshead.tasks.seeding import seed_everything
 
 logger = logging.getLogger(__name__)
@@ -120,7 +121,7 @@ def run_trial(
     }
 
 
-class StretchLoaders(ImageLoaders):
+class StretchLoaders(EpochLoaders):
     """Loaders that cut one long stream of samples, pass after pass in new order, into equal stretches.
 
     Args:
@@ -131,10 +132,9 @@ class StretchLoaders(ImageLoaders):
 
     def __init__(self, samples: Samples, trial: Trial, *, workers: int = 0) -> None:
         super().__init__(
-            train=samples.train,
-            val=samples.held_out,
-            train_transform=samples.train_transform,
-            eval_transform=samples.transform,
+            train=lambda stretch: _seen(samples.train, samples.train_transform, trial.seed, stretch),
+            val=_seen(samples.held_out, samples.transform),
+            test=None,
             batch_size=trial.batch_size,
             workers=workers,
             seed=trial.seed,
@@ -152,6 +152,10 @@ class StretchLoaders(ImageLoaders):
             order = epoch_order(len(images), seed=self.seed, epoch=done)
             chosen += order[start : start + length - len(chosen)]
         return self._loader(Subset(images, chosen), self.batch_size, drop_last=False)
+
+
+def _seen(samples: Dataset, transform: Transform | None, seed: int = 0, epoch: int = 0) -> Dataset:
+    return samples if transform is None else AugmentedImages(samples, transform, seed=seed, epoch=epoch)
 
 
 class _Tell(Callback):

@@ -14,9 +14,15 @@ from crosshead.bench.report import write_table
 from crosshead.measure.stamp import stamp_words
 from crosshead.runs.folder import RunError
 
-Data = Literal["digits", "fashion-mnist", "cifar10", "pathfinder", "list-ops"]
-# Channels of an image; symbols of a sequence, padding among them.
-IN_CHANS: dict[Data, int] = {"digits": 1, "fashion-mnist": 1, "cifar10": 3, "pathfinder": 1, "list-ops": 16}
+Data = Literal["digits", "fashion-mnist", "cifar10", "one-look-up", "twelve-look-ups"]
+# Channels of an image; words of which look-ups are made.
+IN_CHANS: dict[Data, int] = {
+    "digits": 1,
+    "fashion-mnist": 1,
+    "cifar10": 3,
+    "one-look-up": 85,
+    "twelve-look-ups": 85,
+}
 Split = Literal["validation", "test"]
 
 
@@ -25,13 +31,13 @@ class Shape:
     """The model around the attention.
 
     Attributes:
-        image_size: side of the images in pixels; tokens of a sequence.
-        patch_size: side of a patch; 1 for sequences.
+        image_size: side of the images in pixels; items of a look-up.
+        patch_size: side of a patch; 1 for look-ups.
         dim: channels `C`.
         depth: blocks.
         heads: heads `H`.
         mlp_ratio: hidden channels of the MLPs over `C`, before parameters are matched.
-        landmarks: cells along each axis; of a sequence, cells in all.
+        landmarks: cells along each axis; of items, cells in all.
 
     Example:
         >>> Shape(image_size=28, patch_size=2, dim=64, depth=2, heads=8, mlp_ratio=2, landmarks=7).side
@@ -48,7 +54,7 @@ class Shape:
 
     @property
     def side(self) -> int:
-        """Tokens along an axis of the image; of a sequence, all."""
+        """Tokens along an axis of the image; of a look-up, its items."""
         return self.image_size // self.patch_size
 
 
@@ -79,11 +85,6 @@ class Trial:
     weight_decay: float
     precision: str
     seed: int
-
-    @property
-    def tokens(self) -> int:
-        """Tokens `N` of a sample."""
-        return self.shape.side if self.data == "list-ops" else self.shape.side**2
 
     def columns(self) -> dict[str, Any]:
         """The columns of a table that say which trial a row belongs to."""
@@ -124,6 +125,20 @@ def attention_options(attention: str) -> tuple[str, dict[str, Any]]:
         except (ValueError, SyntaxError):
             options[option] = text
     return name, options
+
+
+def arm_of(attention: str) -> str:
+    """The mechanism, whatever the rate at which its mixing matrices learn.
+
+    Example:
+        >>> arm_of("interactive-slow-mixing:mixing=both,scale=0.1")
+        'interactive:mixing=both'
+    """
+    name, options = attention_options(attention)
+    if name != "interactive-slow-mixing":
+        return attention
+    kept = ",".join(f"{option}={value}" for option, value in options.items() if option != "scale")
+    return f"interactive:{kept}" if kept else "interactive"
 
 
 class Ledger:

@@ -36,6 +36,8 @@ def classification_loss(
 class Classifier(TaskModule):
     """Trains and tests any net from (B, C, H, W) images to (B, num_classes) logits.
 
+    What answers several questions at once gives (B, num_classes, questions), for labels (B, questions).
+
     It logs `train_loss`, `train_accuracy`, `val_loss`, `val_accuracy` after each epoch and `step_loss` in
     between. With mixup or cutmix, training accuracy counts the class that prevails in the mixture.
 
@@ -100,7 +102,9 @@ class Classifier(TaskModule):
             images, targets = self.mixing(images, targets)
         logits = self(images)
         loss = self.train_criterion(logits, targets)
-        accuracy = self.train_accuracy(logits.detach(), targets.argmax(1) if targets.ndim == 2 else targets)
+        accuracy = self.train_accuracy(
+            logits.detach(), targets.argmax(1) if targets.is_floating_point() else targets
+        )
         self.log("step_loss", loss)
         self.log("train_loss", loss, on_step=False, on_epoch=True)
         self.log("train_accuracy", self.train_accuracy, on_step=False, on_epoch=True)
