@@ -65,6 +65,36 @@ def test_each_mixing_matrix_may_be_missing_on_its_own(impl, missing):
 
 
 @every_implementation
+@every_mixing
+@pytest.mark.parametrize(("heads", "group_size"), [(6, 2), (6, 3), (4, 1)])
+def test_heads_that_talk_within_groups_equal_a_matrix_with_blocks_on_its_diagonal(
+    impl, mixing, heads, group_size
+):
+    inputs = make_inputs(
+        heads=heads, group_size=group_size, mixing=mixing, masks=["key_mask", "landmark_mask"]
+    )
+    matrices = [x for name, x in inputs.floating().items() if x.ndim == 3]
+    assert len(matrices) == {"none": 0, "logits": 2, "weights": 2, "both": 4}[mixing]
+    assert {tuple(x.shape) for x in matrices} <= {(heads // group_size, group_size, group_size)}
+    assert_equal_to_oracle(inputs, impl)
+
+
+@every_implementation
+def test_groups_do_not_influence_each_other(impl):
+    inputs = make_inputs(heads=6, group_size=3)
+    found = output_and_gradients(interactive_attention, inputs, impl=impl)["output"]
+    alone = {
+        name: (x[1:] if x.ndim == 3 else x[:, 3:]).detach().requires_grad_()
+        for name, x in inputs.floating().items()
+    }
+    alone |= {name: x[0] for name, x in alone.items() if x.ndim == 3}
+    expected = interactive_attention(
+        *(given := replace(inputs, **alone).arguments())[0], **given[1], impl=impl
+    )
+    torch.testing.assert_close(found[:, 3:], expected, rtol=1e-12, atol=1e-12)
+
+
+@every_implementation
 @given(
     batch=st.integers(1, 3),
     heads=st.integers(1, 4),

@@ -59,7 +59,7 @@ def test_a_random_call(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(streamed, "TILE_ELEMENTS", rows * call.tile)
     yardstick = Yardstick([inputs], scale=call.scale)
     implementations: list[Implementation] = ["reference", "streamed"]
-    if fused.refusal(inputs.query, inputs.value, inputs.query_landmarks) is None:
+    if fused.refusal(inputs.query, inputs.value, None) is None:
         implementations.append("fused")
     for impl in implementations:
         try:
@@ -88,7 +88,9 @@ def random_call(seed: int) -> Call:
     dice = random.Random(seed)
     dtype = dice.choice(DTYPES)
     sizes = random_sizes(dice)
-    inputs = make_inputs(**sizes, dtype=torch.float64, requires_grad=False, seed=seed)
+    divisors = [size for size in range(1, sizes["heads"] + 1) if sizes["heads"] % size == 0]
+    group_size = dice.choice((sizes["heads"], dice.choice(divisors)))
+    inputs = make_inputs(**sizes, group_size=group_size, dtype=torch.float64, requires_grad=False, seed=seed)
     # Spread of the logits, of the values, and how strongly heads mix.
     loudness, height, strength = (10 ** dice.uniform(*ends) for ends in ((-3, 3), (-3, 3), (-2, 0.5)))
     scale = None if dice.random() < 0.5 else dice.choice((1, -1)) * 10 ** dice.uniform(-1.5, 1)
@@ -113,7 +115,8 @@ def random_call(seed: int) -> Call:
         scale=scale,
         tile=dice.choice((None, dice.randint(1, max(sizes["queries"], sizes["keys"])))),
         words=f"{dtype} {sizes} loudness {loudness:.3g}, height {height:.3g}, mixing {list(matrices)} "
-        f"{strength:.3g} {of_matrices}, masks {list(masks)}, scale {scale}, layouts {layouts}",
+        f"of {group_size} heads, {strength:.3g} {of_matrices}, masks {list(masks)}, scale {scale}, "
+        f"layouts {layouts}",
     )
 
 

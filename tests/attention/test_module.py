@@ -165,6 +165,23 @@ def test_a_fresh_layer_is_plain_factored_attention():
     torch.testing.assert_close(layer(x, grid=(4, 4)), plain(x, grid=(4, 4)), rtol=1e-13, atol=1e-13)
 
 
+@pytest.mark.parametrize("impl", ["reference", "streamed"])
+@pytest.mark.parametrize("group_size", [1, 2, 3, 6])
+def test_heads_that_talk_within_groups(impl, group_size):
+    layer = InteractiveAttention(12, 6, landmarks=2, mixing_group_size=group_size, impl=impl).double()
+    matrices = [*layer.query_mixing.parameters(), *layer.key_mixing.parameters()]
+    whole = (6, 6) if group_size == 6 else (6 // group_size, group_size, group_size)
+    assert {tuple(matrix.shape) for matrix in matrices} == {whole}
+    for matrix in matrices:
+        torch.nn.init.normal_(matrix)
+    among_all = InteractiveAttention(12, 6, landmarks=2).double()
+    state = layer.state_dict()
+    among_all.load_state_dict({name: torch.block_diag(*x) if x.ndim == 3 else x for name, x in state.items()})
+    x = torch.randn(2, 16, 12, dtype=torch.float64)
+    torch.testing.assert_close(layer(x, grid=(4, 4)), among_all(x, grid=(4, 4)), rtol=1e-12, atol=1e-12)
+    assert ("group" in repr(layer)) == (group_size < 6)
+
+
 @pytest.mark.parametrize("mixing", MIXING_MODES)
 def test_parameters_by_name_and_shape(mixing):
     layer = InteractiveAttention(12, 3, landmarks=2, mixing=mixing, qk_norm=True, local_kernel=3)

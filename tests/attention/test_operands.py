@@ -70,6 +70,17 @@ BAD_MIXING = [
     ),
     (ValueError, {"key_mixing": HeadMixing(weights=ones(3))}, ["key_mixing", "weights", "(3, 3)", "(3,)"]),
     (ValueError, {"key_mixing": HeadMixing(logits=ones(2, 3, 3))}, ["key_mixing", "logits", "(2, 3, 3)"]),
+    (ValueError, {"key_mixing": HeadMixing(logits=ones(1, 2, 2))}, ["key_mixing", "(heads / K, K, K)"]),
+    (ValueError, {"key_mixing": HeadMixing(logits=ones(3, 1))}, ["key_mixing", "(3, 3)", "(3, 1)"]),
+    (ValueError, {"key_mixing": HeadMixing(logits=ones(0, 0))}, ["key_mixing", "(3, 3)", "(0, 0)"]),
+    (
+        ValueError,
+        {
+            "query_mixing": HeadMixing(weights=ones(3, 3)),
+            "key_mixing": HeadMixing(logits=ones(3, 1, 1)),
+        },
+        ["key_mixing", "logits", "groups of 3 heads", "got 1"],
+    ),
     (TypeError, {"key_mixing": HeadMixing(logits=ones(3, 3, dtype=torch.int32))}, ["key_mixing", "int32"]),
     (
         TypeError,

@@ -49,6 +49,20 @@ def test_needed_backward_is_twice_the_forward_pass_more():
     assert found == Work(multiply_adds=12 * PRODUCT + 12 * MIXING, bytes=3 * operands + 2 * TOKENS)
 
 
+@pytest.mark.parametrize("name", ["streamed", "fused"])
+@pytest.mark.parametrize("backward", [False, True])
+def test_heads_that_talk_within_groups_mix_in_proportion(name, backward):
+    whole, third, none = (
+        done_work(name, replace(SETTING, **changes), 11, backward=backward)
+        for changes in ({}, {"mixing_group_size": 1}, {"mixing": "none"})
+    )
+    assert whole is not None
+    assert third is not None
+    assert none is not None
+    mixing = whole.multiply_adds - none.multiply_adds
+    assert third.multiply_adds - none.multiply_adds == mixing / SETTING.heads
+
+
 def test_landmarks_without_mixing_need_no_mixing_whatever_the_setting_says():
     assert needed("landmarks-only", SETTING, backward=False).multiply_adds == 4 * PRODUCT
 

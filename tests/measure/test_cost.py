@@ -64,6 +64,15 @@ def test_the_operator_takes_the_multiply_adds_that_torch_counts(impl, mixing):
 
 
 @every_implementation
+@pytest.mark.parametrize("group_size", [1, 2, 6])
+def test_heads_that_talk_within_groups_take_fewer(impl, group_size):
+    sizes: dict[str, Any] = SIZES | {"heads": 6}
+    args, kwargs = make_inputs(group_size=group_size, **sizes).arguments()
+    counted = multiply_adds(lambda: interactive_attention(*args, **kwargs, impl=impl))
+    assert operator_cost(mixing_group_size=group_size, impl=impl, **sizes).multiply_adds == counted
+
+
+@every_implementation
 @every_mixing
 def test_the_backward_pass_takes_twice_as_many(impl, mixing):
     inputs = make_inputs(mixing=mixing, **SIZES)
@@ -131,6 +140,7 @@ LAYERS: list[dict[str, Any]] = [
     {"landmarks": (3,), "grid": (40,)},
     {"landmarks": (2, 3), "grid": (7, 9)},
     {"landmarks": 4, "grid": (7, 3), "mixing": "weights"},
+    {"landmarks": 4, "grid": (7, 3), "mixing_group_size": 1},
     {"landmarks": (2, 3), "grid": (7, 9), "local_kernel": 3, "num_prefix_tokens": 2},
     {"landmarks": (2, 3), "grid": (7, 9), "qk_norm": True, "mixing": "logits"},
     {"landmarks": (2, 3), "grid": (7, 9), "qkv_bias": False, "proj_bias": False, "mixing": "none"},
@@ -190,6 +200,8 @@ def test_costs_add_up_field_by_field():
         ({"landmarks": 0}, ["landmarks", "0"]),
         ({"heads": 0}, ["heads", "0"]),
         ({"mixing": "all"}, ["mixing", "all", "none", "both"]),
+        ({"mixing_group_size": 2}, ["mixing_group_size", "heads=3", "2"]),
+        ({"mixing_group_size": 0}, ["mixing_group_size", "heads=3", "0"]),
         ({"impl": "fused"}, ["impl", "fused", "reference", "streamed"]),
         ({"dtype": "int8"}, ["dtype", "int8", "float32"]),
     ],

@@ -69,6 +69,12 @@ def test_arguments_per_stage_reach_their_stage():
     assert sizes == [(3, 1), (5, 2), (7, 3), (7, 3), (1, 4)]
 
 
+def test_heads_may_talk_within_groups():
+    model = build(mixing_group_size=2, head_dim=4)
+    shapes = {tuple(x.shape) for name, x in model.named_parameters() if "_mixing." in name}
+    assert shapes == {(4, 2, 2), (8, 2, 2)}
+
+
 @pytest.mark.parametrize(("mixing", "matrices"), [("none", 0), ("logits", 2), ("weights", 2), ("both", 4)])
 def test_mixing_matrices_start_at_zero_and_are_not_decayed(mixing, matrices):
     model = build(mixing=mixing)

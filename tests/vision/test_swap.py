@@ -98,10 +98,13 @@ def test_class_and_register_tokens_are_landmarks_of_their_own():
 
 
 def test_options_reach_every_layer():
-    model = swap_attention(vit(), landmarks=(2, 3), mixing="logits", local_kernel=3, impl="reference")
+    model = swap_attention(
+        vit(), landmarks=(2, 3), mixing="logits", mixing_group_size=1, local_kernel=3, impl="reference"
+    )
     assert len(layers(model)) == 2
     for layer in layers(model):
         assert (layer.landmarks, layer.mixing, layer.impl) == ((2, 3), "logits", "reference")
+        assert layer.key_mixing.group_size == 1
         assert layer.local is not None
 
 

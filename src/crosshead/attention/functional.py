@@ -59,8 +59,9 @@ def interactive_attention(
         value: `(B, H, M, E)`.
         query_landmarks: `(B, H, L, D)`, usually `pool_landmarks(query, ...)`.
         key_landmarks: `(B, H, L, D)`, usually `pool_landmarks(key, ...)`.
-        query_mixing: residual `(H, H)` matrices of the query factor.
-        key_mixing: residual `(H, H)` matrices of the key factor.
+        query_mixing: residual matrices of the query factor: `(H, H)`, or `(H / K, K, K)` where groups of K
+            heads talk among themselves.
+        key_mixing: residual matrices of the key factor.
         query_mask: bool `(B, N)`, True = takes part; other rows of the output are zero.
         key_mask: bool `(B, M)`, True = takes part.
         landmark_mask: bool `(B, L)`, True = the landmark holds a token: see `occupied_landmarks`. What stands
@@ -182,7 +183,7 @@ def _choose(impl: str, operands: Operands) -> Callable[[Operands], Tensor]:
         return reference.attention
     q, k, v, _, kl, *_ = operands
     if impl == "fused" or q.device.type in fused.PROVEN:
-        reason = fused.refusal(q, v, kl)
+        reason = fused.refusal(q, v, operands.group_size)
         if reason is None:
             return fused.attention
         if impl == "fused":

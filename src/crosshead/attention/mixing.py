@@ -1,7 +1,7 @@
 """The cross-head interaction: linear maps over the head axis of an attention factor.
 
-Legend: `B` batch, `H` heads, `R` rows of a factor, `S` its columns. A residual matrix `R[g, h]` says how much
-of head `h` enters head `g` beside what head `g` holds already.
+Legend: `B` batch, `H` heads, `R` rows of a factor, `S` its columns, `K` heads of a group. A residual matrix
+`R[g, h]` says how much of head `h` enters head `g` beside what head `g` holds already.
 """
 
 from typing import Literal, NamedTuple
@@ -17,14 +17,17 @@ MIXINGS: tuple[str, ...] = ("none", "logits", "weights", "both")
 
 
 class HeadMixing(NamedTuple):
-    """The two residual head-mixing matrices of one attention factor.
+    """The residual head-mixing matrices of one attention factor.
 
-    Both act as `y_g = x_g + sum_h R[g, h] x_h`, so a matrix of zeros, like `None`, changes nothing.
+    Both act as `y_g = x_g + sum_h R[g, h] x_h`, so a matrix of zeros, like `None`, changes nothing. Where
+    heads talk within groups of `K` consecutive heads, there is a matrix `(K, K)` for each group,
+    `(H / K, K, K)` in all: mixing then costs `K / H` of what it costs among all heads. All matrices of one
+    call have groups of one size.
 
     Attributes:
-        logits: `(H, H)`, applied before the softmax (the paper's neighbours call it talking heads' P_l), or
-            None.
-        weights: `(H, H)`, applied after the softmax, or None.
+        logits: `(H, H)` or `(H / K, K, K)`, applied before the softmax (the paper's neighbours call it
+            talking heads' P_l), or None.
+        weights: `(H, H)` or `(H / K, K, K)`, applied after the softmax, or None.
 
     Source: arXiv 2402.17507 for interaction on the decomposed matrices; its exact form is not known to us,
     see docs/decisions.md.
@@ -45,7 +48,8 @@ def mix_heads(x: Tensor, residual: Tensor | None) -> Tensor:
 
     Args:
         x: `(B, H, R, S)`, logits or weights.
-        residual: `(H, H)`, the matrix R, or None for no interaction.
+        residual: `(H, H)`, the matrix R, or `(H / K, K, K)`, one for each group of `K` heads; None for no
+            interaction.
 
     Returns:
         `(B, H, R, S)` in the dtype of `x`.
@@ -59,10 +63,14 @@ def mix_heads(x: Tensor, residual: Tensor | None) -> Tensor:
     """
     if residual is None:
         return x
-    matrix = cast(residual, x.dtype) + torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+    heads = residual.shape[-1]
+    matrix = cast(residual, x.dtype) + torch.eye(heads, dtype=x.dtype, device=x.device)
     # Expanded, it is a batched product; broadcast, matmul would fold the batch and keep a transposed copy of
     # x. In view(x.shape) torch.onnx would take the batch for a constant.
-    return (matrix.expand(x.shape[0], -1, -1) @ x.flatten(2)).view_as(x)
+    if residual.ndim == 2:
+        return (matrix.expand(x.shape[0], -1, -1) @ x.flatten(2)).view_as(x)
+    grouped = x.unflatten(1, (-1, heads)).flatten(3)
+    return (matrix.expand(x.shape[0], -1, -1, -1) @ grouped).view_as(x)
 
 
 class HeadMixer(nn.Module):
@@ -71,16 +79,20 @@ class HeadMixer(nn.Module):
     Args:
         num_heads: `H`.
         mixing: which of the two matrices exist: "none", "logits", "weights" or "both".
+        group_size: heads `K` that talk to each other, a divisor of `num_heads`; all heads by default.
         device: where the matrices live.
         dtype: their floating-point type.
 
     Raises:
-        ValueError: if `num_heads` is not positive, or `mixing` is not one of the four.
-        TypeError: if `num_heads` is not an integer.
+        ValueError: if a number is not positive, `group_size` does not divide `num_heads`, or `mixing` is not
+            one of the four.
+        TypeError: if a number is not an integer.
 
     Example:
         >>> HeadMixer(4, mixing="weights")().weights.shape
         torch.Size([4, 4])
+        >>> HeadMixer(12, mixing="both", group_size=4)().logits.shape
+        torch.Size([3, 4, 4])
     """
 
     logits: nn.Parameter | None
@@ -91,6 +103,7 @@ class HeadMixer(nn.Module):
         num_heads: int,
         *,
         mixing: Mixing = "both",
+        group_size: int | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -98,13 +111,23 @@ class HeadMixer(nn.Module):
         num_heads = as_integer("num_heads", num_heads)
         if num_heads < 1:
             raise ValueError(f"num_heads must be positive; got {num_heads}")
+        group_size = num_heads if group_size is None else as_integer("mixing_group_size", group_size)
+        if group_size < 1 or num_heads % group_size:
+            raise ValueError(
+                f"mixing_group_size must be a positive divisor of num_heads={num_heads}; got {group_size}: "
+                "heads talk within groups of as many"
+            )
         if mixing not in MIXINGS:
             raise ValueError(f"mixing must be one of {', '.join(MIXINGS)}; got {mixing!r}")
         self.num_heads = num_heads
         self.mixing = mixing
+        self.group_size = group_size
+        shape = (num_heads // group_size, group_size, group_size)
+        if group_size == num_heads:
+            shape = shape[1:]
         for name in ("logits", "weights"):
             present = mixing in (name, "both")
-            matrix = torch.empty(num_heads, num_heads, device=device, dtype=dtype) if present else None
+            matrix = torch.empty(shape, device=device, dtype=dtype) if present else None
             self.register_parameter(name, None if matrix is None else nn.Parameter(matrix))
         self.reset_parameters()
 
@@ -123,4 +146,5 @@ class HeadMixer(nn.Module):
 
     def extra_repr(self) -> str:
         """The constructor's arguments."""
-        return f"{self.num_heads}, mixing={self.mixing!r}"
+        groups = "" if self.group_size == self.num_heads else f", group_size={self.group_size}"
+        return f"{self.num_heads}, mixing={self.mixing!r}{groups}"

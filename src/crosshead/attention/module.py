@@ -38,6 +38,8 @@ class InteractiveAttention(nn.Module):
         landmarks: cells along each axis of the grid: one number for every axis, or one for each axis. A grid
             with fewer tokens along an axis has as many cells as tokens.
         mixing: where heads talk: "none", "logits" (before the softmax), "weights" (after it) or "both".
+        mixing_group_size: how many consecutive heads talk to each other, a divisor of `num_heads`; all by
+            default. Mixing costs less in proportion.
         qkv_bias: whether the projections to queries, keys and values have a bias.
         qk_norm: normalise queries and keys over the head dim; landmarks then pool the normalised vectors.
         norm_layer: the normalisation for `qk_norm`.
@@ -73,6 +75,7 @@ class InteractiveAttention(nn.Module):
         *,
         landmarks: int | Sequence[int],
         mixing: Mixing = "both",
+        mixing_group_size: int | None = None,
         qkv_bias: bool = True,
         qk_norm: bool = False,
         norm_layer: Callable[..., nn.Module] = nn.LayerNorm,
@@ -111,8 +114,9 @@ class InteractiveAttention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias, **placed)
         self.q_norm = norm_layer(self.head_dim, **placed) if qk_norm else nn.Identity()
         self.k_norm = norm_layer(self.head_dim, **placed) if qk_norm else nn.Identity()
-        self.query_mixing = HeadMixer(num_heads, mixing=mixing, **placed)
-        self.key_mixing = HeadMixer(num_heads, mixing=mixing, **placed)
+        groups = {"mixing": mixing, "group_size": mixing_group_size}
+        self.query_mixing = HeadMixer(num_heads, **groups, **placed)
+        self.key_mixing = HeadMixer(num_heads, **groups, **placed)
         axes = 2 if one_number else len(per_axis)
         self.local = (
             LocalTerm(dim, axes=axes, kernel_size=local_kernel, num_prefix_tokens=num_prefix_tokens, **placed)

@@ -25,7 +25,8 @@ class Operands(NamedTuple):
         v: values, `(B, H, M, E)`.
         ql: query landmarks, `(B, H, L, D)`.
         kl: key landmarks, `(B, H, L, D)`.
-        p_query: `(H, H)`, the residual matrix that mixes the logits of the query factor, or None.
+        p_query: `(H, H)`, the residual matrix that mixes the logits of the query factor, or `(H / K, K, K)`
+            where groups of K heads talk among themselves; or None.
         w_query: the one that mixes its weights.
         p_key: the one that mixes the logits of the key factor.
         w_key: the one that mixes its weights.
@@ -46,6 +47,12 @@ class Operands(NamedTuple):
     key_mask: Tensor | None
     landmark_mask: Tensor | None
     scale: float
+
+    @property
+    def group_size(self) -> int | None:
+        """How many heads talk to each other; None where none do."""
+        matrices = (self.p_query, self.w_query, self.p_key, self.w_key)
+        return next((matrix.shape[-1] for matrix in matrices if matrix is not None), None)
 
 
 # Which mask says what takes part, by the names of the public functions.
@@ -81,8 +88,7 @@ def checked_operands(
     query_mixing, key_mixing = (HeadMixing() if mixing is None else mixing for mixing in mixings)
     query = tensors[0]
     _check_tensors(*tensors)
-    _check_mixing("query_mixing", query_mixing, query)
-    _check_mixing("key_mixing", key_mixing, query)
+    _check_mixing({"query_mixing": query_mixing, "key_mixing": key_mixing}, query)
     masked = tuple(zip(_MASKS.values(), tensors, strict=True))
     for mask, x in masked:
         check_mask(mask, masks[mask], x, tokens=x.shape[2])
@@ -150,20 +156,31 @@ def _check_tensors(
         )
 
 
-def _check_mixing(name: str, mixing: HeadMixing, query: Tensor) -> None:
-    heads = query.shape[1]
-    if not isinstance(mixing, HeadMixing):
-        raise TypeError(f"{name} must be a HeadMixing(logits=..., weights=...); got {type(mixing).__name__}")
-    for part, matrix in zip(mixing._fields, mixing, strict=True):
-        if matrix is None:
-            continue
-        if tuple(matrix.shape) != (heads, heads):
-            raise ValueError(
-                f"{name}.{part} must be (heads, heads) = {(heads, heads)}; got {tuple(matrix.shape)}"
-            )
-        if not matrix.is_floating_point():
-            raise TypeError(f"{name}.{part} must be floating point; got {matrix.dtype}")
-        if matrix.device != query.device:
+def _check_mixing(mixings: Mapping[str, HeadMixing], query: Tensor) -> None:
+    heads, group = query.shape[1], 0
+    for name, mixing in mixings.items():
+        if not isinstance(mixing, HeadMixing):
             raise TypeError(
-                f"{name}.{part} must be on the device of query, {query.device}; got {matrix.device}"
+                f"{name} must be a HeadMixing(logits=..., weights=...); got {type(mixing).__name__}"
             )
+        for part, matrix in zip(mixing._fields, mixing, strict=True):
+            if matrix is None:
+                continue
+            shape = tuple(matrix.shape)
+            size = shape[-1] if matrix.ndim in (2, 3) else 0
+            if size < 1 or shape not in ((heads, heads), (heads // size, size, size)) or heads % size:
+                raise ValueError(
+                    f"{name}.{part} must be (heads, heads) = {(heads, heads)}, or (heads / K, K, K) where "
+                    f"groups of K heads talk; got {shape}"
+                )
+            if group not in (0, size):
+                raise ValueError(
+                    f"{name}.{part} must have groups of {group} heads, as the other matrices have; got {size}"
+                )
+            group = size
+            if not matrix.is_floating_point():
+                raise TypeError(f"{name}.{part} must be floating point; got {matrix.dtype}")
+            if matrix.device != query.device:
+                raise TypeError(
+                    f"{name}.{part} must be on the device of query, {query.device}; got {matrix.device}"
+                )

@@ -58,7 +58,7 @@ class AttentionRow:
 
 def setting_of(options: AttentionOptions, device: str) -> Setting:
     """The sizes of a benchmark."""
-    names = ("batch", "heads", "head_dim", "landmarks", "mixing", "dtype")
+    names = ("batch", "heads", "head_dim", "landmarks", "mixing", "mixing_group_size", "dtype")
     return Setting(**{name: getattr(options, name) for name in names}, device=device)
 
 

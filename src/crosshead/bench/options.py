@@ -150,6 +150,8 @@ class AttentionOptions:
     """Of tokens and parameters."""
     mixing: Literal["none", "logits", "weights", "both"] = "both"
     """Where heads talk, in interactive attention and talking heads."""
+    mixing_group_size: int | None = None
+    """Heads that talk to each other in interactive attention; by default all."""
     passes: tuple[Pass, ...] = ("forward", "forward+backward")
     """Which passes."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

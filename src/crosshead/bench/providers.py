@@ -55,6 +55,7 @@ class Setting:
     head_dim: int = 64
     landmarks: int = 64
     mixing: Mixing = "both"
+    mixing_group_size: int | None = None
     dtype: str = "float32"
     device: str = "cpu"
 
@@ -109,8 +110,10 @@ def make_operands(setting: Setting, tokens: int, *, requires_grad: bool) -> Oper
     many = (setting.batch, setting.heads, tokens, setting.head_dim)
     few = (setting.batch, setting.heads, setting.landmarks, setting.head_dim)
     tensors = [draw(*shape) for shape in (many, many, many, few, few)]
+    size = setting.mixing_group_size or setting.heads
+    shape = (size, size) if size == setting.heads else (setting.heads // size, size, size)
     matrices = [
-        draw(setting.heads, setting.heads, size=MIXING_SIZE) if setting.mixing in (kind, "both") else None
+        draw(*shape, size=MIXING_SIZE) if setting.mixing in (kind, "both") else None
         for kind in ("logits", "weights", "logits", "weights")
     ]
     return Operands(*tensors, *matrices)
@@ -245,7 +248,11 @@ def build_layer(name: str, setting: Setting, tokens: int) -> nn.Module:
 
 def _interactive_layer(setting: Setting) -> nn.Module:
     layer = InteractiveAttention(
-        setting.channels, setting.heads, landmarks=(setting.landmarks,), mixing=setting.mixing
+        setting.channels,
+        setting.heads,
+        landmarks=(setting.landmarks,),
+        mixing=setting.mixing,
+        mixing_group_size=setting.mixing_group_size,
     )
     for mixer in (layer.query_mixing, layer.key_mixing):
         for matrix in mixer.parameters():

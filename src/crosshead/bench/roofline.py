@@ -87,7 +87,8 @@ def needed_work(name: str, setting: Setting, tokens: int, *, backward: bool) -> 
     common = {"batch": setting.batch, "dtype": setting.dtype}
     if name in ("reference", "streamed", "fused", "compiled", "landmarks-only"):
         mixing: Mixing = "none" if name == "landmarks-only" else setting.mixing
-        cost = operator_cost(**sizes, **common, landmarks=setting.landmarks, mixing=mixing)
+        groups = {"mixing": mixing, "mixing_group_size": setting.mixing_group_size}
+        cost = operator_cost(**sizes, **common, **groups, landmarks=setting.landmarks)
     elif name in ("exact", "talking-heads"):
         cost = softmax_attention_cost(**sizes, **common, talking_heads=name == "talking-heads")
     else:
@@ -114,7 +115,8 @@ def done_work(name: str, setting: Setting, tokens: int, *, backward: bool) -> Wo
     if name not in ("streamed", "fused") or needed is None:
         return None
     product = setting.batch * setting.heads * tokens * setting.landmarks * setting.head_dim
-    mixing = setting.batch * setting.heads**2 * tokens * setting.landmarks
+    heard = setting.mixing_group_size or setting.heads
+    mixing = setting.batch * setting.heads * heard * tokens * setting.landmarks
     p, w = setting.mixing in ("logits", "both"), setting.mixing in ("weights", "both")
     read = _token_bytes(setting, tokens)
 

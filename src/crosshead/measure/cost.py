@@ -58,6 +58,7 @@ def operator_cost(
     keys: int | None = None,
     value_dim: int | None = None,
     mixing: Mixing = "both",
+    mixing_group_size: int | None = None,
     batch: int = 1,
     impl: Implementation = "reference",
     dtype: str = "float32",
@@ -72,6 +73,7 @@ def operator_cost(
         keys: `M`; `N` if None.
         value_dim: `E`; `D` if None.
         mixing: which residual matrices both factors have.
+        mixing_group_size: heads that talk to each other; `H` if None.
         batch: `B`.
         impl: "reference" keeps both factors for the backward pass, `O(N L H)`; "streamed" keeps the aggregate
             of values and the normaliser of the key factor, `O(L H E)`.
@@ -96,13 +98,14 @@ def operator_cost(
     _check_sizes(queries=queries, landmarks=landmarks, heads=heads, head_dim=head_dim, keys=keys)
     _check_sizes(value_dim=value_dim, batch=batch)
     matrices = _lookup("mixing", mixing, _MATRICES)
+    heard = _heads_heard(heads, mixing_group_size)
     size = _lookup("dtype", dtype, _BYTES)
     wide = max(size, 4)
     rows = batch * heads
     tokens = queries + keys
     products = rows * landmarks * tokens * (head_dim + value_dim)
-    mixings = rows * heads * landmarks * tokens * matrices
-    operands = rows * (head_dim * (tokens + 2 * landmarks) + value_dim * keys) + 2 * matrices * heads**2
+    mixings = rows * heard * landmarks * tokens * matrices
+    operands = rows * (head_dim * (tokens + 2 * landmarks) + value_dim * keys) + 2 * matrices * heads * heard
 
     aggregate = rows * landmarks * value_dim
     if _lookup("impl", impl, {"reference": True, "streamed": False}):
@@ -169,6 +172,7 @@ def layer_cost(
     landmarks: int | Sequence[int],
     context_grid: Sequence[int] | None = None,
     mixing: Mixing = "both",
+    mixing_group_size: int | None = None,
     qkv_bias: bool = True,
     qk_norm: bool = False,
     proj_bias: bool = True,
@@ -187,6 +191,7 @@ def layer_cost(
         landmarks: cells along each axis, one number for all axes or one for each.
         context_grid: key tokens along each axis; None for self-attention.
         mixing: as the layer's.
+        mixing_group_size: as the layer's.
         qkv_bias: as the layer's.
         qk_norm: as the layer's; queries and keys are then pooled after their projection. A layer norm with
             weight and bias is assumed, and its arithmetic is not counted.
@@ -223,6 +228,7 @@ def layer_cost(
         heads=heads,
         head_dim=dim // heads,
         mixing=mixing,
+        mixing_group_size=mixing_group_size,
         batch=batch,
         impl=impl,
         dtype=dtype,
@@ -238,7 +244,7 @@ def layer_cost(
         + 3 * dim * qkv_bias
         + dim * proj_bias
         + 4 * (dim // heads) * qk_norm
-        + 2 * _MATRICES[mixing] * heads**2
+        + 2 * _MATRICES[mixing] * heads * _heads_heard(heads, mixing_group_size)
         + local
     )
     return operator + Cost(
@@ -330,6 +336,13 @@ def cells_along(grid: Sequence[int], landmarks: int | Sequence[int]) -> tuple[in
     for axis in (*grid, *wanted):
         _check_sizes(**{"grid and landmarks": axis})
     return tuple(map(min, wanted, grid))
+
+
+def _heads_heard(heads: int, group_size: int | None) -> int:
+    size = heads if group_size is None else group_size
+    if size < 1 or heads % size:
+        raise ValueError(f"mixing_group_size must be a positive divisor of heads={heads}; got {size}")
+    return size
 
 
 def _check_sizes(**sizes: int) -> None:

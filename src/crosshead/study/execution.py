@@ -1,5 +1,6 @@
 """Runs the trials of a study, several at a time, and keeps each result at once. Imports no torch."""
 
+import gc
 import multiprocessing
 import os
 import queue
@@ -236,6 +237,8 @@ def _leave_orphaned(parent: int) -> None:
 def _run(trial: Trial, place: Place, ticks: Any) -> dict[str, Any]:
     from crosshead.study.training import run_trial
 
+    # A trainer and its data hold each other: without this they would pile up, training by training.
+    gc.collect()
     return run_trial(
         trial, data_dir=place.data_dir, device=place.device, workers=place.workers, tell=ticks.put
     )

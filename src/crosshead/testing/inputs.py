@@ -95,6 +95,7 @@ def make_inputs(
     head_dim: int = 5,
     value_dim: int = 6,
     mixing: MixingMode = "both",
+    group_size: int | None = None,
     masks: Iterable[MaskName] = (),
     layout: Layout = "contiguous",
     dtype: torch.dtype = torch.float64,
@@ -113,6 +114,7 @@ def make_inputs(
         head_dim: `D`.
         value_dim: `E`.
         mixing: which of the residual matrices exist; small against the identity, as trained ones are.
+        group_size: heads that talk to each other, all by default.
         masks: which masks exist. The first place is always valid and the last of the first sample never, if
             there are two; the last of several samples is whole.
         layout: `strided` gives transposed views as a fused projection does, `expanded` one sample and one
@@ -143,7 +145,9 @@ def make_inputs(
         return draw(batch, heads, rows, dim).to(device, dtype)
 
     def mixing_matrix() -> Tensor:
-        return draw(heads, heads, scale=0.5 * heads**-0.5).to(device, dtype)
+        size = group_size or heads
+        groups = () if size == heads else (heads // size,)
+        return draw(*groups, size, size, scale=0.5 * size**-0.5).to(device, dtype)
 
     tensors: dict[str, Tensor] = {
         "query": lay(queries, head_dim),

@@ -171,9 +171,10 @@ def _attention(
 def _mixed(x: Tensor, matrix: Tensor | None, rounding: _Rounding) -> Tensor:
     if matrix is None:
         return x
-    return rounding.of_sum(
-        rounding.of_sum(x) + torch.einsum("rgh,rbhij->rbgij", rounding.of_sum(matrix), rounding.of_sum(x))
-    )
+    blocks = matrix[:, None] if matrix.ndim == 3 else matrix
+    grouped = rounding.of_sum(x).unflatten(2, (blocks.shape[1], -1))
+    mixed = torch.einsum("rugh,rbuhij->rbugij", rounding.of_sum(blocks), grouped).flatten(2, 3)
+    return rounding.of_sum(rounding.of_sum(x) + mixed)
 
 
 def _rows(mask: Tensor | None) -> Tensor | None:

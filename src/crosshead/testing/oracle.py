@@ -29,7 +29,7 @@ def mix_heads(x: Tensor, matrix: Tensor | None) -> Tensor:
 
     Args:
         x: (H, ...), one sample.
-        matrix: (H, H) residual matrix `R`, or None for no mixing.
+        matrix: (H, H) residual matrix `R`, or (H / K, K, K), the blocks on its diagonal; None for no mixing.
 
     Returns:
         (H, ...).
@@ -41,8 +41,12 @@ def mix_heads(x: Tensor, matrix: Tensor | None) -> Tensor:
     """
     if matrix is None:
         return x
-    heads = range(x.shape[0])
-    return torch.stack([x[g] + sum(matrix[g, h] * x[h] for h in heads) for g in heads])
+    heads, whole = range(x.shape[0]), _whole(matrix)
+    return torch.stack([x[g] + sum(whole[g, h] * x[h] for h in heads) for g in heads])
+
+
+def _whole(matrix: Tensor) -> Tensor:
+    return matrix if matrix.ndim == 2 else torch.block_diag(*matrix)
 
 
 def dense_factor(rows: Tensor, columns: Tensor, *, scale: float, mixing: Mixing | None = None) -> Tensor:
@@ -168,7 +172,7 @@ def rounded_attention(
     lift = min(2.0 ** (keys.bit_length() - 1), 2.0**12) if dtype == torch.float16 else 1.0
 
     def mix(x: Tensor, matrix: Tensor | None) -> Tensor:
-        return x if matrix is None else x + (matrix.to(wide) @ x.flatten(2)).view_as(x)
+        return x if matrix is None else x + (_whole(matrix).to(wide) @ x.flatten(2)).view_as(x)
 
     def factor(rows: Tensor, columns: Tensor, mixing: Mixing | None) -> Tensor:
         logits = mix(s * (rows.to(wide) @ columns.to(wide).mT), mixing.logits if mixing else None)

@@ -184,6 +184,7 @@ class AttentionBlock(nn.Module):
         num_heads: heads of the attention; must divide `dim`.
         landmarks: cells per axis, one number or a pair.
         mixing: where heads interact: "none", "logits", "weights" or "both".
+        mixing_group_size: how many consecutive heads talk to each other; None for all.
         qk_norm: whether queries and keys are normalised.
         impl: implementation of the attention.
         init_values: first value of the layer scale, or None for none.
@@ -206,6 +207,7 @@ class AttentionBlock(nn.Module):
         num_heads: int,
         landmarks: int | Sequence[int],
         mixing: Mixing = "both",
+        mixing_group_size: int | None = None,
         qk_norm: bool = False,
         impl: Implementation = "auto",
         init_values: float | None = None,
@@ -221,7 +223,14 @@ class AttentionBlock(nn.Module):
         shared = {"proj_drop": proj_drop, "norm_layer": norm_layer, **factory}
         self.norm = norm_layer(dim, **factory)
         self.attn = InteractiveAttention(
-            dim, num_heads, landmarks=landmarks, mixing=mixing, qk_norm=qk_norm, impl=impl, **shared
+            dim,
+            num_heads,
+            landmarks=landmarks,
+            mixing=mixing,
+            mixing_group_size=mixing_group_size,
+            qk_norm=qk_norm,
+            impl=impl,
+            **shared,
         )
         self.scale = LayerScale(dim, init_values=init_values, **factory) if init_values else nn.Identity()
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()

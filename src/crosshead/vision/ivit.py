@@ -55,6 +55,8 @@ class IViT(nn.Module):
         attention_stages: which stages attend, counted from 0; the others are convolutional.
         landmarks: cells per axis, per stage; an entry may be a pair, rows and columns.
         mixing: where heads interact: "none", "logits", "weights" or "both".
+        mixing_group_size: how many consecutive heads talk to each other, a divisor of the heads of every
+            stage that attends; None for all.
         head_dim: channels of a head, per stage; must divide the channels of an attention stage.
         mlp_ratio: hidden width of the MLPs over the channels, per stage.
         kernel_size: of the depth-wise convolutions, odd, per stage.
@@ -95,6 +97,7 @@ class IViT(nn.Module):
         attention_stages: Sequence[int] = (2, 3),
         landmarks: int | Sequence[int | Sequence[int]] = (7, 7, 6, 3),
         mixing: Mixing = "both",
+        mixing_group_size: int | None = None,
         head_dim: int | Sequence[int] = (16, 16, 16, 32),
         mlp_ratio: float | Sequence[float] = 4.0,
         kernel_size: int | Sequence[int] = (7, 7, 3, 3),
@@ -150,6 +153,7 @@ class IViT(nn.Module):
                     "num_heads": dims[i] // head_dim[i],
                     "landmarks": landmarks[i],
                     "mixing": mixing,
+                    "mixing_group_size": mixing_group_size,
                     "qk_norm": qk_norm,
                     "impl": impl,
                 }

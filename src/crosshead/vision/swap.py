@@ -37,6 +37,7 @@ def swap_attention(
     *,
     landmarks: int | Sequence[int] = (7, 7),
     mixing: Mixing = "both",
+    mixing_group_size: int | None = None,
     local_kernel: int = 0,
     impl: Implementation = "auto",
 ) -> VisionTransformer:
@@ -54,6 +55,7 @@ def swap_attention(
         model: a timm `VisionTransformer`: ViT, DeiT, image towers of CLIP, DINOv2 and the like.
         landmarks: cells per axis of the token grid, one number or a pair.
         mixing: where heads interact: "none", "logits", "weights" or "both".
+        mixing_group_size: how many consecutive heads talk to each other; None for all.
         local_kernel: size of a depth-wise convolution on the values, odd; 0 for none.
         impl: implementation of the attention.
 
@@ -77,7 +79,13 @@ def swap_attention(
         torch.Size([1, 10])
     """
     vit = _checked(model)
-    options = {"landmarks": landmarks, "mixing": mixing, "local_kernel": local_kernel, "impl": impl}
+    options = {
+        "landmarks": landmarks,
+        "mixing": mixing,
+        "mixing_group_size": mixing_group_size,
+        "local_kernel": local_kernel,
+        "impl": impl,
+    }
     swapped = {
         name: _swapped(module, num_prefix_tokens=vit.num_prefix_tokens, **options)
         for name, module in vit.named_modules()

@@ -33,6 +33,14 @@ def test_any_tile_gives_the_dense_result_with_every_gradient(monkeypatch, tile, 
     torch.testing.assert_close(output_and_gradients(attend, inputs), expected, rtol=1e-10, atol=1e-11)
 
 
+@pytest.mark.parametrize("group_size", [1, 2, 3])
+def test_tiles_with_groups_of_heads(monkeypatch, group_size):
+    set_tile(monkeypatch, tile=5, heads=6)
+    inputs = make_inputs(heads=6, group_size=group_size, masks=MASK_NAMES)
+    expected = output_and_gradients(dense_attention, inputs)
+    torch.testing.assert_close(output_and_gradients(attend, inputs), expected, rtol=1e-10, atol=1e-11)
+
+
 @pytest.mark.parametrize("mixing", MIXING_MODES)
 def test_tiles_with_each_mixing(monkeypatch, mixing):
     set_tile(monkeypatch, tile=4)

@@ -227,9 +227,10 @@ def needed_flops(
 ) -> int:
     """Floating-point operations that the equations need: two for each multiply-add."""
     (batch, heads, n, d), m, e, l = q, k[2], v[3], ql[2]  # noqa: E741
-    matrices_of_query, matrices_of_key = (sum(x is not None for x in pair) for pair in (rest[:2], rest[2:4]))
+    # Heads that each head hears, summed over the matrices of a factor.
+    by_query, by_key = (sum(x[-1] for x in pair if isinstance(x, Sequence)) for pair in (rest[:2], rest[2:4]))
     products = heads * l * (n + m) * (d + e)
-    mixing = heads * heads * l * (n * matrices_of_query + m * matrices_of_key)
+    mixing = heads * l * (n * by_query + m * by_key)
     return 2 * batch * (products + mixing)
 
 

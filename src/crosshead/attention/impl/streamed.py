@@ -131,9 +131,9 @@ class _MixingGradient:
         """From the gradient of the factor to that of the raw logits; `overlap` is that of the softmax."""
         grad_logits = weights * (mix_heads(grad_factor, self.w_transposed) - overlap[..., None])
         if self.w is not None:
-            self.w += _between_heads(grad_factor, weights)
+            self.w += _between_heads(grad_factor, weights, self.w)
         if self.p is not None:
-            self.p += _between_heads(grad_logits, raw)
+            self.p += _between_heads(grad_logits, raw, self.p)
         return mix_heads(grad_logits, self.p_transposed)
 
 
@@ -179,9 +179,10 @@ def _rounded(factor: Tensor, dtype: torch.dtype, enlarged: float = 1.0) -> Tenso
     return factor if factor.dtype == dtype else (factor * enlarged).to(dtype).to(factor.dtype) / enlarged
 
 
-def _between_heads(a: Tensor, b: Tensor) -> Tensor:
-    """`(B, H, R, S)` twice to `(H, H)`: the inner products of the heads of `a` with those of `b`."""
-    return a.transpose(0, 1).flatten(1) @ b.transpose(0, 1).flatten(1).mT
+def _between_heads(a: Tensor, b: Tensor, like: Tensor) -> Tensor:
+    """`(B, H, R, S)` twice to the shape of a mixing matrix: inner products of heads of `a` and of `b`."""
+    left, right = (x.transpose(0, 1).flatten(1).unflatten(0, (-1, like.shape[-1])) for x in (a, b))
+    return (left @ right.mT).view_as(like)
 
 
 def _transposed(matrix: Tensor | None) -> Tensor | None:

@@ -59,6 +59,20 @@ def test_any_number_of_heads(heads, dtype):
 
 
 @every_precision
+@pytest.mark.parametrize(("heads", "group_size"), [(8, 4), (12, 3), (6, 1), (24, 12), (32, 8), (10, 5)])
+@pytest.mark.parametrize("layout", ["contiguous", "strided"])
+def test_heads_that_talk_within_groups(heads, group_size, layout, dtype):
+    sizes = {"heads": heads, "group_size": group_size, "queries": 37, "keys": 51, "layout": layout}
+    assert_right(draw_inputs(**sizes, masks=MASK_NAMES, dtype=dtype, draws=4))
+
+
+@every_precision
+@pytest.mark.parametrize("group_size", [4, 8])
+def test_groups_in_several_tiles_and_parts(group_size, dtype):
+    assert_right(draw_inputs(batch=1, heads=16, group_size=group_size, queries=530, keys=1100, dtype=dtype))
+
+
+@every_precision
 @pytest.mark.parametrize("landmarks", [1, 4, 17, 49, 64])
 @pytest.mark.parametrize("masks", [(), MASK_NAMES], ids=["whole", "masked"])
 def test_any_number_of_landmarks(landmarks, masks, dtype):

@@ -141,6 +141,20 @@ def subsets_of_masks() -> Iterator[tuple]:
         yield from combinations(MASK_NAMES, count)
 
 
+@pytest.mark.parametrize(
+    ("heads", "group_size", "layout", "dtype"),
+    [
+        (12, 4, "strided", torch.bfloat16),
+        (6, 3, "contiguous", torch.float32),
+        slowly(6, 1, "contiguous", torch.float16),
+        slowly(40, 20, "strided", torch.bfloat16),
+    ],
+)
+def test_heads_that_talk_within_groups(heads, group_size, layout, dtype):
+    sizes = {"heads": heads, "group_size": group_size, "queries": 20, "keys": 37, "landmarks": 18}
+    assert_right(draw_inputs(**sizes, layout=layout, masks=MASK_NAMES, dtype=dtype))
+
+
 @pytest.mark.parametrize("masks", subsets_of_masks(), ids="+".join)
 def test_masks_alone_and_together(masks):
     assert_right(draw_inputs(masks=masks, dtype=torch.float16, draws=1))
@@ -320,7 +334,7 @@ def test_partial_sums_do_not_grow_with_the_tokens(monkeypatch, tokens):
     monkeypatch.undo()
     batch, landmarks = 3, 49
     x = torch.empty(1).expand(batch, 8, tokens, 16)
-    factor = launch._Factor(x, x[:, :, :landmarks], None, None, None, 1.0, 16, key=True)
+    factor = launch._Factor(x, x[:, :, :landmarks], None, None, None, 1.0, 16, None, key=True)
     for kernel in (launch.forward_kernels.aggregate, launch.backward_kernels.landmark_gradients):
         chunks, tile = factor._chunks(kernel), factor._tile(kernel)
         slices = batch * -(-landmarks // tile.landmarks)
@@ -340,7 +354,7 @@ def test_is_a_well_behaved_operator(mixing, masks):
 
 def test_float64_is_refused_with_the_remedy():
     q = torch.empty(1, 2, 3, 4, dtype=torch.float64)
-    reason = launch.refusal(q, q, q) or ""
+    reason = launch.refusal(q, q, None) or ""
     assert "float64" in reason
     assert "streamed" in reason
 
@@ -349,4 +363,11 @@ def test_float64_is_refused_with_the_remedy():
 def test_operands_of_everyday_sizes_are_not_refused(dtype):
     for heads, dim in ((16, 32), (12, 16), (8, 64), (3, 32), (1, 128), (4, 128)):
         q = torch.empty(1, heads, 3, dim, dtype=dtype)
-        assert launch.refusal(q, q, q) is None
+        assert launch.refusal(q, q, None) is None
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS)
+def test_any_number_of_heads_is_taken_in_groups(dtype):
+    q = torch.empty(1, 96, 3, 32, dtype=dtype)
+    assert "at most" in (launch.refusal(q, q, None) or "")
+    assert launch.refusal(q, q, 8) is None

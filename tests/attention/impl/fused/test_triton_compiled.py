@@ -69,7 +69,7 @@ WIDEST = [
 
 
 def launches(
-    direction: str, dtype: torch.dtype, heads: int, dim: int, landmarks: int
+    direction: str, dtype: torch.dtype, heads: int, dim: int, landmarks: int, group_size: int | None = None
 ) -> list[tuple[Any, dict]]:
     """Kernels and arguments of one forward or backward pass with both masks and all mixing."""
     found = []
@@ -84,10 +84,12 @@ def launches(
 
     q, k, v, grad = (empty(4096) for _ in range(4))
     ql, kl = (empty(landmarks) for _ in range(2))
-    matrices = [torch.empty(heads, heads, device="meta") for _ in range(4)]
+    size = group_size or heads
+    shape = (size, size) if size == heads else (heads // size, size, size)
+    matrices = [torch.empty(shape, device="meta") for _ in range(4)]
     masks = [torch.empty(2, rows, dtype=torch.bool, device="meta") for rows in (4096, landmarks)]
     operands = Operands._make((q, k, v, ql, kl, *matrices, *masks, 0.125))
-    assert launch.refusal(q, v, ql) is None
+    assert launch.refusal(q, v, size) is None
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(launch, "_run", record)
         _, aggregate, normaliser = launch.forward(operands)
@@ -160,6 +162,14 @@ def test_the_headline_configuration_fits_and_spills_nothing(direction, capabilit
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("dtype", [BF16, FP32], ids=str)
+@pytest.mark.parametrize("group_size", [4, 8])
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_many_heads_in_groups_fit_and_spill_nothing(direction, group_size, dtype, tmp_path):
+    check(direction, 90, (dtype, 32, 16, 49, group_size), tmp_path, spilled=0)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("configuration", PUBLISHED, ids=str)
 @pytest.mark.parametrize("capability", SHARED_BYTES)
 @pytest.mark.parametrize("direction", ["forward", "backward"])
@@ -178,7 +188,7 @@ def test_the_widest_that_is_not_refused_fits(direction, capability, configuratio
 def test_wider_is_refused_with_the_remedy():
     for heads, dim, dtype in ((33, 16, BF16), (16, 65, BF16), (24, 32, FP16), (16, 64, FP32), (17, 16, FP32)):
         q = torch.empty(1, heads, 4, dim, dtype=dtype, device="meta")
-        assert "streamed" in (launch.refusal(q, q, q) or ""), (heads, dim, dtype)
+        assert "streamed" in (launch.refusal(q, q, None) or ""), (heads, dim, dtype)
 
 
 def test_a_new_length_is_compiled_once_for_all():

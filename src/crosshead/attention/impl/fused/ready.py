@@ -34,13 +34,13 @@ def device_refusal(device: str) -> str | None:
     return None
 
 
-def refusal(query: Tensor, value: Tensor, landmarks: Tensor) -> str | None:
+def refusal(query: Tensor, value: Tensor, group_size: int | None) -> str | None:
     """What keeps the kernels from computing these operands, or None.
 
     Args:
         query: `(B, H, N, D)`.
         value: `(B, H, M, E)`.
-        landmarks: `(B, H, L, D)`.
+        group_size: heads that talk to each other; None for all.
     """
     device = query.device.type
     if reason := device_refusal(device):
@@ -51,5 +51,5 @@ def refusal(query: Tensor, value: Tensor, landmarks: Tensor) -> str | None:
     if device == "cuda":
         from crosshead.attention.impl.fused.cuda import launch
 
-        return launch.refusal(query, value, landmarks)
+        return launch.refusal(query, value, group_size)
     return None

@@ -85,9 +85,9 @@ inline void key_softmax_gradient(const Tile& w, const Columns& columns, const fl
 struct BackwardMixing {
   Mixing p, w, p_transposed, w_transposed;
 
-  BackwardMixing(const Matrix& p, const Matrix& w, int64_t heads, double scale)
-      : p(p, heads, scale), w(w, heads, 1.0), p_transposed(p, heads, scale, true),
-        w_transposed(w, heads, 1.0, true) {}
+  BackwardMixing(const Matrix& p, const Matrix& w, const Groups& groups, double scale)
+      : p(p, groups, scale), w(w, groups, 1.0), p_transposed(p, groups, scale, true),
+        w_transposed(w, groups, 1.0, true) {}
 };
 
 // Memory of one thread: three tiles and a factor, and the operands of one head.
@@ -113,7 +113,7 @@ struct BackwardRoom {
 };
 
 // Sums over the tokens of one part: gradients of a side's landmarks (H, L, D), of what its factor is multiplied with
-// (H, L, E), and of its two mixing matrices (H, H).
+// (H, L, E), and of the two matrices that mix its heads (H, H).
 struct PartSums {
   Tensor landmarks, right, p, w;
 
@@ -172,7 +172,7 @@ template <class T>
 void logit_gradients(
     const Rows<const T>& tokens, const Tensor& landmarks_transposed, int64_t D, const BackwardMixing& mixing, int64_t b,
     int64_t first, const Columns& columns, const BackwardRoom<T>& room, const Rows<T>& grad_tokens, float* sums) {
-  mix_tile(room.gradient, mixing.p_transposed(), columns, room.gradient, room.blocks);
+  mix_tile(room.gradient, mixing.p_transposed(b), columns, room.gradient, room.blocks);
   const Tile* remainder = nullptr;
   if constexpr (std::is_same_v<Operand<T>, BFloat16>) {
     for (int64_t h = 0; h < room.raw.heads; ++h) {
@@ -202,14 +202,14 @@ void query_backward(
       const Columns columns = parts.columns(b, tile, nullptr);
       raw_logits<T>(q, landmarks, D, b, first, columns, room.raw, room.columns);
       landmark_factor(
-          room.raw, mixing.p(), nullptr, columns, landmark_mask ? landmark_mask + b * L : nullptr, room.weights, room.blocks,
+          room.raw, mixing.p(b), nullptr, columns, landmarks_of(landmark_mask, parts, b, L), room.weights, room.blocks,
           parts.ahead(q, D, grad_output, E, b, H, tile, L));
       raw_logits<T>(grad_output, right, E, b, first, columns, room.gradient, room.columns);
       const Tile& factor = mixing.w.present() ? room.factor : room.weights;
       if (mixing.w.present()) {
-        mix_tile(room.weights, mixing.w(), columns, factor, room.blocks);
+        mix_tile(room.weights, mixing.w(b), columns, factor, room.blocks);
         add_between_heads(room.gradient, room.weights, columns, PartSums::of(sums.w, part));
-        mix_tile(room.gradient, mixing.w_transposed(), columns, room.gradient, room.blocks);
+        mix_tile(room.gradient, mixing.w_transposed(b), columns, room.gradient, room.blocks);
       }
       add_product_with_tokens<T>(
           factor, grad_output, E, b, first, columns, room, PartSums::of(sums.right, part));
@@ -234,6 +234,7 @@ Tensor key_overlap(
   parts.run(layout, [&](const BackwardRoom<T>& room, int64_t part, int64_t b, int64_t tile, int64_t last) {
     float* overlap = PartSums::of(kept, part);
     const RowScales scales = scales_of(normaliser, b);
+    const Mix p = mixing.p(b), w_transposed = mixing.w_transposed(b);
     float* of_head = room.blocks + H * kBlock;
     for (; tile < last; ++tile) {
       const int64_t first = tile * width;
@@ -245,9 +246,9 @@ Tensor key_overlap(
         for (int64_t h = 0; h < H; ++h) store(of_head + h * kLanes, zero());
         for (int64_t t = 0; t < columns.count; t += kBlock) {
           ahead.step();
-          key_weights(room.raw, mixing.p(), columns, scales, l, t, room.blocks);
+          key_weights(room.raw, p, columns, scales, l, t, room.blocks);
           mix_block(
-              mixing.w_transposed(), room.gradient.at(0, l, t), room.gradient.stride(),
+              w_transposed, room.gradient.at(0, l, t), room.gradient.stride(),
               [&](int64_t h, int v, Vector dw) {
                 float* sum = of_head + h * kLanes;
                 store(sum, fmadd(load(room.blocks + h * kBlock + v * kLanes), dw, load(sum)));
@@ -272,6 +273,7 @@ void key_backward(
   const auto layout = [&](Room& room) { return BackwardRoom<T>(room, H, L, std::max(D, E), width); };
   parts.run(layout, [&](const BackwardRoom<T>& room, int64_t part, int64_t b, int64_t tile, int64_t last) {
     const RowScales scales = scales_of(normaliser, b);
+    const Mix p = mixing.p(b);
     for (; tile < last; ++tile) {
       const int64_t first = tile * width;
       const Columns columns = parts.columns(b, tile, mask);
@@ -281,7 +283,7 @@ void key_backward(
       for (int64_t l = 0; l < L; ++l) {
         for (int64_t t = 0; t < columns.count; t += kBlock) {
           ahead.step();
-          key_weights(room.raw, mixing.p(), columns, scales, l, t, room.blocks);
+          key_weights(room.raw, p, columns, scales, l, t, room.blocks);
           for (int64_t h = 0; h < H; ++h) {
             for (int u = 0; u < kBlock; u += kLanes) {
               store(room.weights.at(h, l, t + u), load(room.blocks + h * kBlock + u));
@@ -291,9 +293,9 @@ void key_backward(
       }
       const Tile& factor = mixing.w.present() ? room.factor : room.weights;
       if (mixing.w.present()) {
-        mix_tile(room.weights, mixing.w(), columns, factor, room.blocks);
+        mix_tile(room.weights, mixing.w(b), columns, factor, room.blocks);
         add_between_heads(room.gradient, room.weights, columns, PartSums::of(sums.w, part));
-        mix_tile(room.gradient, mixing.w_transposed(), columns, room.gradient, room.blocks);
+        mix_tile(room.gradient, mixing.w_transposed(b), columns, room.gradient, room.blocks);
       }
       write_tokens<T>(factor, right_transposed, grad_v, b, first, columns, room);
       key_softmax_gradient(
@@ -313,6 +315,11 @@ inline Tensor of_samples(const Tensor& sums, const Parts& parts) {
   return sums.unflatten(0, {parts.samples, parts.per_sample}).sum(1);
 }
 
+// A sum over all parts of each group, (parts, H, H) to (groups, H, H).
+inline Tensor of_groups(const Tensor& sums, const Parts& parts) {
+  return sums.unflatten(0, {parts.samples / parts.groups, parts.groups, parts.per_sample}).sum({0, 2});
+}
+
 // `grads` has room for the gradients of q, k, v, ql, kl, p_query, w_query, p_key, w_key.
 template <class T>
 void backward(
@@ -320,28 +327,33 @@ void backward(
     const Matrix& p_query, const Matrix& w_query, const Matrix& p_key, const Matrix& w_key, const Matrix& key_mask,
     const Matrix& landmark_mask, double scale, const Tensor& aggregate, const Tensor& normaliser,
     const std::vector<Tensor>& grads) {
-  const int64_t B = q.size(0), H = q.size(1), N = q.size(2), D = q.size(3), M = k.size(2), L = ql.size(2);
-  const int64_t E = v.size(3);
+  const Groups groups(q.size(1), {&p_query, &w_query, &p_key, &w_key});
+  const int64_t B = q.size(0) * groups.count, H = groups.heads, N = q.size(2), D = q.size(3), M = k.size(2);
+  const int64_t L = ql.size(2), E = v.size(3);
 
-  const Parts queries(B, N, tile_width(H, L, N, 3));
+  const Parts queries(B, groups.count, N, tile_width(H, L, N, 3));
   const PartSums of_query(queries.count(), H, L, D, E);
   query_backward<T>(
-      rows_of<const T>(q), rows_of<const T>(grad_output), kl, aggregate, {p_query, w_query, H, scale},
-      mask_data(landmark_mask), queries, rows_of<T>(grads[0]), of_query);
+      groups.rows_of<const T>(q), groups.rows_of<const T>(grad_output), groups.split(kl), groups.split(aggregate),
+      {p_query, w_query, groups, scale}, mask_data(landmark_mask), queries, groups.rows_of<T>(grads[0]), of_query);
   const Tensor grad_aggregate = of_samples(of_query.right, queries);
 
-  const Parts keys(B, M, tile_width(H, L, M, 3));
+  const Parts keys(B, groups.count, M, tile_width(H, L, M, 3));
   const PartSums of_key(keys.count(), H, L, D, E);
   key_backward<T>(
-      rows_of<const T>(k), rows_of<const T>(v), ql, grad_aggregate.to(q.scalar_type()), {p_key, w_key, H, scale},
-      mask_data(key_mask), keys, normaliser, rows_of<T>(grads[1]), rows_of<T>(grads[2]), of_key);
+      groups.rows_of<const T>(k), groups.rows_of<const T>(v), groups.split(ql),
+      grad_aggregate.to(q.scalar_type()), {p_key, w_key, groups, scale}, mask_data(key_mask), keys,
+      groups.split(normaliser, false), groups.rows_of<T>(grads[1]), groups.rows_of<T>(grads[2]), of_key);
 
-  grads[3].copy_(of_samples(of_key.landmarks, keys));
-  grads[4].copy_(of_samples(of_query.landmarks, queries));
-  if (p_query) grads[5].copy_(of_query.p.sum(0).mul_(scale));
-  if (w_query) grads[6].copy_(of_query.w.sum(0));
-  if (p_key) grads[7].copy_(of_key.p.sum(0).mul_(scale));
-  if (w_key) grads[8].copy_(of_key.w.sum(0));
+  groups.split(grads[3]).copy_(of_samples(of_key.landmarks, keys));
+  groups.split(grads[4]).copy_(of_samples(of_query.landmarks, queries));
+  const auto write = [&](const Matrix& matrix, const Tensor& grad, const Tensor& sums, const Parts& parts, double by) {
+    if (matrix) grad.copy_(of_groups(sums, parts).mul_(by).view_as(grad));
+  };
+  write(p_query, grads[5], of_query.p, queries, scale);
+  write(w_query, grads[6], of_query.w, queries, 1.0);
+  write(p_key, grads[7], of_key.p, keys, scale);
+  write(w_key, grads[8], of_key.w, keys, 1.0);
 }
 
 }  // namespace crosshead

@@ -32,7 +32,7 @@ inline RowScales scales_of(const Tensor& normaliser, int64_t b) {
 // What normalises the key factor, (2, B, H, L): a shift and an inverse sum for each row.
 template <class T>
 void key_normaliser(
-    const Rows<const T>& k, const Tensor& ql, int64_t channels, const Mix& p, const bool* mask, const Parts& parts,
+    const Rows<const T>& k, const Tensor& ql, int64_t channels, const Mixing& p, const bool* mask, const Parts& parts,
     const Tensor& normaliser) {
   const int64_t H = ql.size(1), L = ql.size(2), width = parts.width;
   const Tensor kept = at::empty({parts.count(), RowSums::size(H, L)}, at::kFloat);
@@ -50,7 +50,7 @@ void key_normaliser(
     for (; tile < last; ++tile) {
       const Columns columns = parts.columns(b, tile, mask);
       raw_logits<T>(k, ql, channels, b, tile * width, columns, state.tile, state.columns);
-      add_to_row_sums(state.tile, p, columns, sums, parts.ahead(k, b, H, tile, channels, L * ((H + 3) / 4)));
+      add_to_row_sums(state.tile, p(b), columns, sums, parts.ahead(k, b, H, tile, channels, L * ((H + 3) / 4)));
     }
   });
   for (int64_t b = 0; b < parts.samples; ++b) {
@@ -65,7 +65,7 @@ void key_normaliser(
 template <class T>
 Tensor key_aggregate(
     const Rows<const T>& k, const Rows<const T>& v, const Tensor& ql, int64_t channels, int64_t value_channels,
-    const Mix& p, const Mixing& w, const bool* mask, const Parts& parts, const Tensor& normaliser) {
+    const Mixing& p, const Mixing& w, const bool* mask, const Parts& parts, const Tensor& normaliser) {
   const int64_t H = ql.size(1), L = ql.size(2), E = value_channels, width = parts.width;
   const Tensor sums = at::empty({parts.count(), H, L, E}, at::kFloat);
   struct State {
@@ -86,7 +86,7 @@ Tensor key_aggregate(
       const int64_t first = tile * width;
       const Columns columns = parts.columns(b, tile, mask);
       raw_logits<T>(k, ql, channels, b, first, columns, state.tile, state.columns);
-      key_factor(state.tile, p, w(), columns, scales_of(normaliser, b), state.block,
+      key_factor(state.tile, p(b), w(b), columns, scales_of(normaliser, b), state.block,
           parts.ahead(k, channels, v, E, b, H, tile, L));
       for (int64_t h = 0; h < H; ++h) {
         const auto* f = Packing<T>::factor_as_a(state.tile.at(h, 0), L, width, columns.tokens, state.factor);
@@ -101,7 +101,7 @@ Tensor key_aggregate(
 // O = F_q A, with A = `right` transposed and packed, (B, H, E, L).
 template <class T>
 void query_output(
-    const Rows<const T>& q, const Tensor& kl, int64_t channels, const Tensor& right, const Mix& p, const Mixing& w,
+    const Rows<const T>& q, const Tensor& kl, int64_t channels, const Tensor& right, const Mixing& p, const Mixing& w,
     const bool* landmark_mask, const Parts& parts, const Rows<T>& output) {
   const int64_t H = kl.size(1), L = kl.size(2), E = right.size(2), width = parts.width;
   struct State {
@@ -118,12 +118,13 @@ void query_output(
     return State{columns, factor, blocks, result, turned, {room.take<float>(Tile::size(H, L, width)), H, L, width}};
   };
   parts.run(layout, [&](const State& state, int64_t, int64_t b, int64_t tile, int64_t last) {
+    const Mix mix = w(b);
     for (; tile < last; ++tile) {
       const int64_t first = tile * width;
       const Columns columns = parts.columns(b, tile, nullptr);
       raw_logits<T>(q, kl, channels, b, first, columns, state.tile, state.columns);
       landmark_factor(
-          state.tile, p, w.present() ? &w() : nullptr, columns, landmark_mask ? landmark_mask + b * L : nullptr,
+          state.tile, p(b), w.present() ? &mix : nullptr, columns, landmarks_of(landmark_mask, parts, b, L),
           state.tile, state.blocks, parts.ahead(q, b, H, tile, channels, L));
       for (int64_t h = 0; h < H; ++h) {
         const auto* f = Packing<T>::factor_as_b(state.tile.at(h, 0), L, width, state.factor);
@@ -142,24 +143,26 @@ void forward(
     const Matrix& w_query, const Matrix& p_key, const Matrix& w_key, const Matrix& key_mask,
     const Matrix& landmark_mask, double scale, const Tensor& output, const Tensor& aggregate,
     const Tensor& normaliser) {
-  const int64_t B = q.size(0), H = q.size(1), N = q.size(2), D = q.size(3), M = k.size(2), L = ql.size(2);
-  const int64_t E = v.size(3);
-  const Mixing pq(p_query, H, scale), wq(w_query, H, 1.0);
-  const Mixing pk(p_key, H, scale), wk(w_key, H, 1.0);
-  const Rows<const T> k_rows = rows_of<const T>(k);
+  const Groups groups(q.size(1), {&p_query, &w_query, &p_key, &w_key});
+  const int64_t B = q.size(0) * groups.count, H = groups.heads, N = q.size(2), D = q.size(3), M = k.size(2);
+  const int64_t L = ql.size(2), E = v.size(3);
+  const Mixing pq(p_query, groups, scale), wq(w_query, groups, 1.0);
+  const Mixing pk(p_key, groups, scale), wk(w_key, groups, 1.0);
+  const Rows<const T> k_rows = groups.rows_of<const T>(k);
 
-  const Parts keys(B, M, tile_width(H, L, M));
-  const Tensor ql_packed = packed<T>(ql);
-  key_normaliser<T>(k_rows, ql_packed, D, pk(), mask_data(key_mask), keys, normaliser);
+  const Parts keys(B, groups.count, M, tile_width(H, L, M));
+  const Tensor ql_packed = packed<T>(groups.split(ql)), scales = groups.split(normaliser, false);
+  key_normaliser<T>(k_rows, ql_packed, D, pk, mask_data(key_mask), keys, scales);
   const Tensor parts = key_aggregate<T>(
-      k_rows, rows_of<const T>(v), ql_packed, D, E, pk(), wk, mask_data(key_mask), keys, normaliser);
+      k_rows, groups.rows_of<const T>(v), ql_packed, D, E, pk, wk, mask_data(key_mask), keys, scales);
   const Tensor sum = keys.per_sample == 1 ? parts : parts.view({B, keys.per_sample, H, L, E}).sum(1);
-  aggregate.copy_(sum);
+  const Tensor rounded = groups.split(aggregate);
+  rounded.copy_(sum);
 
-  const Parts queries(B, N, tile_width(H, L, N));
+  const Parts queries(B, groups.count, N, tile_width(H, L, N));
   query_output<T>(
-      rows_of<const T>(q), packed<T>(kl), D, packed<T>(aggregate.transpose(2, 3)), pq(), wq,
-      mask_data(landmark_mask), queries, rows_of<T>(output));
+      groups.rows_of<const T>(q), packed<T>(groups.split(kl)), D, packed<T>(rounded.transpose(2, 3)), pq, wq,
+      mask_data(landmark_mask), queries, groups.rows_of<T>(output));
 }
 
 }  // namespace crosshead

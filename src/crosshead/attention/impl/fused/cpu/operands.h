@@ -17,13 +17,16 @@ namespace crosshead {
 
 using at::BFloat16;
 
-// Tokens (B, H, N, channels) where they lie; channels are next to each other.
+// Tokens (B, groups, H, N, channels) where they lie; channels are next to each other. A sample b of the passes is one
+// group of one sample of the batch.
 template <class T>
 struct Rows {
   T* data;
-  int64_t batch, head, token;
+  int64_t groups, batch, group, head, token;
 
-  T* at(int64_t b, int64_t h, int64_t t) const { return data + b * batch + h * head + t * token; }
+  T* at(int64_t b, int64_t h, int64_t t) const {
+    return data + b / groups * batch + b % groups * group + h * head + t * token;
+  }
 };
 
 // Asks for the tokens of the next tile while this one is worked on, a few lines of memory at each step: the hardware

@@ -1,7 +1,8 @@
 // One call of the operator as the passes see it: its two sides, and how the work over their tokens is divided.
 //
 // Legend: B batch, H heads, N query tokens, M key tokens, L landmarks, D head dim, E value head dim, T tokens of a
-// tile.
+// tile. Heads that never talk to each other are problems of their own: below this file B counts groups of heads, those
+// of all samples, and H the heads of a group.
 #pragma once
 
 #include <ATen/Parallel.h>
@@ -10,15 +11,18 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 
+#include <algorithm>
+#include <initializer_list>
 #include <numeric>
 #include <optional>
+#include <vector>
 
 #include "softmax.h"
 
 namespace crosshead {
 
 using at::Tensor;
-using Matrix = std::optional<Tensor>;  // (H, H), the residual matrix of a mixing
+using Matrix = std::optional<Tensor>;  // (H, H) or (groups, H, H), the residual matrices of a mixing
 
 // Bytes of one tile of a factor. A tile of logits, what packs it, and a sum over its tokens stay in the second cache.
 constexpr int64_t kTileBytes = 192 * 1024;
@@ -45,11 +49,35 @@ struct Room {
   }
 };
 
-// Tensors of a side of the attention where they lie, (B, H, tokens, channels).
-template <class T>
-Rows<T> rows_of(const Tensor& x) {
-  return {static_cast<T*>(x.data_ptr()), x.stride(0), x.stride(1), x.stride(2)};
-}
+// The groups into which the heads of a call fall.
+struct Groups {
+  int64_t count, heads;
+
+  Groups(int64_t all_heads, std::initializer_list<const Matrix*> matrices) : count(1), heads(all_heads) {
+    const auto given = std::find_if(matrices.begin(), matrices.end(), [](const Matrix* x) { return x->has_value(); });
+    if (given != matrices.end()) {
+      heads = (**given)->size(-1);
+    } else {
+      while (heads > kHeadsAtOnce / 2 && heads % 2 == 0) heads /= 2;
+    }
+    count = all_heads / heads;
+  }
+
+  // Tokens (B, all heads, tokens, channels) where they lie.
+  template <class T>
+  Rows<T> rows_of(const Tensor& x) const {
+    return {static_cast<T*>(x.data_ptr()), count, x.stride(0), heads * x.stride(1), x.stride(1), x.stride(2)};
+  }
+
+  // (..., B, all heads, rows, channels) as (..., B count, heads, rows, channels); with `channels` false they are absent.
+  Tensor split(const Tensor& x, bool channels = true) const {
+    const int64_t axis = x.dim() - (channels ? 4 : 3);
+    std::vector<int64_t> sizes = x.sizes().vec();
+    sizes[axis] *= count;
+    sizes[axis + 1] = heads;
+    return x.reshape(sizes);
+  }
+};
 
 // Packed as A for a sum over the last axis: (B, H, rows, depth), the depth padded with zeros.
 template <class T>
@@ -64,40 +92,50 @@ const Operand<T>* of_head(const Tensor& packed, int64_t b, int64_t h) {
   return packed.const_data_ptr<Operand<T>>() + (b * packed.size(1) + h) * packed.size(2) * packed.size(3);
 }
 
-// The coefficients [h, g] of `scale` times y_g = x_g + sum_h R[g, h] x_h. The gradient's are those of R transposed.
+// The coefficients [h, g] of `scale` times y_g = x_g + sum_h R[g, h] x_h, group by group. The gradient's are those of R
+// transposed.
 class Mixing {
  public:
-  Mixing(const Matrix& residual, int64_t heads, double scale, bool transposed = false) {
-    mix_ = {nullptr, float(scale), heads};
+  Mixing(const Matrix& residual, const Groups& groups, double scale, bool transposed = false)
+      : scale_(scale), groups_(groups) {
     if (!residual) return;
-    const Tensor matrix = residual->to(at::kFloat).contiguous();
-    coefficients_ = at::empty({heads, heads}, at::kFloat);
-    const float* from = matrix.const_data_ptr<float>();
-    float* to = coefficients_.data_ptr<float>();
-    for (int64_t h = 0; h < heads; ++h) {
-      for (int64_t g = 0; g < heads; ++g) {
-        const float r = transposed ? from[h * heads + g] : from[g * heads + h];
-        to[h * heads + g] = float(((h == g) + double(r)) * scale);
+    const int64_t heads = groups.heads;
+    const Tensor matrices = residual->to(at::kFloat).contiguous();
+    coefficients_ = at::empty({groups.count, heads, heads}, at::kFloat);
+    for (int64_t i = 0; i < groups.count; ++i) {
+      const float* from = matrices.const_data_ptr<float>() + i * heads * heads;
+      float* to = coefficients_.data_ptr<float>() + i * heads * heads;
+      for (int64_t h = 0; h < heads; ++h) {
+        for (int64_t g = 0; g < heads; ++g) {
+          const float r = transposed ? from[h * heads + g] : from[g * heads + h];
+          to[h * heads + g] = float(((h == g) + double(r)) * scale);
+        }
       }
     }
-    mix_.coefficients = coefficients_.const_data_ptr<float>();
   }
 
-  const Mix& operator()() const { return mix_; }
-  bool present() const { return mix_.coefficients != nullptr; }
+  // How the heads of sample b are mixed.
+  Mix operator()(int64_t b) const {
+    const int64_t heads = groups_.heads, group = b % groups_.count;
+    return {present() ? coefficients_.const_data_ptr<float>() + group * heads * heads : nullptr, float(scale_), heads};
+  }
+
+  bool present() const { return coefficients_.defined(); }
 
  private:
+  double scale_;
+  Groups groups_;
   Tensor coefficients_;
-  Mix mix_;
 };
 
 // The tokens of every sample in tiles, and the tiles in parts: as many as keep each thread busy, each part a run of
 // tiles of one sample. Sums over tokens are kept part by part and added in order, so that it does not matter which
 // thread was quicker.
 struct Parts {
-  int64_t samples, tokens, width, tiles, per_sample;
+  int64_t samples, groups, tokens, width, tiles, per_sample;
 
-  Parts(int64_t samples, int64_t tokens, int64_t widest) : samples(samples), tokens(tokens) {
+  Parts(int64_t samples, int64_t groups, int64_t tokens, int64_t widest)
+      : samples(samples), groups(groups), tokens(tokens) {
     const int64_t threads = at::get_num_threads();
     const int64_t blocks = (tokens + kBlock - 1) / kBlock;
     per_sample = samples ? std::min(blocks, threads / std::gcd(samples, threads)) : 0;
@@ -146,12 +184,17 @@ struct Parts {
 
   Columns columns(int64_t b, int64_t tile, const bool* mask) const {
     const int64_t first = tile * width, n = std::min(width, tokens - first);
-    return {rounded_up(n, kBlock), n, mask ? mask + b * tokens + first : nullptr};
+    return {rounded_up(n, kBlock), n, mask ? mask + b / groups * tokens + first : nullptr};
   }
 };
 
 inline const bool* mask_data(const std::optional<Tensor>& mask) {
   return mask ? mask->const_data_ptr<bool>() : nullptr;
+}
+
+// Which landmarks of a sample hold a token, or null.
+inline const bool* landmarks_of(const bool* mask, const Parts& parts, int64_t b, int64_t landmarks) {
+  return mask ? mask + b / parts.groups * landmarks : nullptr;
 }
 
 }  // namespace crosshead

@@ -42,20 +42,20 @@ def slice_and_chunk(T, L, chunk, BL: tl.constexpr):
 
 @triton.jit(do_not_specialize=["T", "L", "chunk"])
 def key_statistics(
-    p_x, p_y, p_p, p_mask, p_max, p_sum, s_x, s_y, s_mask, scale, T, L, chunk, H: tl.constexpr, D:
-    tl.constexpr, BH: tl.constexpr, BD: tl.constexpr, BT: tl.constexpr, BL: tl.constexpr, BX:
-    tl.constexpr, INDEX: tl.constexpr, PRECISION: tl.constexpr,
+    p_x, p_y, p_p, p_mask, p_max, p_sum, s_x, s_y, s_mask, scale, T, L, chunk, G: tl.constexpr, H:
+    tl.constexpr, D: tl.constexpr, BH: tl.constexpr, BD: tl.constexpr, BT: tl.constexpr, BL:
+    tl.constexpr, BX: tl.constexpr, INDEX: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Largest logit and sum of exponentials of one chunk of keys: (B, chunks, H, L)."""
     place, b, b_landmarks, start, stop = slice_and_chunk(T, L, chunk, BL)
-    b_p = load_mixing(p_p, False, H, BH, BX)
-    b_y = load_rows(p_y + b * s_y[0], s_y, b_landmarks, L, H, D, BH, BD, INDEX)  # (BH, BL, BD)
+    b_p = load_mixing(p_p, False, b, G, H, BH, BX)
+    b_y = load_rows(p_y, s_y, b, b_landmarks, L, G, H, D, BH, BD, INDEX)  # (BH, BL, BD)
     b_max = tl.full((BL, BH), MASKED, tl.float32)
     b_sum = tl.zeros((BL, BH), tl.float32)
     for t in range(start, stop, BT):
         b_tokens = t + tl.arange(0, BT)
-        b_x = load_rows(p_x + b * s_x[0], s_x, b_tokens, T, H, D, BH, BD, INDEX)  # (BH, BT, BD)
-        b_valid = load_valid(p_mask, s_mask, b, b_tokens, T)[:, None, None]
+        b_x = load_rows(p_x, s_x, b, b_tokens, T, G, H, D, BH, BD, INDEX)  # (BH, BT, BD)
+        b_valid = load_valid(p_mask, s_mask, b // G, b_tokens, T)[:, None, None]
         b_logits = mix(raw_logits(b_x, b_y, scale, False, PRECISION), b_p, PRECISION)  # (BT, BL, BH)
         b_next = tl.maximum(b_max, tl.max(tl.where(b_valid, b_logits, MASKED), 0))
         b_weights = tl.where(b_valid, tl.exp(b_logits - b_next[None, :, :]), 0.0)
@@ -89,27 +89,27 @@ def combine_statistics(p_max, p_sum, p_normaliser, count, chunks, BLOCK: tl.cons
 @triton.jit(do_not_specialize=["T", "L", "chunk"])
 def aggregate(
     p_x, p_y, p_v, p_p, p_w, p_mask, p_normaliser, p_partial, s_x, s_y, s_v, s_mask, scale, enlarged, T,
-    L, chunk, KEY: tl.constexpr, H: tl.constexpr, D: tl.constexpr, E: tl.constexpr, BH: tl.constexpr, BD:
-    tl.constexpr, BE: tl.constexpr, BT: tl.constexpr, BL: tl.constexpr, BX: tl.constexpr, INDEX:
-    tl.constexpr, PRECISION: tl.constexpr,
+    L, chunk, KEY: tl.constexpr, G: tl.constexpr, H: tl.constexpr, D: tl.constexpr, E: tl.constexpr, BH:
+    tl.constexpr, BD: tl.constexpr, BE: tl.constexpr, BT: tl.constexpr, BL: tl.constexpr, BX:
+    tl.constexpr, INDEX: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """`F^T v` over one chunk of tokens: (B, chunks, H, L, E). Of keys: F_k V; of queries: F_q^T dO."""
     place, b, b_landmarks, start, stop = slice_and_chunk(T, L, chunk, BL)
-    b_p, b_w = load_mixing(p_p, False, H, BH, BX), load_mixing(p_w, False, H, BH, BX)
-    b_y = load_rows(p_y + b * s_y[0], s_y, b_landmarks, L, H, D, BH, BD, INDEX)  # (BH, BL, BD)
+    b_p, b_w = load_mixing(p_p, False, b, G, H, BH, BX), load_mixing(p_w, False, b, G, H, BH, BX)
+    b_y = load_rows(p_y, s_y, b, b_landmarks, L, G, H, D, BH, BD, INDEX)  # (BH, BL, BD)
     if KEY:
         b_normaliser = load_statistic(p_normaliser + b * H * L, b_landmarks, L, H, BH)  # (BL, BH)
         b_occupied = b_landmarks < L
     else:
-        b_occupied = load_valid(p_mask, s_mask, b, b_landmarks, L)
+        b_occupied = load_valid(p_mask, s_mask, b // G, b_landmarks, L)
     b_sum = tl.zeros((BH, BL, BE), tl.float32)
     for t in range(start, stop, BT):
         b_tokens = t + tl.arange(0, BT)
-        b_x = load_rows(p_x + b * s_x[0], s_x, b_tokens, T, H, D, BH, BD, INDEX)  # (BH, BT, BD)
-        b_v = load_rows(p_v + b * s_v[0], s_v, b_tokens, T, H, E, BH, BE, INDEX)  # (BH, BT, BE)
+        b_x = load_rows(p_x, s_x, b, b_tokens, T, G, H, D, BH, BD, INDEX)  # (BH, BT, BD)
+        b_v = load_rows(p_v, s_v, b, b_tokens, T, G, H, E, BH, BE, INDEX)  # (BH, BT, BE)
         b_valid = b_tokens < T
         if KEY:
-            b_valid = load_valid(p_mask, s_mask, b, b_tokens, T)
+            b_valid = load_valid(p_mask, s_mask, b // G, b_tokens, T)
         else:
             b_normaliser = load_statistic(p_normaliser + b * H * T, b_tokens, T, H, BH)  # (BT, BH)
         b_logits = mix(raw_logits(b_x, b_y, scale, False, PRECISION), b_p, PRECISION)  # (BT, BL, BH)
@@ -119,7 +119,9 @@ def aggregate(
 
 
 @triton.jit(do_not_specialize=["count", "chunks", "L"])
-def sum_partial(p_partial, p_mask, p_sum, s_mask, count, chunks, L, C: tl.constexpr, BLOCK: tl.constexpr):
+def sum_partial(
+    p_partial, p_mask, p_sum, s_mask, count, chunks, L, G: tl.constexpr, C: tl.constexpr, BLOCK: tl.constexpr
+):
     """(B, chunks, count) added up: (B, count), each L C of which are L landmarks; masked ones become zero."""
     blocks = tl.cdiv(count, BLOCK)
     b = (tl.program_id(0) // blocks).to(tl.int64)
@@ -130,15 +132,16 @@ def sum_partial(p_partial, p_mask, p_sum, s_mask, count, chunks, L, C: tl.conste
         b_sum += tl.load(p_partial + (b * chunks + c) * count + b_places, mask=inside, other=0.0)
     if p_mask is not None:
         b_landmarks = b_places // C % L
-        b_valid = tl.load(p_mask + b * s_mask[0] + b_landmarks.to(tl.int64) * s_mask[1], mask=inside, other=0)
+        p_landmarks = p_mask + b // G * s_mask[0] + b_landmarks.to(tl.int64) * s_mask[1]
+        b_valid = tl.load(p_landmarks, mask=inside, other=0)
         b_sum = tl.where(b_valid != 0, b_sum, 0.0)
     tl.store(p_sum + b * count + b_places, b_sum.to(p_sum.dtype.element_ty), mask=inside)
 
 
 @triton.jit
 def query_statistics(
-    b_x, p_y, b_p, p_mask, s_y, s_mask, scale, b, L, H: tl.constexpr, D: tl.constexpr, BD: tl.constexpr,
-    BL: tl.constexpr, INDEX: tl.constexpr, PRECISION: tl.constexpr,
+    b_x, p_y, b_p, p_mask, s_y, s_mask, scale, b, L, G: tl.constexpr, H: tl.constexpr, D: tl.constexpr,
+    BD: tl.constexpr, BL: tl.constexpr, INDEX: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Log-normaliser of the query factor: (BT, BH)."""
     BH: tl.constexpr = b_x.shape[0]
@@ -147,8 +150,8 @@ def query_statistics(
     b_sum = tl.zeros((BT, BH), tl.float32)
     for start in range(0, L, BL):
         b_landmarks = start + tl.arange(0, BL)
-        b_y = load_rows(p_y, s_y, b_landmarks, L, H, D, BH, BD, INDEX)  # (BH, BL, BD)
-        b_occupied = load_valid(p_mask, s_mask, b, b_landmarks, L)[None, :, None]
+        b_y = load_rows(p_y, s_y, b, b_landmarks, L, G, H, D, BH, BD, INDEX)  # (BH, BL, BD)
+        b_occupied = load_valid(p_mask, s_mask, b // G, b_landmarks, L)[None, :, None]
         b_logits = mix(raw_logits(b_x, b_y, scale, True, PRECISION), b_p, PRECISION)  # (BT, BL, BH)
         b_next = tl.maximum(b_max, tl.max(tl.where(b_occupied, b_logits, MASKED), 1))
         b_weights = tl.where(b_occupied, tl.exp(b_logits - b_next[:, None, :]), 0.0)
@@ -160,30 +163,30 @@ def query_statistics(
 @triton.jit(do_not_specialize=["T", "L"])
 def query_output(
     p_x, p_y, p_right, p_p, p_w, p_mask, p_output, s_x, s_y, s_right, s_mask, scale, T, L, SLICES:
-    tl.constexpr, H: tl.constexpr, D: tl.constexpr, E: tl.constexpr, BH: tl.constexpr, BD: tl.constexpr,
-    BE: tl.constexpr, BT: tl.constexpr, BL: tl.constexpr, BX: tl.constexpr, INDEX: tl.constexpr,
-    PRECISION: tl.constexpr,
+    tl.constexpr, G: tl.constexpr, H: tl.constexpr, D: tl.constexpr, E: tl.constexpr, BH: tl.constexpr,
+    BD: tl.constexpr, BE: tl.constexpr, BT: tl.constexpr, BL: tl.constexpr, BX: tl.constexpr, INDEX:
+    tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """`F_q A` for one tile of queries, (B, H, N, E), with the logits of all landmarks in registers."""
     tiles = tl.cdiv(T, BT)
     b = (tl.program_id(0) // tiles).to(tl.int64)
     b_tokens = tl.program_id(0) % tiles * BT + tl.arange(0, BT)
-    b_p, b_w = load_mixing(p_p, False, H, BH, BX), load_mixing(p_w, False, H, BH, BX)
-    b_x = load_rows(p_x + b * s_x[0], s_x, b_tokens, T, H, D, BH, BD, INDEX)  # (BH, BT, BD)
+    b_p, b_w = load_mixing(p_p, False, b, G, H, BH, BX), load_mixing(p_w, False, b, G, H, BH, BX)
+    b_x = load_rows(p_x, s_x, b, b_tokens, T, G, H, D, BH, BD, INDEX)  # (BH, BT, BD)
     b_max = tl.full((BT, BH), MASKED, tl.float32)
     held = ()
     for i in tl.static_range(SLICES):
         b_landmarks = i * BL + tl.arange(0, BL)
-        b_y = load_rows(p_y + b * s_y[0], s_y, b_landmarks, L, H, D, BH, BD, INDEX)  # (BH, BL, BD)
+        b_y = load_rows(p_y, s_y, b, b_landmarks, L, G, H, D, BH, BD, INDEX)  # (BH, BL, BD)
         b_logits = mix(raw_logits(b_x, b_y, scale, True, PRECISION), b_p, PRECISION)  # (BT, BL, BH)
-        b_occupied = load_valid(p_mask, s_mask, b, b_landmarks, L)[None, :, None]
+        b_occupied = load_valid(p_mask, s_mask, b // G, b_landmarks, L)[None, :, None]
         b_logits = tl.where(b_occupied, b_logits, MASKED)
         b_max = tl.maximum(b_max, tl.max(b_logits, 1))
         held = held + (b_logits,)  # noqa: RUF005
     b_total = tl.zeros((BT, BH), tl.float32)
     weights = ()
     for i in tl.static_range(SLICES):
-        b_occupied = load_valid(p_mask, s_mask, b, i * BL + tl.arange(0, BL), L)[None, :, None]
+        b_occupied = load_valid(p_mask, s_mask, b // G, i * BL + tl.arange(0, BL), L)[None, :, None]
         b_weights = tl.where(b_occupied, tl.exp(held[i] - b_max[:, None, :]), 0.0)
         b_total += tl.sum(b_weights, 1)
         weights = weights + (b_weights,)  # noqa: RUF005
@@ -192,7 +195,7 @@ def query_output(
     for i in tl.static_range(SLICES):
         b_landmarks = i * BL + tl.arange(0, BL)
         # (BH, BL, BE)
-        b_right = load_rows(p_right + b * s_right[0], s_right, b_landmarks, L, H, E, BH, BE, INDEX)
+        b_right = load_rows(p_right, s_right, b, b_landmarks, L, G, H, E, BH, BE, INDEX)
         b_factor = mix(weights[i] * b_total[:, None, :], b_w, PRECISION)
         b_sum = by_token(b_factor.to(b_x.dtype), b_right, b_sum, PRECISION)
     store_rows(p_output + b * H * T * E, b_sum, b_tokens, T, H, E, BH, BE, INDEX)
@@ -201,36 +204,36 @@ def query_output(
 @triton.jit(do_not_specialize=["T", "L"])
 def output(
     p_x, p_y, p_right, p_p, p_w, p_mask, p_normaliser, p_output, s_x, s_y, s_right, s_mask, scale,
-    enlarged, T, L, KEY: tl.constexpr, H: tl.constexpr, D: tl.constexpr, E: tl.constexpr, BH:
-    tl.constexpr, BD: tl.constexpr, BE: tl.constexpr, BT: tl.constexpr, BL: tl.constexpr, BX:
-    tl.constexpr, INDEX: tl.constexpr, PRECISION: tl.constexpr, RIGHT: tl.constexpr,
+    enlarged, T, L, KEY: tl.constexpr, G: tl.constexpr, H: tl.constexpr, D: tl.constexpr, E:
+    tl.constexpr, BH: tl.constexpr, BD: tl.constexpr, BE: tl.constexpr, BT: tl.constexpr, BL:
+    tl.constexpr, BX: tl.constexpr, INDEX: tl.constexpr, PRECISION: tl.constexpr, RIGHT: tl.constexpr,
 ):  # fmt: skip
     """`F right` for one tile of tokens: (B, H, T, E). Of queries: F_q A; of keys: F_k^T dA = dV."""
     tiles = tl.cdiv(T, BT)
     b = (tl.program_id(0) // tiles).to(tl.int64)
     b_tokens = tl.program_id(0) % tiles * BT + tl.arange(0, BT)
-    b_p, b_w = load_mixing(p_p, False, H, BH, BX), load_mixing(p_w, False, H, BH, BX)
-    b_x = load_rows(p_x + b * s_x[0], s_x, b_tokens, T, H, D, BH, BD, INDEX)  # (BH, BT, BD)
-    p_y += b * s_y[0]
-    p_right += b * s_right[0]
+    b_p, b_w = load_mixing(p_p, False, b, G, H, BH, BX), load_mixing(p_w, False, b, G, H, BH, BX)
+    b_x = load_rows(p_x, s_x, b, b_tokens, T, G, H, D, BH, BD, INDEX)  # (BH, BT, BD)
     b_valid = b_tokens < T
     if KEY:
-        b_valid = load_valid(p_mask, s_mask, b, b_tokens, T)
+        b_valid = load_valid(p_mask, s_mask, b // G, b_tokens, T)
     else:
         b_normaliser = query_statistics(
-            b_x, p_y, b_p, p_mask, s_y, s_mask, scale, b, L, H, D, BD, BL, INDEX, PRECISION
+            b_x, p_y, b_p, p_mask, s_y, s_mask, scale, b, L, G, H, D, BD, BL, INDEX, PRECISION
         )
     b_sum = tl.zeros((BH, BT, BE), tl.float32)
     for start in range(0, L, BL):
         b_landmarks = start + tl.arange(0, BL)
-        b_y = load_rows(p_y, s_y, b_landmarks, L, H, D, BH, BD, INDEX)  # (BH, BL, BD)
-        b_right = load_rows(p_right, s_right, b_landmarks, L, H, E, BH, BE, INDEX).to(RIGHT)  # (BH, BL, BE)
+        b_y = load_rows(p_y, s_y, b, b_landmarks, L, G, H, D, BH, BD, INDEX)  # (BH, BL, BD)
+        b_right = load_rows(p_right, s_right, b, b_landmarks, L, G, H, E, BH, BE, INDEX).to(
+            RIGHT
+        )  # (BH, BL, BE)
         b_logits = mix(raw_logits(b_x, b_y, scale, True, PRECISION), b_p, PRECISION)  # (BT, BL, BH)
         b_occupied = b_landmarks < L
         if KEY:
             b_normaliser = load_statistic(p_normaliser + b * H * L, b_landmarks, L, H, BH)  # (BL, BH)
         else:
-            b_occupied = load_valid(p_mask, s_mask, b, b_landmarks, L)
+            b_occupied = load_valid(p_mask, s_mask, b // G, b_landmarks, L)
         b_weights = weights_of(b_logits, b_normaliser, b_valid, b_occupied, KEY)
         b_factor = (mix(b_weights, b_w, PRECISION) * enlarged).to(b_x.dtype)
         b_sum = by_token(b_factor.to(RIGHT), b_right, b_sum, PRECISION)

@@ -7,6 +7,7 @@ Beyond results there are partial sums of at most about `PROGRAMS` programs, stat
 (B, H, L), and in the backward pass two numbers for each query and head. Nothing has `N x L` elements.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +37,7 @@ OLDEST_CAPABILITY = (8, 0)
 TRITON_DTYPES = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
 
 
-def refusal(q: Tensor, v: Tensor, ql: Tensor) -> str | None:
+def refusal(q: Tensor, v: Tensor, group_size: int | None) -> str | None:
     """Why these operands cannot be taken, and the remedy; None where they can. N, M, L may be anything."""
     if q.dtype not in TRITON_DTYPES:
         return (
@@ -48,15 +49,17 @@ def refusal(q: Tensor, v: Tensor, ql: Tensor) -> str | None:
             ".".join(map(str, x)) for x in (torch.cuda.get_device_capability(q.device), OLDEST_CAPABILITY)
         )
         return f"the GPU must have compute capability {needed} or newer; got {found}: use impl='streamed'"
-    heads, dim = triton.next_power_of_2(q.shape[1]), max(_padded(q.shape[3]), _padded(v.shape[3]))
+    heads = triton.next_power_of_2(group_size or q.shape[1])
+    dim = max(_padded(q.shape[3]), _padded(v.shape[3]))
     return tiles.refusal(heads=heads, dim=dim, dtype=q.dtype)
 
 
 def forward(operands: Operands) -> tuple[Tensor, Tensor, Tensor]:
     """Output (B, H, N, E), aggregate F_k V (B, H, L, E), log-normaliser of the key factor (B, H, L)."""
     q, k, v, ql, kl, p_query, w_query, p_key, w_key, key_mask, landmark_mask, scale = operands
-    queries = _Factor(q, kl, p_query, w_query, landmark_mask, scale, v.shape[3], key=False)
-    keys = _Factor(k, ql, p_key, w_key, key_mask, scale, v.shape[3], key=True)
+    sizes = v.shape[3], operands.group_size
+    queries = _Factor(q, kl, p_query, w_query, landmark_mask, scale, *sizes, key=False)
+    keys = _Factor(k, ql, p_key, w_key, key_mask, scale, *sizes, key=True)
     with torch.cuda.device_of(q):
         normaliser = keys.normaliser()
         aggregate = keys.aggregate(v, normaliser, landmark_mask, v.dtype)
@@ -67,8 +70,9 @@ def forward(operands: Operands) -> tuple[Tensor, Tensor, Tensor]:
 def backward(grad_output: Tensor, operands: Operands, aggregate: Tensor, normaliser: Tensor) -> list[Tensor]:
     """Gradients of the nine tensors up to `w_key`; an empty one for an absent matrix."""
     q, k, v, ql, kl, p_query, w_query, p_key, w_key, key_mask, landmark_mask, scale = operands
-    queries = _Factor(q, kl, p_query, w_query, landmark_mask, scale, v.shape[3], key=False)
-    keys = _Factor(k, ql, p_key, w_key, key_mask, scale, v.shape[3], key=True)
+    sizes = v.shape[3], operands.group_size
+    queries = _Factor(q, kl, p_query, w_query, landmark_mask, scale, *sizes, key=False)
+    keys = _Factor(k, ql, p_key, w_key, key_mask, scale, *sizes, key=True)
     with torch.cuda.device_of(q):
         grad_q, query_normaliser, overlap = queries.query_gradients(grad_output, aggregate)
         grad_kl, grad_p_query, grad_w_query = queries.landmark_gradients(
@@ -98,11 +102,16 @@ class _Factor:
         mask: Tensor | None,
         scale: float,
         value_dim: int,
+        group_size: int | None,
         *,
         key: bool,
     ) -> None:
         self.x, self.y, self.p, self.w, self.key = x, y, p, w, key
-        self.batch, self.heads, self.tokens, self.dim = x.shape
+        batch, heads, self.tokens, self.dim = x.shape
+        # Heads that never talk to each other are problems of their own.
+        self.heads = group_size or heads
+        self.groups = heads // self.heads
+        self.batch = batch * self.groups
         self.landmarks, self.value_dim, self.dtype = y.shape[2], value_dim, x.dtype
         self.enlarged = key_scale(x.dtype) if key else 1.0
         self.block_heads = triton.next_power_of_2(self.heads)
@@ -120,6 +129,7 @@ class _Factor:
             "T": self.tokens,
             "L": self.landmarks,
             "KEY": key,
+            "G": self.groups,
             "H": self.heads,
             "D": self.dim,
             "E": value_dim,
@@ -138,7 +148,7 @@ class _Factor:
         self._launch(
             forward_kernels.key_statistics, chunks.programs, chunk=chunks.tokens, p_max=largest, p_sum=total
         )
-        normaliser = self._float32(self.batch, self.heads, self.landmarks)
+        normaliser = self._float32(*self.y.shape[:3])
         count = self.heads * self.landmarks
         _run(
             forward_kernels.combine_statistics,
@@ -171,7 +181,7 @@ class _Factor:
 
     def output(self, right: Tensor, normaliser: Tensor | None, dtype: torch.dtype) -> Tensor:
         """The factor times what stands at the landmarks, `(B, H, T, E)`."""
-        output = right.new_empty(self.batch, self.heads, self.tokens, self.value_dim, dtype=dtype)
+        output = right.new_empty(*self.x.shape[:3], self.value_dim, dtype=dtype)
         kernel = forward_kernels.output
         tile = self._tile(forward_kernels.query_output)
         if not self.key and tiles.holds(
@@ -253,15 +263,16 @@ class _Factor:
             return self.x.new_empty(0)
         # Few heads stand several times on the diagonal.
         repeats = partial.shape[-1] // self.block_heads
-        blocks = partial.sum(0).view(repeats, self.block_heads, repeats, self.block_heads)
-        total = blocks.diagonal(dim1=0, dim2=2).sum(-1)
-        return total[: self.heads, : self.heads].to(matrix.dtype).contiguous()
+        of_groups = partial.unflatten(0, (self.batch // self.groups, self.groups, -1)).sum((0, 2))
+        blocks = of_groups.view(self.groups, repeats, self.block_heads, repeats, self.block_heads)
+        total = blocks.diagonal(dim1=1, dim2=3).sum(-1)
+        return total[:, : self.heads, : self.heads].reshape(matrix.shape).to(matrix.dtype).contiguous()
 
     def _sum(self, partial: Tensor, landmark_mask: Tensor | None, dtype: torch.dtype) -> Tensor:
-        """Over chunks: `(B, chunks, H, L, ...)` to `(B, H, L, ...)` with zeros at masked landmarks."""
+        """Over chunks: of groups to `(B, H, L, ...)` with zeros at masked landmarks."""
         batch, chunks, *shape = partial.shape
-        total = partial.new_empty(batch, *shape, dtype=dtype)
-        count = total[:1].numel()
+        total = partial.new_empty(*self.y.shape[:3], *shape[2:], dtype=dtype)
+        count = math.prod(shape)
         _run(
             forward_kernels.sum_partial,
             batch * triton.cdiv(count, BLOCK),
@@ -272,6 +283,7 @@ class _Factor:
             count=count,
             chunks=chunks,
             L=self.landmarks,
+            G=self.groups,
             C=count // (self.heads * self.landmarks),
             BLOCK=BLOCK,
         )

@@ -1,8 +1,9 @@
 """One tile of a factor, with all its heads: what every kernel does to it. Triton device functions.
 
-Legend: `B` batch, `H` heads, `N` query tokens, `M` key tokens, `L` landmarks, `D` head dim,
-`E` value head dim; `P` and `W` the residual matrices of logit and weight mixing. `p_` is a pointer, `s_` the
-strides of what it points to, `b_` a block in registers: `BH` heads by `BT` tokens by `BL` landmarks.
+Legend: `B` batch, `G` groups of heads that talk, `H` heads of a group, `N` query tokens, `M` key tokens,
+`L` landmarks, `D` head dim, `E` value head dim; `P` and `W` the residual matrices of logit and weight mixing.
+`p_` is a pointer, `s_` the strides of what it points to, `b_` a block in registers: `BH` heads by `BT` tokens
+by `BL` landmarks. A sample `b` is one group of heads of one sample of the batch.
 
 Both factors are the same function of tokens x (queries or keys) and landmarks y, and differ in the axis of
 the softmax: landmarks for the query factor, tokens for the key factor. A tile is `(BT, BL, BH)`, heads last,
@@ -24,10 +25,11 @@ MASKED = tl.constexpr(MASKED_LOGIT)
 
 @triton.jit
 def load_rows(
-    p, s, b_rows, count, H: tl.constexpr, C: tl.constexpr, BH: tl.constexpr, BC: tl.constexpr,
-    INDEX: tl.constexpr,
+    p, s, b, b_rows, count, G: tl.constexpr, H: tl.constexpr, C: tl.constexpr, BH: tl.constexpr, BC:
+    tl.constexpr, INDEX: tl.constexpr,
 ):  # fmt: skip
-    """Rows of all heads of a sample, zeros outside: (BH, rows, BC). `s` are strides of (B, H, rows, C)."""
+    """Rows of all heads of a sample, zeros outside: (BH, rows, BC). `s` are strides of (B, G H, rows, C)."""
+    p += b // G * s[0] + b % G * H * s[1]
     b_heads, b_columns = tl.arange(0, BH), tl.arange(0, BC)
     inside = (b_heads < H)[:, None, None] & (b_rows < count)[None, :, None] & (b_columns < C)[None, None, :]
     offsets = (
@@ -40,8 +42,8 @@ def load_rows(
 
 @triton.jit
 def store_rows(
-    p, b_x, b_rows, count, H: tl.constexpr, C: tl.constexpr, BH: tl.constexpr, BC: tl.constexpr,
-    INDEX: tl.constexpr,
+    p, b_x, b_rows, count, H: tl.constexpr, C: tl.constexpr, BH: tl.constexpr, BC: tl.constexpr, INDEX:
+    tl.constexpr,
 ):  # fmt: skip
     """(BH, rows, BC) into contiguous (H, count, C)."""
     b_heads, b_columns = tl.arange(0, BH), tl.arange(0, BC)
@@ -77,12 +79,14 @@ def load_valid(p_mask, s_mask, b, b_rows, count):
 
 
 @triton.jit
-def load_mixing(p, TRANSPOSED: tl.constexpr, H: tl.constexpr, BH: tl.constexpr, BX: tl.constexpr):
+def load_mixing(
+    p, TRANSPOSED: tl.constexpr, b, G: tl.constexpr, H: tl.constexpr, BH: tl.constexpr, BX: tl.constexpr
+):
     """(BX, BX), for products from the right: R^T, or R for the way back, BX / BH times on the diagonal."""
     if p is None:
         return None
     else:  # noqa: RET505
-        return _load_matrix(p, TRANSPOSED, H, BH, BX)
+        return _load_matrix(p + b % G * H * H, TRANSPOSED, H, BH, BX)
 
 
 @triton.jit

@@ -79,7 +79,7 @@ def refusal(*, heads: int, dim: int, dtype: torch.dtype) -> str | None:
     if heads > MOST_HEADS[dtype]:
         return (
             f"there must be at most {MOST_HEADS[dtype]} heads in {dtype}, padded to a power of two; got "
-            f"{heads}: use impl='streamed'"
+            f"{heads}: use impl='streamed', or let heads talk in groups, mixing_group_size=8"
         )
     widest = (WIDEST_TOKEN_OF_32_HEADS if heads > 16 else WIDEST_TOKEN)[dtype]
     if heads * dim > widest:
