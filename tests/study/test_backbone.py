@@ -29,6 +29,7 @@ OPTIONS = {
     "interactive-strided": ":cell=2",
     "interactive-random-mixing": ":std=0.5",
     "interactive-slow-mixing": ":scale=0.1",
+    "interactive-low-rank": ":rank=2",
 }
 OURS = [name + OPTIONS.get(name, "") for name in VARIANTS]
 ALL = [*all_mechanisms(), *OURS]

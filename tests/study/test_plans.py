@@ -136,6 +136,8 @@ def test_the_ablation_changes_all_that_was_asked_for():
         "interactive",
         *(f"interactive:mixing={mixing}" for mixing in ("none", "logits", "weights")),
         *(f"interactive-one-factor:factor={factor}" for factor in ("query", "key")),
+        "interactive:mixing_group_size=4",
+        *(f"interactive-low-rank:rank={rank}" for rank in (2, 4)),
         "interactive-two-layers",
         "interactive-random-mixing:std=0.5",
         "interactive:local_kernel=3",

@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from crosshead import InteractiveAttention
 from crosshead.study.variants import (
+    LowRankMixing,
     OneFactor,
     RandomMixing,
     SlowMixing,
@@ -152,3 +153,25 @@ def test_slow_mixing_is_the_layer_with_scaled_matrices(x):
     torch.testing.assert_close(layer(x, grid=GRID), usual(x, grid=GRID), rtol=1e-12, atol=1e-12)
     with pytest.raises(ValueError, match="scale must be above 0; got 0"):
         SlowMixing(DIM, HEADS, landmarks=LANDMARKS, scale=0)
+
+
+def test_slow_mixing_keeps_the_groups():
+    layer = SlowMixing(DIM, HEADS, landmarks=LANDMARKS, scale=0.25, mixing_group_size=1)
+    assert layer.key_mixing().weights.shape == (HEADS, 1, 1)
+
+
+@pytest.mark.parametrize("mixing", ["logits", "both"])
+def test_low_rank_mixing_is_the_layer_with_matrices_of_that_rank(x, mixing):
+    layer = LowRankMixing(DIM, HEADS, landmarks=LANDMARKS, rank=2, mixing=mixing).double()
+    plain = InteractiveAttention(DIM, HEADS, landmarks=LANDMARKS, mixing="none").double()
+    plain.load_state_dict(
+        {name: value for name, value in layer.state_dict().items() if name in plain.state_dict()}
+    )
+    torch.testing.assert_close(layer(x, grid=GRID), plain(x, grid=GRID), rtol=1e-12, atol=1e-12)
+    randomise(layer)
+    found = layer.query_mixing()
+    assert (found.weights is None) == (mixing == "logits")
+    assert torch.linalg.matrix_rank(found.logits) == 2
+    assert (layer(x, grid=GRID) - plain(x, grid=GRID)).abs().max() > 1e-3
+    with pytest.raises(ValueError, match="rank must be at least 1; got 0"):
+        LowRankMixing(DIM, HEADS, landmarks=LANDMARKS, rank=0)

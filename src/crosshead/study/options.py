@@ -10,7 +10,9 @@ import tyro
 from crosshead.study.trial import Data, Shape
 
 ImageData = Literal["digits", "fashion-mnist", "cifar10"]
-AblationGroup = Literal["mixing", "factor", "layers", "start", "landmarks", "local", "pooling", "stages"]
+AblationGroup = Literal[
+    "mixing", "factor", "form", "layers", "start", "landmarks", "local", "pooling", "stages"
+]
 ABLATION_GROUPS: tuple[AblationGroup, ...] = get_args(AblationGroup)
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
@@ -166,9 +168,9 @@ class RivalsOptions(StudyOptions):
 class AblationOptions(StudyOptions):
     """Interactive attention with one thing changed at a time.
 
-    Where heads talk, on which factor, through how many layers, and from which start; landmarks from 4 to 196;
-    local term; averaged and convolved landmarks; attention in the last one, two and three stages of an iViT.
-    Feature diversity across heads is measured beside the accuracy.
+    Where heads talk, on which factor, within groups, at low rank, through how many layers, from which start;
+    landmarks from 4 to 196; local term; averaged and convolved landmarks; attention in the last one, two and
+    three stages of an iViT. Feature diversity across heads is measured beside the accuracy.
     """
 
     groups: tuple[AblationGroup, ...] = ABLATION_GROUPS

@@ -145,6 +145,14 @@ def _changes(group: str, shape: Shape) -> list[tuple[str, Shape]]:
     names = {
         "mixing": [alone, "interactive:mixing=logits", "interactive:mixing=weights"],
         "factor": [f"interactive-one-factor:factor={factor}" for factor in ("query", "key")],
+        "form": [
+            *(
+                f"interactive:mixing_group_size={size}"
+                for size in (4, 8)
+                if size < shape.heads and shape.heads % size == 0
+            ),
+            *(f"interactive-low-rank:rank={rank}" for rank in (2, 4)),
+        ],
         "layers": ["interactive-two-layers"],
         "start": ["interactive-random-mixing:std=0.5"],
         "local": ["interactive:local_kernel=3"],

@@ -165,6 +165,45 @@ class RandomMixing(InteractiveAttention):
                 nn.init.normal_(matrix, std=std * num_heads**-0.5)
 
 
+class LowRankMixing(InteractiveAttention):
+    """Mixing matrices of low rank, `R = U V^T` with `U` and `V` of shape `(H, rank)`.
+
+    `V` starts at zero, so that a fresh layer is plain factored attention.
+
+    Args:
+        dim: channels `C`.
+        num_heads: `H`.
+        rank: of each matrix.
+        **options: as `InteractiveAttention` takes them.
+
+    Raises:
+        ValueError: if `rank` is below 1.
+
+    Example:
+        >>> layer = LowRankMixing(32, 8, landmarks=(2, 2), rank=2)
+        >>> [tuple(x.shape) for x in layer.query_mixing.parameters()]
+        [(8, 2), (8, 2), (8, 2), (8, 2)]
+    """
+
+    def __init__(self, dim: int, num_heads: int, *, rank: int, **options) -> None:
+        super().__init__(dim, num_heads, **options)
+        if rank < 1:
+            raise ValueError(f"rank must be at least 1; got {rank}")
+        self.query_mixing, self.key_mixing = (_LowRankMixer(num_heads, self.mixing, rank) for _ in range(2))
+
+
+class _LowRankMixer(nn.Module):
+    def __init__(self, num_heads: int, mixing: Mixing, rank: int) -> None:
+        super().__init__()
+        self.mixing = mixing
+        present = [part for part in HeadMixing._fields if mixing in (part, "both")]
+        self.left = nn.ParameterDict({part: torch.randn(num_heads, rank) * rank**-0.5 for part in present})
+        self.right = nn.ParameterDict({part: torch.zeros(num_heads, rank) for part in present})
+
+    def forward(self) -> HeadMixing:
+        return HeadMixing(**{part: self.left[part] @ self.right[part].mT for part in self.left})
+
+
 class SlowMixing(InteractiveAttention):
     """Mixing matrices that learn more slowly: each is a parameter times `scale`.
 
@@ -192,14 +231,14 @@ class SlowMixing(InteractiveAttention):
         if scale <= 0:
             raise ValueError(f"scale must be above 0; got {scale}")
         self.query_mixing, self.key_mixing = (
-            _ScaledMixer(num_heads, mixing=self.mixing, scale=scale)  # pyright: ignore[reportArgumentType]
-            for _ in range(2)
+            _ScaledMixer(num_heads, scale, mixing=mixer.mixing, group_size=mixer.group_size)
+            for mixer in (self.query_mixing, self.key_mixing)
         )
 
 
 class _ScaledMixer(HeadMixer):
-    def __init__(self, num_heads: int, *, mixing: Mixing, scale: float) -> None:
-        super().__init__(num_heads, mixing=mixing)
+    def __init__(self, num_heads: int, scale: float, **options) -> None:
+        super().__init__(num_heads, **options)
         self.scale = scale
 
     def forward(self) -> HeadMixing:
@@ -212,5 +251,6 @@ VARIANTS: dict[str, type[InteractiveAttention]] = {
     "interactive-two-layers": TwoLayers,
     "interactive-strided": StridedLandmarks,
     "interactive-random-mixing": RandomMixing,
+    "interactive-low-rank": LowRankMixing,
     "interactive-slow-mixing": SlowMixing,
 }
