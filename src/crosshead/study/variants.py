@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crosshead import attention_factors, interactive_attention, pool_landmarks
-from crosshead.attention.mixing import HeadMixer, HeadMixing, Mixing
+from crosshead.attention.mixing import HeadMixer, HeadMixing
 from crosshead.attention.module import InteractiveAttention
 
 
@@ -193,7 +193,7 @@ class LowRankMixing(InteractiveAttention):
 
 
 class _LowRankMixer(nn.Module):
-    def __init__(self, num_heads: int, mixing: Mixing, rank: int) -> None:
+    def __init__(self, num_heads: int, mixing: str, rank: int) -> None:
         super().__init__()
         self.mixing = mixing
         present = [part for part in HeadMixing._fields if mixing in (part, "both")]
