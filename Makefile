@@ -9,7 +9,7 @@ WORKERS ?= 2
 help:
 	@echo "make demo   install, train on the digits data set, evaluate, predict one image (about two minutes after the installation)"
 	@echo "make test   install, then run the tests"
-	@echo "make test-floor  install the lowest versions that pyproject.toml promises beside it, then run the tests with them"
+	@echo "make test-floor  install the lowest versions that pyproject.toml promises beside it, then ruff, pyright and the tests with them"
 	@echo "make check  install, then ruff and pyright"
 	@echo "make clean  remove .venv and the demo's run folder"
 
@@ -33,14 +33,19 @@ demo: $(VENV)/.installed-train kernel
 test: $(VENV)/.installed-dev kernel
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
 
-# uv resolves to the lowest versions; the environment is made with the lowest Python that is promised.
+# uv resolves to the lowest versions; the environment is made with the lowest Python that is promised. Pyright
+# looks for the name that pyproject.toml gives, .venv, in the folder it is told: hence one in a folder of its own.
 FLOOR := .venv-floor
+FLOOR_BIN := $(FLOOR)/.venv/bin
 test-floor:
-	python3.11 -m venv $(FLOOR)
-	$(FLOOR)/bin/python -m pip install --quiet --disable-pip-version-check uv
-	$(FLOOR)/bin/uv pip install --quiet --python $(FLOOR)/bin/python --resolution lowest-direct --editable '.[dev]'
-	-@$(FLOOR)/bin/crosshead build
-	$(FLOOR)/bin/python -m pytest -n $(WORKERS) -m "not slow"
+	python3.11 -m venv $(FLOOR)/.venv
+	$(FLOOR_BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(FLOOR_BIN)/uv pip install --quiet --python $(FLOOR_BIN)/python --resolution lowest-direct --editable '.[dev]'
+	$(FLOOR_BIN)/ruff check .
+	$(FLOOR_BIN)/ruff format --check .
+	$(FLOOR_BIN)/pyright --venvpath $(FLOOR)
+	-@$(FLOOR_BIN)/crosshead build
+	$(FLOOR_BIN)/python -m pytest -n $(WORKERS) -m "not slow"
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -92,6 +92,10 @@ def loss(f: Function) -> Function:
     return lambda z: f(z).square().sum()
 
 
+def checkpointed(f: Function, x: Tensor) -> Any:
+    return checkpoint(f, x, use_reentrant=False)
+
+
 def drawn(*shape: int, like: Tensor) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(7), dtype=torch.float64).to(like.dtype)
 
@@ -267,7 +271,7 @@ def test_auto_keeps_to_its_operator_where_that_can_serve(chosen, monkeypatch):
         assert attend(z).isfinite().all()
     z.requires_grad_()
     loss(attend)(z).backward()
-    loss(lambda z: checkpoint(attend, z, use_reentrant=False))(z).backward()
+    loss(lambda z: checkpointed(attend, z))(z).backward()
     assert z.grad is not None
     assert z.grad.any()
     with pytest.raises(AssertionError, match="the reference ran"):
@@ -337,9 +341,7 @@ def test_a_checkpointed_layer_is_differentiated_twice(chosen):
     results = []
     for impl in ("auto", "reference"):
         layer = make_layer(dtype, impl=impl)
-        results.append(
-            derivative_of_order(2)(lambda x: checkpoint(layer, x.view(2, 5, 4), use_reentrant=False), x)  # noqa: B023
-        )
+        results.append(derivative_of_order(2)(lambda x: checkpointed(layer, x.view(2, 5, 4)), x))  # noqa: B023
     assert_alike(*results)
 
 

@@ -48,7 +48,7 @@ def softmax_of(logits: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 def pseudo_inverses(middles: list[Tensor]) -> list[Tensor]:
     """Six steps from a start that is common to all heads and samples."""
-    largest = max(m.sum(1).max() for m in middles) * max(m.sum(0).max() for m in middles)
+    largest = max(m.sum(1).max().item() for m in middles) * max(m.sum(0).max().item() for m in middles)
     found = []
     for middle in middles:
         inverse, identity = middle.T / largest, torch.eye(len(middle), dtype=middle.dtype)

@@ -37,7 +37,7 @@ def test_the_error_is_scipys():
 def test_paired_differences_are_scipys_paired_t_test(rows):
     found = by_attention(rows)
     answer = difference(found["interactive"], found["softmax"])
-    expected = stats.ttest_rel(FIRST, SECOND)
+    expected: Any = stats.ttest_rel(FIRST, SECOND)
     interval = expected.confidence_interval(0.95)
     assert answer is not None
     assert answer.pairs == 5

@@ -93,7 +93,8 @@ def write_labels(tmp_path: Path) -> Callable:
                 array = np.asarray(values, np.uint8)
                 for kind in "images", "labels":
                     (root / split / kind).mkdir(parents=True, exist_ok=True)
-                Image.new("RGB", array.shape[::-1], (len(name), 99, 0)).save(
+                height, width = array.shape
+                Image.new("RGB", (width, height), (len(name), 99, 0)).save(
                     root / split / "images" / f"{name}.jpg"
                 )
                 Image.fromarray(array).save(root / split / "labels" / f"{name}.png")

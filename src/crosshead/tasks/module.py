@@ -55,7 +55,9 @@ class TaskModule(pl.LightningModule):
         channels_last = updates.get("channels_last", False)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         # Lightning types attributes as tensors or modules, and nets return what they return.
-        self.model: Any = model.to(memory_format=self.memory_format) if channels_last else model
+        self.model: Any = model
+        if channels_last:
+            self.model = self.model.to(memory_format=self.memory_format)
         self.optimizer = updates.get("optimizer", "adamw")
         self.learning_rate = updates.get("learning_rate", 1e-3)
         self.min_learning_rate = updates.get("min_learning_rate", 0.0)

@@ -34,7 +34,9 @@ class Stage(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The map at this stage's resolution."""
         x = self.downsample(x)
-        return checkpoint_seq(self.blocks, x) if self.grad_checkpointing else self.blocks(x)
+        # torch 2.11 does not say what a checkpoint returns.
+        output: Any = checkpoint_seq(self.blocks, x) if self.grad_checkpointing else self.blocks(x)
+        return output
 
 
 class IViT(nn.Module):
@@ -209,7 +211,7 @@ class IViT(nn.Module):
         last = len(self.stages) - 1
         intermediates, i = [], 0
         x = self.stem(x)
-        for i, stage in enumerate(self.stages[: last_chosen + 1] if stop_early else self.stages):
+        for i, stage in enumerate(list(self.stages)[: last_chosen + 1] if stop_early else self.stages):
             x = stage(x)
             if i in chosen:
                 intermediates.append(over_channels(self.norm, x) if norm and i == last else x)
@@ -232,7 +234,7 @@ class IViT(nn.Module):
         """
         chosen, last = feature_take_indices(len(self.stages), indices)
         shortened = last + 1 < len(self.stages)
-        self.stages = self.stages[: last + 1]
+        self.stages = nn.Sequential(*list(self.stages)[: last + 1])
         if shortened or prune_norm:
             self.norm = nn.Identity()
         if shortened:

@@ -64,7 +64,9 @@ class GridBlock(nn.Module):
         """The block, checkpointed if what it is handed says so."""
         forward = functools.partial(super().forward, attn_mask=attn_mask, is_causal=is_causal)
         if isinstance(attn_mask, Carried) and attn_mask.checkpointing:
-            return checkpoint(forward, x)
+            # torch 2.11 does not say what a checkpoint returns.
+            output: Any = checkpoint(forward, x)
+            return output
         return forward(x)
 
 
@@ -74,7 +76,7 @@ class GridViT(VisionTransformer):
     def share_grid(self) -> None:
         """Tells the grid to every attention, or where it is free makes the blocks ready to carry it."""
         if self.dynamic_img_size:
-            for block in self.blocks:
+            for block in self.blocks.children():
                 mix_in(GridBlock, block)
             return
         for module in self.modules():

@@ -196,7 +196,7 @@ def test_gradient_checkpointing_of_a_layer_changes_nothing():
     layer = InteractiveAttention(8, 2, landmarks=(3,), impl="streamed").double()
     x = torch.randn(2, 20, 8, dtype=torch.float64, requires_grad=True)
     plain = torch.autograd.grad(layer(x).square().sum(), [x, *layer.parameters()])
-    again = checkpoint(layer, x, use_reentrant=False)
+    again: Any = checkpoint(layer, x, use_reentrant=False)
     checkpointed = torch.autograd.grad(again.square().sum(), [x, *layer.parameters()])
     for first, second in zip(plain, checkpointed, strict=True):
         assert torch.equal(first, second)

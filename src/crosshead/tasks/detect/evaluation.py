@@ -94,9 +94,11 @@ def precision_metric(*, masks: bool, max_detections: int) -> MeanAveragePrecisio
         raise ValueError(
             f"max_detections must be above 10, as recall is measured at 1 and 10; got {max_detections}"
         )
+    # torchmetrics 1.4 declares tuples of one kind alone.
+    kinds: Any = ("bbox", "segm") if masks else "bbox"
     metric = MeanAveragePrecision(
         box_format="xyxy",
-        iou_type=("bbox", "segm") if masks else "bbox",
+        iou_type=kinds,
         iou_thresholds=IOU_THRESHOLDS.tolist(),
         rec_thresholds=RECALL_THRESHOLDS.tolist(),
         max_detection_thresholds=[1, 10, max_detections],

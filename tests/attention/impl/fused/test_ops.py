@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -220,6 +221,7 @@ def test_gradient_checkpointing_of_a_layer_changes_nothing():
     x = torch.randn(2, 20, 8, requires_grad=True)
     wanted = [x, *layer.parameters()]
     plain = torch.autograd.grad(layer(x).square().sum(), wanted)
-    checkpointed = torch.autograd.grad(checkpoint(layer, x, use_reentrant=False).square().sum(), wanted)
+    again: Any = checkpoint(layer, x, use_reentrant=False)
+    checkpointed = torch.autograd.grad(again.square().sum(), wanted)
     for first, second in zip(plain, checkpointed, strict=True):
         assert torch.equal(first, second)

@@ -23,7 +23,7 @@ SOURCE = FOLDER / "attention.cpp"
 FLAGS = ("-O3", "-march=native", "-std=c++20", "-fPIC", "-shared", "-fopenmp", "-fno-math-errno")
 # What torch calls a set of instructions, and the flags that choose it. With ATEN_CPU_CAPABILITY=avx2 torch
 # chooses AVX2 on a processor that has AVX-512, too.
-INSTRUCTIONS = {"AVX2": ("-mno-avx512f",), "AVX512": ()}
+INSTRUCTIONS: dict[str, tuple[str, ...]] = {"AVX2": ("-mno-avx512f",), "AVX512": ()}
 COMPILERS = ("c++", "g++", "clang++")
 
 # What keeps the kernel from running; None once it is loaded. Worked out when the library is looked for, so

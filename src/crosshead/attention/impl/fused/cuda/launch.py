@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import triton
 import triton.language as tl
 from torch import Tensor
 
@@ -49,7 +48,7 @@ def refusal(q: Tensor, v: Tensor, group_size: int | None) -> str | None:
             ".".join(map(str, x)) for x in (torch.cuda.get_device_capability(q.device), OLDEST_CAPABILITY)
         )
         return f"the GPU must have compute capability {needed} or newer; got {found}: use impl='streamed'"
-    heads = triton.next_power_of_2(group_size or q.shape[1])
+    heads = _power_of_two(group_size or q.shape[1])
     dim = max(_padded(q.shape[3]), _padded(v.shape[3]))
     return tiles.refusal(heads=heads, dim=dim, dtype=q.dtype)
 
@@ -114,7 +113,7 @@ class _Factor:
         self.batch = batch * self.groups
         self.landmarks, self.value_dim, self.dtype = y.shape[2], value_dim, x.dtype
         self.enlarged = key_scale(x.dtype) if key else 1.0
-        self.block_heads = triton.next_power_of_2(self.heads)
+        self.block_heads = _power_of_two(self.heads)
         self.arguments = {
             "p_x": x,
             "p_y": y,
@@ -152,7 +151,7 @@ class _Factor:
         count = self.heads * self.landmarks
         _run(
             forward_kernels.combine_statistics,
-            self.batch * triton.cdiv(count, BLOCK),
+            self.batch * _parts(count, BLOCK),
             p_max=largest,
             p_sum=total,
             p_normaliser=normaliser,
@@ -195,7 +194,7 @@ class _Factor:
             s_right=right.stride(),
             p_normaliser=normaliser,
             p_output=output,
-            SLICES=triton.cdiv(self.landmarks, tile.landmarks),
+            SLICES=_parts(self.landmarks, tile.landmarks),
             RIGHT=TRITON_DTYPES[right.dtype],
         )
         return output
@@ -275,7 +274,7 @@ class _Factor:
         count = math.prod(shape)
         _run(
             forward_kernels.sum_partial,
-            batch * triton.cdiv(count, BLOCK),
+            batch * _parts(count, BLOCK),
             p_partial=partial,
             p_mask=landmark_mask,
             p_sum=total,
@@ -301,14 +300,14 @@ class _Factor:
         )
 
     def _token_tiles(self, kernel: Any) -> int:
-        return self.batch * triton.cdiv(self.tokens, self._tile(kernel).tokens)
+        return self.batch * _parts(self.tokens, self._tile(kernel).tokens)
 
     def _chunks(self, kernel: Any) -> "_Chunks":
         tile = self._tile(kernel)
-        slices = self.batch * triton.cdiv(self.landmarks, tile.landmarks)
-        in_all = triton.cdiv(self.tokens, tile.tokens)
-        each = max(SHORTEST_CHUNK, triton.cdiv(in_all * slices, PROGRAMS))
-        count = triton.cdiv(in_all, each)
+        slices = self.batch * _parts(self.landmarks, tile.landmarks)
+        in_all = _parts(self.tokens, tile.tokens)
+        each = max(SHORTEST_CHUNK, _parts(in_all * slices, PROGRAMS))
+        count = _parts(in_all, each)
         return _Chunks(count=count, tokens=each * tile.tokens, programs=count * slices)
 
     def _launch(self, kernel: Any, programs: int, **more: Any) -> None:
@@ -340,9 +339,20 @@ def _meeting(g: Tensor, right: Tensor) -> dict[str, Any]:
     }
 
 
+# Not triton.cdiv and triton.next_power_of_2: Triton 3.6 declares that they return constants of a kernel.
+def _parts(count: int, size: int) -> int:
+    """How many parts of this size hold the count."""
+    return -(-count // size)
+
+
+def _power_of_two(size: int) -> int:
+    """The smallest that is not below the size."""
+    return 1 << (size - 1).bit_length()
+
+
 def _padded(size: int) -> int:
     """A side that tensor cores take."""
-    return max(16, triton.next_power_of_2(size))
+    return max(16, _power_of_two(size))
 
 
 def _spans_int32(x: Tensor) -> bool:
