@@ -76,9 +76,11 @@ def runtime(name: str) -> str:
 def call(draw: random.Random) -> None:
     """One forward and one backward pass over operands with nothing behind the last of their numbers."""
     torch.set_num_threads(draw.choice([1, 1, 2, 3]))
+    heads = draw.choice([1, 2, 3, 4, 5, 7, 8, 9, 12, 17])
     inputs = make_inputs(
         batch=draw.randint(1, 3),
-        heads=draw.choice([1, 2, 3, 4, 5, 7, 8, 9, 12, 17]),
+        heads=heads,
+        group_size=draw.choice([heads, *(size for size in range(1, heads) if heads % size == 0)]),
         queries=length(draw),
         keys=length(draw),
         landmarks=draw.choice([1, 2, 3, 4, 7, 8, 9, 16, 17, 25]),
