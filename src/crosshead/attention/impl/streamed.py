@@ -181,8 +181,9 @@ def _rounded(factor: Tensor, dtype: torch.dtype, enlarged: float = 1.0) -> Tenso
 
 def _between_heads(a: Tensor, b: Tensor, like: Tensor) -> Tensor:
     """`(B, H, R, S)` twice to the shape of a mixing matrix: inner products of heads of `a` and of `b`."""
-    left, right = (x.transpose(0, 1).flatten(1).unflatten(0, (-1, like.shape[-1])) for x in (a, b))
-    return (left @ right.mT).view_as(like)
+    left, right = (x.transpose(0, 1).flatten(1).split(like.shape[-1]) for x in (a, b))
+    # Group by group: batched, small products are added up number by number, and long sums lose digits.
+    return torch.stack([x @ y.mT for x, y in zip(left, right, strict=True)]).view_as(like)
 
 
 def _transposed(matrix: Tensor | None) -> Tensor | None:
