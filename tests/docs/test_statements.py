@@ -100,6 +100,8 @@ def test_commands_and_flags_in_the_text_exist(page, flags):
         command = re.match(r"crosshead ([a-z]+)", code)
         assert command is None or command[1] in COMMANDS, code
         known = flags[command[1]] if command else anywhere
+        if script := re.match(r"python (\S+\.py)", code):
+            known = set(re.findall(r"--[a-z][a-z-]*", text_of(script[1])))
         assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", code)) <= known, code
 
 
