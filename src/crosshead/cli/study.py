@@ -69,7 +69,7 @@ def run(name: str, found: "Sequence[Candidate]", options: StudyOptions, place: "
     found = _buildable(console, found)
     trials = sum(len(candidate.all_samples()) for candidate in found)
     console.line(f"{trials} trainings of {len(found)} mechanisms, {place.jobs} at a time on {place.device}")
-    with console.status("trying each for three steps", spinner="line") as status:
+    with console.status("trying each for a few steps", spinner="line") as status:
         seconds = forecast_seconds(found, ledger, place, tell=lambda name: status.update(f"trying {name}"))
     console.line(
         f"about {_clock(seconds)}; results go to {ledger.path}, and an interrupted study goes on there",

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 from multiprocessing.managers import SyncManager
 from pathlib import Path
@@ -17,11 +17,11 @@ from typing import Any
 
 from crosshead.runs.folder import RunError
 from crosshead.study.plans import Candidate, unfinished
-from crosshead.study.trial import IN_CHANS, Ledger, Trial
+from crosshead.study.trial import Ledger, Trial
 
 POLL_SECONDS = 0.5
-# Steps of each candidate, after a first, from which a forecast is made.
-FORECAST_STEPS = 2
+# Steps of each candidate, after two that warm up, from which a forecast is made.
+FORECAST_STEPS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ def forecast_seconds(
     *,
     tell: Callable[[str], object] = lambda attention: None,
 ) -> float:
-    """About how many seconds the unfinished trials take, from two steps of each candidate after a first.
+    """About how many seconds the unfinished trials take, from a few steps of each candidate.
 
     Args:
         found: what is compared.
@@ -90,28 +90,19 @@ def forecast_seconds(
 
 def _seconds_per_sample(candidate: Candidate, place: Place) -> float:
     import torch
-    from torch.nn.functional import cross_entropy
 
-    from crosshead.study.backbone import build_model, random_input
+    from crosshead.study.training import seconds_per_sample
 
-    trial, before = candidate.trial, torch.get_num_threads()
-    sizes = {"in_chans": IN_CHANS[trial.data]}
+    _quieten()
+    before = torch.get_num_threads()
     torch.set_num_threads(place.threads)
     try:
-        with torch.random.fork_rng(devices=[]):
-            model = build_model(trial.data, trial.attention, trial.shape, num_classes=2, **sizes)
-            model = model.to(place.device)
-            images = random_input(
-                trial.data, trial.shape, batch=trial.batch_size, device=place.device, **sizes
-            )
-            ends = []
-            for _ in range(FORECAST_STEPS + 1):
-                logits = model(images)
-                loss = cross_entropy(logits, logits.detach().argmax(1))
-                loss.backward()
-                loss.item()
-                ends.append(time.perf_counter())
-        return (ends[-1] - ends[0]) / (FORECAST_STEPS * trial.batch_size)
+        return seconds_per_sample(
+            replace(candidate.trial, learning_rate=candidate.options.learning_rates[0]),
+            data_dir=place.data_dir,
+            device=place.device,
+            steps=FORECAST_STEPS,
+        )
     finally:
         torch.set_num_threads(before)
 
@@ -211,13 +202,19 @@ def _result(future: Future) -> dict[str, Any]:
 def _start(threads: int, parent: int) -> None:
     """Makes a worker process ready."""
     _watch_parent(parent)
+    import torch
+
+    torch.set_num_threads(threads)
+    _quieten()
+
+
+def _quieten() -> None:
+    """Nobody watches a single training of a study."""
     import logging
     import warnings
 
     import lightning.pytorch  # noqa: F401  sets the levels of its loggers when it is imported
-    import torch
 
-    torch.set_num_threads(threads)
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")

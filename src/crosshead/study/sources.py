@@ -1,6 +1,7 @@
 """The samples of a study: what it learns from, what it chooses learning rates on, what it is measured on."""
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,7 @@ def _load(name: Data, data_dir: Path | None) -> Splits[ClassifyMeta]:
     return load_cifar10(data_dir)
 
 
+@cache
 def _look_ups(name: Data, split: Split) -> Samples:
     train, held_out = (
         LookUpItems(count, LOOK_UPS[name], seed=seed)

@@ -5,8 +5,10 @@ Legend: `B` batch, `N` tokens, `H` heads, `E` value head dim.
 
 import logging
 import math
+import statistics
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -64,40 +66,9 @@ def run_trial(
         DataError: if the data are not as they should be.
         ValueError: if the model cannot be built.
     """
-    samples = load_samples(trial.data, split=trial.split, size=trial.shape.image_size, data_dir=data_dir)
-    seed_everything(trial.seed)
-    model = build_model(
-        trial.data,
-        trial.attention,
-        trial.shape,
-        num_classes=samples.num_classes,
-        in_chans=samples.in_chans,
-    )
-    parameters = count_parameters(model)
-    module = Classifier(
-        model,
-        num_classes=samples.num_classes,
-        learning_rate=trial.learning_rate,
-        weight_decay=trial.weight_decay,
-        warmup_epochs=WARM_UP,
-    )
-    loaders = StretchLoaders(samples, trial, workers=workers)
-    trainer = pl.Trainer(
-        accelerator="gpu" if device == "cuda" else device,
-        devices=1,
-        precision=trial.precision,  # pyright: ignore[reportArgumentType]
-        max_epochs=STRETCHES,
-        # Held-out samples are looked at once, at the end.
-        check_val_every_n_epoch=STRETCHES + 1,
-        reload_dataloaders_every_n_epochs=1,
-        num_sanity_val_steps=0,
-        gradient_clip_val=CLIP_GRAD,
-        use_distributed_sampler=False,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=[WatchLoss(remedy="give this mechanism lower learning rates"), _Tell(loaders, tell)],
+    tell_of_stretch = _Tell(trial, tell)
+    model, module, loaders, trainer = _prepare(
+        trial, tell_of_stretch, data_dir=data_dir, device=device, workers=workers
     )
     started = time.perf_counter()
     try:
@@ -115,10 +86,82 @@ def run_trial(
     return {
         "accuracy": round(measured["val_accuracy"], 6),
         "loss": round(measured["val_loss"], 6),
-        "parameters": parameters,
+        "parameters": count_parameters(model),
         "head_diversity": "" if diversity is None else round(diversity, 4),
         "train_seconds": round(seconds, 1),
     }
+
+
+def seconds_per_sample(
+    trial: Trial, *, data_dir: Path | None = None, device: str = "cpu", workers: int = 0, steps: int
+) -> float:
+    """How long the trainer takes for a sample, loading and the optimizer included.
+
+    Args:
+        trial: what to train.
+        data_dir: the folder of its data set.
+        device: "cpu" or "cuda".
+        workers: loader processes.
+        steps: how many are timed, after two that warm up.
+
+    Raises:
+        RunError: if a folder is missing.
+        DataError: if the data are not as they should be.
+        ValueError: if the model cannot be built.
+    """
+    clock = _Clock()
+    with torch.random.fork_rng():
+        _, module, loaders, trainer = _prepare(
+            trial, clock, data_dir=data_dir, device=device, workers=workers, max_steps=steps + 2
+        )
+        trainer.fit(module, datamodule=loaders)
+    return statistics.median(clock.seconds()[2:]) / trial.batch_size
+
+
+def _prepare(
+    trial: Trial,
+    callback: Callback,
+    *,
+    data_dir: Path | None,
+    device: str,
+    workers: int,
+    max_steps: int = -1,
+) -> tuple[nn.Module, Classifier, "StretchLoaders", pl.Trainer]:
+    samples = load_samples(trial.data, split=trial.split, size=trial.shape.image_size, data_dir=data_dir)
+    seed_everything(trial.seed)
+    model = build_model(
+        trial.data,
+        trial.attention,
+        trial.shape,
+        num_classes=samples.num_classes,
+        in_chans=samples.in_chans,
+    )
+    module = Classifier(
+        model,
+        num_classes=samples.num_classes,
+        learning_rate=trial.learning_rate,
+        weight_decay=trial.weight_decay,
+        warmup_epochs=WARM_UP,
+    )
+    trainer = pl.Trainer(
+        accelerator="gpu" if device == "cuda" else device,
+        devices=1,
+        precision=trial.precision,  # pyright: ignore[reportArgumentType]
+        max_epochs=STRETCHES,
+        max_steps=max_steps,
+        # Held-out samples are looked at once, at the end.
+        check_val_every_n_epoch=STRETCHES + 1,
+        reload_dataloaders_every_n_epochs=1,
+        num_sanity_val_steps=0,
+        gradient_clip_val=CLIP_GRAD,
+        use_distributed_sampler=False,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[WatchLoss(remedy="give this mechanism lower learning rates"), callback],
+    )
+    return model, module, StretchLoaders(samples, trial, workers=workers), trainer
 
 
 class StretchLoaders(EpochLoaders):
@@ -139,7 +182,7 @@ class StretchLoaders(EpochLoaders):
             workers=workers,
             seed=trial.seed,
         )
-        self.steps = max(1, trial.samples // (trial.batch_size * STRETCHES))
+        self.steps = stretch_steps(trial)
 
     def train_dataloader(self) -> DataLoader:
         """The stretch that the trainer is about to run."""
@@ -154,17 +197,35 @@ class StretchLoaders(EpochLoaders):
         return self._loader(Subset(images, chosen), self.batch_size, drop_last=False)
 
 
+def stretch_steps(trial: Trial) -> int:
+    """Steps of one stretch."""
+    return max(1, trial.samples // (trial.batch_size * STRETCHES))
+
+
 def _seen(samples: Dataset, transform: Transform | None, seed: int = 0, epoch: int = 0) -> Dataset:
     return samples if transform is None else AugmentedImages(samples, transform, seed=seed, epoch=epoch)
 
 
 class _Tell(Callback):
-    def __init__(self, loaders: StretchLoaders, tell: Callable[[int], object]) -> None:
-        self.stretch = loaders.steps * loaders.batch_size
+    def __init__(self, trial: Trial, tell: Callable[[int], object]) -> None:
+        self.stretch = stretch_steps(trial) * trial.batch_size
         self.tell = tell
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.tell(self.stretch)
+
+
+class _Clock(Callback):
+    """When each step ended."""
+
+    def __init__(self) -> None:
+        self.ends = [time.perf_counter()]
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        self.ends.append(time.perf_counter())
+
+    def seconds(self) -> list[float]:
+        return [end - start for start, end in pairwise(self.ends)]
 
 
 def head_diversity(model: nn.Module, samples: Tensor) -> float | None:

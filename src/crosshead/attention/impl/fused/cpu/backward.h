@@ -317,7 +317,7 @@ inline Tensor of_samples(const Tensor& sums, const Parts& parts) {
 
 // A sum over all parts of each group, (parts, H, H) to (groups, H, H).
 inline Tensor of_groups(const Tensor& sums, const Parts& parts) {
-  return sums.unflatten(0, {parts.samples / parts.groups, parts.groups, parts.per_sample}).sum({0, 2});
+  return sums.unflatten(0, {parts.samples / parts.groups, parts.groups, parts.per_sample}).sum(at::IntArrayRef({0, 2}));
 }
 
 // `grads` has room for the gradients of q, k, v, ql, kl, p_query, w_query, p_key, w_key.
