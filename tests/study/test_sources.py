@@ -91,6 +91,7 @@ def test_a_folder_that_is_not_named_is_asked_for(name: Data):
 
 @pytest.mark.parametrize("name", LOOK_UPS)
 def test_look_ups_are_validated_and_tested_on_samples_of_their_own(name, monkeypatch):
+    monkeypatch.setattr(sources, "_look_ups", sources._look_ups.__wrapped__)  # and nothing kept
     monkeypatch.setattr(sources, "TRAIN_LOOK_UPS", 300)
     monkeypatch.setattr(sources, "HELD_OUT_LOOK_UPS", 200)
     found = {

@@ -8,6 +8,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -109,10 +110,10 @@ def seconds_per_sample(
         DataError: if the data are not as they should be.
         ValueError: if the model cannot be built.
     """
-    clock = _Clock()
-    with torch.random.fork_rng():
+    clock = _Clock(steps + 2)
+    with torch.random.fork_rng(), suppress(_EnoughError):
         _, module, loaders, trainer = _prepare(
-            trial, clock, data_dir=data_dir, device=device, workers=workers, max_steps=steps + 2
+            trial, clock, data_dir=data_dir, device=device, workers=workers
         )
         trainer.fit(module, datamodule=loaders)
     return statistics.median(clock.seconds()[2:]) / trial.batch_size
@@ -125,7 +126,6 @@ def _prepare(
     data_dir: Path | None,
     device: str,
     workers: int,
-    max_steps: int = -1,
 ) -> tuple[nn.Module, Classifier, "StretchLoaders", pl.Trainer]:
     samples = load_samples(trial.data, split=trial.split, size=trial.shape.image_size, data_dir=data_dir)
     seed_everything(trial.seed)
@@ -148,7 +148,6 @@ def _prepare(
         devices=1,
         precision=trial.precision,  # pyright: ignore[reportArgumentType]
         max_epochs=STRETCHES,
-        max_steps=max_steps,
         # Held-out samples are looked at once, at the end.
         check_val_every_n_epoch=STRETCHES + 1,
         reload_dataloaders_every_n_epochs=1,
@@ -215,14 +214,20 @@ class _Tell(Callback):
         self.tell(self.stretch)
 
 
-class _Clock(Callback):
-    """When each step ended."""
+class _EnoughError(Exception):
+    """Enough steps were timed."""
 
-    def __init__(self) -> None:
-        self.ends = [time.perf_counter()]
+
+class _Clock(Callback):
+    """When each step ended; ends the training after so many."""
+
+    def __init__(self, steps: int) -> None:
+        self.ends, self.steps = [time.perf_counter()], steps
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         self.ends.append(time.perf_counter())
+        if len(self.ends) > self.steps:
+            raise _EnoughError
 
     def seconds(self) -> list[float]:
         return [end - start for start, end in pairwise(self.ends)]
