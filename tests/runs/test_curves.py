@@ -68,6 +68,16 @@ def test_losses_scores_and_rate_are_drawn_over_the_epochs_that_have_them(tmp_pat
         assert picture.format == "PNG"
 
 
+def test_epochs_are_whole_numbers_also_where_only_one_has_a_score(tmp_path, drawn):
+    blank = {"train_loss": "3", "val_mean_iou": ""}
+    draw_curves(RunFolder(tmp_path), rows(blank, blank | {"val_mean_iou": "0.5"}))
+    for axes in drawn[0].axes:
+        low, high = axes.get_xlim()
+        shown = [tick for tick in axes.get_xticks() if low <= tick <= high]
+        assert shown
+        assert all(tick == round(tick) for tick in shown)
+
+
 def test_a_run_that_was_not_tested_yet_has_curves_too(tmp_path, drawn):
     draw_curves(RunFolder(tmp_path), rows({"train_loss": "3", "val_box_ap50": "", "val_box_ap": ""}))
     _, score, _ = drawn[0].axes

@@ -66,7 +66,7 @@ def draw_curves(run: RunFolder, rows: list[dict[str, str]]) -> None:
     rate.ticklabel_format(axis="y", scilimits=(-2, 3))
     for axes in (loss, score, rate):
         axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     loss.legend(frameon=False)
