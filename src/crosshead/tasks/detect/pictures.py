@@ -121,8 +121,8 @@ def _write_key(picture: Image.Image, labels: np.ndarray, classes: Sequence[str])
     top = 0.0
     for label in found[np.argsort(-counts, kind="stable")][:FEW].tolist():
         box = np.array([0.0, top, picture.width, picture.height])
-        text = shortened(classes[label - 1], NAME_LENGTH)
-        top = _write(picture, text, box, palette(len(classes))[label - 1], always=True)
+        text = shortened(classes[int(label) - 1], NAME_LENGTH)
+        top = _write(picture, text, box, palette(len(classes))[int(label) - 1], always=True)
 
 
 def _write(picture: Image.Image, text: str, box: np.ndarray, color: Color, *, always: bool) -> float:
