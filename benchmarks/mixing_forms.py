@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention as sdpa
 
 from crosshead import HeadMixing, interactive_attention
+from crosshead.attention.mixing import matrix_shape
 from crosshead.bench.report import head_lines, write_table
 from crosshead.measure.timing import plan_samples, quartiles, time_calls, time_in_turns
 
@@ -51,8 +52,7 @@ class Call:
         return (size * torch.randn(shape, generator=self.generator)).to(self.dtype)
 
     def mixing(self, group_size: int, kind: str) -> HeadMixing:
-        groups = () if group_size == self.heads else (self.heads // group_size,)
-        shape = (*groups, group_size, group_size)
+        shape = matrix_shape(self.heads, group_size)
         present = [part for part in HeadMixing._fields if kind in (part, "both")]
         return HeadMixing(**{part: self.draw(*shape, size=0.1).requires_grad_() for part in present})
 

@@ -10,7 +10,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from crosshead.bench.report import write_table
-from crosshead.study.pictures import draw_accuracy, draw_cost, draw_pairs, draw_study
+from crosshead.study.pictures import draw_accuracy, draw_cost, draw_heads, draw_pairs, draw_study
 from crosshead.study.report import read_study
 from crosshead.study.trial import SHAPE
 
@@ -97,6 +97,17 @@ def test_many_candidates_are_drawn_against_their_cost(many):
 
 def test_accuracy_is_drawn_against_the_number_of_heads(growing):
     assert drawn(growing) == {"accuracy.png", "heads.png"}
+
+
+def test_the_picture_of_heads_has_a_line_for_each_mechanism_and_says_what_its_bars_are(growing):
+    axes = Figure().subplots()
+    draw_heads(axes, read_study(growing))
+    assert axes.get_ylabel() == "test accuracy, % (± standard error)"
+    names, lines = axes.get_legend_handles_labels()[::-1]
+    assert names == ["interactive", "linformer", "softmax"]
+    for line in lines:
+        assert line.lines[0].get_xdata().tolist() == [2, 4, 8]  # pyright: ignore
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["2", "4", "8"]
 
 
 def test_one_candidate_is_drawn(make_row, results):

@@ -73,6 +73,17 @@ def mix_heads(x: Tensor, residual: Tensor | None) -> Tensor:
     return (matrix.expand(x.shape[0], -1, -1, -1) @ grouped).view_as(x)
 
 
+def matrix_shape(num_heads: int, group_size: int) -> tuple[int, ...]:
+    """The shape of the matrices that mix so many heads: `(H, H)`, or `(H / K, K, K)` in groups of `K`.
+
+    Example:
+        >>> matrix_shape(12, 12), matrix_shape(12, 4)
+        ((12, 12), (3, 4, 4))
+    """
+    groups = () if group_size == num_heads else (num_heads // group_size,)
+    return (*groups, group_size, group_size)
+
+
 class HeadMixer(nn.Module):
     """Holds the learned residual matrices of one factor, zero at first, so that interaction is learned.
 
@@ -122,11 +133,9 @@ class HeadMixer(nn.Module):
         self.num_heads = num_heads
         self.mixing = mixing
         self.group_size = group_size
-        shape = (num_heads // group_size, group_size, group_size)
-        if group_size == num_heads:
-            shape = shape[1:]
         for name in ("logits", "weights"):
             present = mixing in (name, "both")
+            shape = matrix_shape(num_heads, group_size)
             matrix = torch.empty(shape, device=device, dtype=dtype) if present else None
             self.register_parameter(name, None if matrix is None else nn.Parameter(matrix))
         self.reset_parameters()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from crosshead.attention.functional import Implementation, interactive_attention
-from crosshead.attention.mixing import HeadMixing, Mixing, mix_heads
+from crosshead.attention.mixing import HeadMixing, Mixing, matrix_shape, mix_heads
 from crosshead.attention.module import InteractiveAttention
 from crosshead.bench.options import BY_NAME, COTANGENT_SEED, INPUT_SEED, WEIGHT_SEED
 from crosshead.measure.workload import Workload, make_workload
@@ -110,8 +110,7 @@ def make_operands(setting: Setting, tokens: int, *, requires_grad: bool) -> Oper
     many = (setting.batch, setting.heads, tokens, setting.head_dim)
     few = (setting.batch, setting.heads, setting.landmarks, setting.head_dim)
     tensors = [draw(*shape) for shape in (many, many, many, few, few)]
-    size = setting.mixing_group_size or setting.heads
-    shape = (size, size) if size == setting.heads else (setting.heads // size, size, size)
+    shape = matrix_shape(setting.heads, setting.mixing_group_size or setting.heads)
     matrices = [
         draw(*shape, size=MIXING_SIZE) if setting.mixing in (kind, "both") else None
         for kind in ("logits", "weights", "logits", "weights")

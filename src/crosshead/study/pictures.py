@@ -123,7 +123,8 @@ def draw_heads(axes: Axes, report: Report) -> None:
     axes.set_xscale("log", base=2)
     axes.set_xticks(counts, [str(count) for count in counts])
     axes.minorticks_off()
-    axes.set(xlabel="heads, at equal width", ylabel="test accuracy, %")
+    shown = "± standard error" if _has_errors(report) else "one seed"
+    axes.set(xlabel="heads, at equal width", ylabel=f"test accuracy, % ({shown})")
     axes.grid(alpha=0.25)
     axes.legend(frameon=False)
 

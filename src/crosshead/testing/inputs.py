@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from crosshead.attention.mixing import HeadMixing
+from crosshead.attention.mixing import HeadMixing, matrix_shape
 
 MixingMode = Literal["none", "logits", "weights", "both"]
 MaskName = Literal["query_mask", "key_mask", "landmark_mask"]
@@ -146,8 +146,7 @@ def make_inputs(
 
     def mixing_matrix() -> Tensor:
         size = group_size or heads
-        groups = () if size == heads else (heads // size,)
-        return draw(*groups, size, size, scale=0.5 * size**-0.5).to(device, dtype)
+        return draw(*matrix_shape(heads, size), scale=0.5 * size**-0.5).to(device, dtype)
 
     tensors: dict[str, Tensor] = {
         "query": lay(queries, head_dim),

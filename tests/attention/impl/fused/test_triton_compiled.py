@@ -21,6 +21,7 @@ from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 
 from crosshead.attention.impl.fused.cuda import launch  # noqa: E402
+from crosshead.attention.mixing import matrix_shape  # noqa: E402
 from crosshead.attention.operands import Operands  # noqa: E402
 
 # What one program may use of the shared memory of a multiprocessor.
@@ -90,8 +91,7 @@ def launches(
     q, k, v, grad = (empty(4096) for _ in range(4))
     ql, kl = (empty(landmarks) for _ in range(2))
     size = group_size or heads
-    shape = (size, size) if size == heads else (heads // size, size, size)
-    matrices = [torch.empty(shape, device="meta") for _ in range(4)]
+    matrices = [torch.empty(matrix_shape(heads, size), device="meta") for _ in range(4)]
     masks = [torch.empty(2, rows, dtype=torch.bool, device="meta") for rows in (4096, landmarks)]
     operands = Operands._make((q, k, v, ql, kl, *matrices, *masks, 0.125))
     assert launch.refusal(q, v, size) is None
