@@ -1,5 +1,9 @@
 """A study trains what has no row, in order, once, and keeps what is finished."""
 
+import gc
+import queue
+import weakref
+
 import pytest
 import torch
 
@@ -53,6 +57,28 @@ def test_more_seeds_are_added_to_a_finished_study(found, ledger, place, trained)
     more = candidates(["softmax", "interactive"], options, "32-true")
     run_study(more, ledger, place, arguments=[])
     assert [(trial.attention, trial.seed) for trial in trained] == [("softmax", 2), ("interactive", 2)]
+
+
+def test_what_a_training_leaves_behind_is_gone_before_the_next(monkeypatch, place, make_trial):
+    class Trainer:
+        def __init__(self) -> None:
+            self.data = self  # in a circle, as a trainer and its data
+
+    left: list[weakref.ref[Trainer]] = []
+
+    def train(*_, **__) -> dict:
+        assert not any(other() for other in left)
+        left.append(weakref.ref(Trainer()))
+        return {}
+
+    monkeypatch.setattr("crosshead.study.training.run_trial", train)
+    gc.disable()  # else it may come of itself
+    try:
+        for seed in range(3):
+            execution._run(make_trial(seed=seed), place, queue.Queue())
+    finally:
+        gc.enable()
+    assert len(left) == 3
 
 
 def test_what_is_finished_is_kept_where_a_later_trial_fails(found, ledger, place, trained, monkeypatch):

@@ -173,9 +173,10 @@ def test_the_mean_over_the_selecting_seeds_decides(ledger):
         (2e-3, 0),
         (2e-3, 1),
     ]
-    fill(ledger, trials[:3], (0.5, 0.5, 0.9))
+    # The first seed alone would choose the other.
+    fill(ledger, trials[:3], (0.6, 0.3, 0.5))
     assert candidate.chosen(ledger) is None
-    fill(ledger, trials[3:], (0.2,))
+    fill(ledger, trials[3:], (0.5,))
     chosen = candidate.chosen(ledger)
     assert chosen is not None
     assert chosen.learning_rate == 2e-3
