@@ -48,9 +48,10 @@ def evaluate(
         title=f"{run}: {metrics.images:,} test {metrics.counted}, weights of the {metrics.weights} epoch"
     )
     table.add_column("metric")
-    table.add_column("value", justify="right")
-    for metric, value in metrics.metrics():
-        table.add_row(metric, value)
+    for column in metrics.columns:
+        table.add_column(column, justify="right")
+    for row in metrics.metrics():
+        table.add_row(*row)
     table.add_section()
     what, by_class = metrics.by_class()
     shown = sorted(by_class.items(), key=lambda item: -1.0 if item[1] is None else item[1])

@@ -14,6 +14,7 @@ def predict(
     top: int | None = None,
     min_score: float | None = None,
     tile: int | None = None,
+    size: int | None = None,
     out: Path | None = None,
     best: bool = False,
     accelerator: str = "auto",
@@ -31,8 +32,10 @@ def predict(
         images: more image files.
         top: of a classifier: how many classes to name, the most probable first; by default 5.
         min_score: of a detector: leave out objects that it is less sure of; by default 0.5.
-        tile: of all but a classifier: cut larger images into tiles of this side in pixels, 0 for never; by
-            default where an image is much larger than those of the training.
+        tile: of detectors, segmentations and change: cut larger images into tiles of this side in pixels, 0
+            for never; by default where an image is much larger than those of the training.
+        size: of a linearized ViT: the shorter side of the image in pixels, rounded to whole patches; by
+            default twice that of the training.
         out: folder for pictures and JSON files; by default predictions/ in the run folder.
         best: take the epoch that did best on the validation set in place of the last.
         accelerator: cpu, cuda, mps or auto.
@@ -49,7 +52,7 @@ def predict(
         record, model = load_run(folder, best=best)
     model = to_device(model, accelerator)
     task = task_of(record.recipe.task)
-    given = {"top": top, "min_score": min_score, "tile": tile}
+    given = {"top": top, "min_score": min_score, "tile": tile, "size": size}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     for name in options.keys() - task.options:
         flag = "--" + name.replace("_", "-")

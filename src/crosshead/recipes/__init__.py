@@ -5,7 +5,7 @@ Importing them imports neither torch nor lightning.
 
 from collections.abc import Callable
 
-from crosshead.recipes import change, classify, detect, segment
+from crosshead.recipes import change, classify, detect, linearize, segment
 from crosshead.tasks.recipe import Recipe
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
@@ -24,4 +24,5 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "ade20k": segment.ade20k,
     "landsat": change.landsat,
     "pairs": change.pairs,
+    "linearize": linearize.linearize,
 }

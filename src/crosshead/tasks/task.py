@@ -90,16 +90,18 @@ class Evaluation(ABC):
         images: number of test images.
         weights: which weights: `last` or `best`.
         counted: what `images` counts.
+        columns: heads of the columns of `metrics`, after the name.
     """
 
     counted: ClassVar[str] = "images"
+    columns: ClassVar[tuple[str, ...]] = ("value",)
 
     images: int
     weights: str
 
     @abstractmethod
-    def metrics(self) -> list[tuple[str, str]]:
-        """The metrics in words: what, and how much."""
+    def metrics(self) -> list[tuple[str, ...]]:
+        """The metrics in words: what, and how much in each column."""
 
     @abstractmethod
     def by_class(self) -> tuple[str, dict[str, float | None]]:

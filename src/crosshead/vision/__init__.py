@@ -1,5 +1,6 @@
 """Vision backbones around interactive attention; importing this package registers them with timm."""
 
+from crosshead.vision import linearized as linearized
 from crosshead.vision import variants as variants
 from crosshead.vision.footprint import Footprint as Footprint
 from crosshead.vision.footprint import footprint as footprint

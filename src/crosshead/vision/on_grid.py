@@ -11,7 +11,7 @@ import functools
 from typing import Any, NamedTuple
 
 import torch
-from timm.layers import PatchEmbed
+from timm.layers import Attention, PatchEmbed
 from timm.models import checkpoint
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -54,6 +54,19 @@ class GridAttention:
         return super().forward(x, grid=grid)  # pyright: ignore[reportAttributeAccessIssue]
 
 
+class SoftmaxOnGrid(nn.Module):
+    """Mixed into softmax attention that stays in a ViT whose other layers need the grid: it does not."""
+
+    def forward(self, x: Tensor, attn_mask: Carried | None = None, is_causal: bool = False) -> Tensor:
+        """As in timm; a grid that travels with the call is let go.
+
+        Raises:
+            NotImplementedError: if there is a mask or causality.
+        """
+        refuse_masks(type(self).__name__, None if isinstance(attn_mask, Carried) else attn_mask, is_causal)
+        return super().forward(x)
+
+
 class GridBlock(nn.Module):
     """Mixed into a block of timm's ViT: gradient checkpointing that takes the grid along.
 
@@ -78,6 +91,8 @@ class GridViT(VisionTransformer):
         if self.dynamic_img_size:
             for block in self.blocks.children():
                 mix_in(GridBlock, block)
+            for attention in [module for module in self.modules() if isinstance(module, Attention)]:
+                mix_in(SoftmaxOnGrid, attention)
             return
         for module in self.modules():
             if isinstance(module, GridAttention):
@@ -106,11 +121,23 @@ class GridViT(VisionTransformer):
         """
         return super().forward_intermediates(x, *args, **self._carry_grid(x, options))
 
+    def carried(self, height: int, width: int) -> Carried | None:
+        """What the attention of this ViT is to be handed as `attn_mask` for images of a size in pixels.
+
+        None where the size is fixed, and the attention knows its grid.
+
+        Raises:
+            ValueError: if a free image size is not a multiple of the patch of a hybrid ViT.
+        """
+        if not self.dynamic_img_size:
+            return None
+        return Carried(self._token_grid(height, width), self.grad_checkpointing)
+
     def _carry_grid(self, x: Tensor, options: dict[str, Any]) -> dict[str, Any]:
         if not self.dynamic_img_size:
             return options
         refuse_masks(type(self).__name__, options.get("attn_mask"), options.get("is_causal", False))
-        return {**options, "attn_mask": Carried(self._token_grid(*x.shape[-2:]), self.grad_checkpointing)}
+        return {**options, "attn_mask": self.carried(*x.shape[-2:])}
 
     def _token_grid(self, height: int, width: int) -> tuple[int, int]:
         rows, columns = self.patch_embed.dynamic_feat_size((height, width))

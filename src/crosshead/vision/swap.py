@@ -3,6 +3,7 @@
 import inspect
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 from timm.layers import Attention
 from timm.models.vision_transformer import VisionTransformer
@@ -39,9 +40,10 @@ def swap_attention(
     mixing: Mixing = "both",
     mixing_group_size: int | None = None,
     local_kernel: int = 0,
+    keep: Sequence[int] = (),
     impl: Implementation = "auto",
 ) -> VisionTransformer:
-    """Replaces every softmax attention of a timm ViT by interactive attention, in place.
+    """Replaces the softmax attention of a timm ViT by interactive attention, in place.
 
     Projections, query and key norms and the dropout after the projection stay the very same modules:
     their parameters keep names, values, dtype, device and `requires_grad`. Class and register tokens
@@ -49,7 +51,8 @@ def swap_attention(
     local term; both start at zero.
 
     The swapped model computes something else than before and needs fine-tuning before it is of use:
-    factored attention does not approximate softmax attention. A logged warning says so.
+    factored attention does not approximate softmax attention. A logged warning says so, and
+    `crosshead train linearize` is a training that needs no labels: see docs/linearize.md.
 
     Args:
         model: a timm `VisionTransformer`: ViT, DeiT, image towers of CLIP, DINOv2 and the like.
@@ -57,6 +60,7 @@ def swap_attention(
         mixing: where heads interact: "none", "logits", "weights" or "both".
         mixing_group_size: how many consecutive heads talk to each other; None for all.
         local_kernel: size of a depth-wise convolution on the values, odd; 0 for none.
+        keep: layers that keep their softmax attention, counted from 0, or from -1 backwards.
         impl: implementation of the attention.
 
     Returns:
@@ -64,8 +68,8 @@ def swap_attention(
 
     Raises:
         TypeError: if `model` is not a timm `VisionTransformer`.
-        ValueError: if there is no softmax attention to replace, or it was replaced before; if
-            `InteractiveAttention` refuses landmarks or mixing.
+        ValueError: if there is no softmax attention to replace, or it was replaced before; if `keep` names
+            a layer that is not there, or all of them; if `InteractiveAttention` refuses landmarks or mixing.
         NotImplementedError: if something could not be kept: rotary or relative positions, images of
             different grids in a batch (NaFlexVit), talking heads (CaiT), windows (Hiera), attention and
             MLP in one projection (`ParallelScalingBlock`), `nn.MultiheadAttention` (torchvision), patch
@@ -78,31 +82,54 @@ def swap_attention(
         >>> swap_attention(vit, landmarks=(7, 7))(torch.zeros(1, 3, 224, 224)).shape
         torch.Size([1, 10])
     """
+    kind = type(model).__name__
+    vit = swap_silently(
+        model,
+        landmarks=landmarks,
+        mixing=mixing,
+        mixing_group_size=mixing_group_size,
+        local_kernel=local_kernel,
+        keep=keep,
+        impl=impl,
+    )
+    _logger.warning(
+        "swap_attention replaced %d layers of %s: its outputs have changed, fine-tune it before use",
+        sum(isinstance(module, GridAttention) for module in vit.modules()),
+        kind,
+    )
+    return vit
+
+
+def swap_silently(model: nn.Module, *, keep: Sequence[int] = (), **options: Any) -> GridViT:
+    """As `swap_attention`, without a warning: for those who train the model next, or load its weights.
+
+    Raises:
+        TypeError, ValueError, NotImplementedError: as `swap_attention`.
+    """
     vit = _checked(model)
-    options = {
-        "landmarks": landmarks,
-        "mixing": mixing,
-        "mixing_group_size": mixing_group_size,
-        "local_kernel": local_kernel,
-        "impl": impl,
-    }
+    layers = {name: module for name, module in vit.named_modules() if isinstance(module, Attention)}
+    kept = _positions(keep, len(layers))
     swapped = {
         name: _swapped(module, num_prefix_tokens=vit.num_prefix_tokens, **options)
-        for name, module in vit.named_modules()
-        if isinstance(module, Attention)
+        for place, (name, module) in enumerate(layers.items())
+        if place not in kept
     }
-    kind = type(vit).__name__
     for name, attention in swapped.items():
         vit.set_submodule(name, attention)
     mix_in(GridViT, vit)
     assert isinstance(vit, GridViT)
     vit.share_grid()
-    _logger.warning(
-        "swap_attention replaced %d layers of %s: its outputs have changed, fine-tune it before use",
-        len(swapped),
-        kind,
-    )
     return vit
+
+
+def _positions(keep: Sequence[int], layers: int) -> set[int]:
+    for place in keep:
+        if not -layers <= place < layers:
+            raise ValueError(f"keep must name layers from {-layers} to {layers - 1}; got {place}")
+    kept = {place % layers for place in keep}
+    if len(kept) == layers:
+        raise ValueError(f"keep must leave a layer to replace; got all {layers}: the model can stay as it is")
+    return kept
 
 
 def _swapped(old: Attention, **options) -> InteractiveAttention:

@@ -1,0 +1,27 @@
+"""Linearization: a trained ViT, whose tokens cost less."""
+
+from crosshead.tasks.linearize.recipe import LinearizeRecipe
+
+
+def linearize() -> LinearizeRecipe:
+    """A trained ViT to linear cost: interactive attention that learns to give the teacher's tokens.
+
+    Any images do, without labels: crops of a few dozen photographs are a start. Labels come afterwards, by
+    `crosshead train folder --from RUN`.
+
+    Expect: not measured. Time: not measured.
+
+    Command: crosshead train linearize --data-dir IMAGES --model NAME
+    """
+    return LinearizeRecipe(
+        model="vit_small_patch14_dinov2.lvd142m",
+        epochs=12,
+        attention_epochs=6,
+        batch_size=16,
+        lr=5e-4,
+        feature_lr=2e-4,
+        weight_decay=0.0,
+        clip_grad=1.0,
+        ema=0.99,
+        workers=1,
+    )

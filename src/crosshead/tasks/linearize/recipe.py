@@ -1,0 +1,97 @@
+"""The choices of a linearization. Imports neither torch nor lightning."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from crosshead.tasks.recipe import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearizeRecipe(Recipe):
+    """Turns a trained ViT into one of linear cost, without labels. Each field is a flag of `crosshead train`.
+
+    Example:
+        >>> LinearizeRecipe(model="vit_base_patch16_224", epochs=2, attention_epochs=3).check()
+        Traceback (most recent call last):
+            ...
+        ValueError: attention_epochs is 3: give at most as many as epochs=2
+    """
+
+    task: ClassVar[str] = "linearize"
+
+    data: Literal["images", "fashion-mnist", "cifar10"] = "images"
+    """Any images, in folders as deep as you like, or a data set as it is published. Labels are not needed: an
+    evaluation makes use of them where images lie in a folder for each class."""
+    val: float = 0.1
+    """Fraction of the training images to validate on, where there is no validation split."""
+    test: float = 0.1
+    """Fraction of the images to test on, where there is neither a validation nor a test split."""
+
+    model: str
+    """The teacher: a ViT that timm knows, with its weights (needs a network); a run of this program; or a
+    folder of config.json and model.safetensors as timm writes it."""
+    pretrained: bool = True
+    """Start from the teacher's weights; nothing else makes sense."""
+
+    landmarks: tuple[int, ...] = (7, 7)
+    """Landmarks along each axis, one number for both or two."""
+    mixing: Literal["none", "logits", "weights", "both"] = "both"
+    """Where heads talk to each other: nowhere, before the softmax, after it, or both."""
+    mixing_group_size: int | None = None
+    """How many consecutive heads talk to each other; by default all."""
+    local_kernel: int = 3
+    """Width of the depth-wise convolution of the values beside the attention; 0 for none."""
+    keep: tuple[int, ...] = ()
+    """Layers that keep their softmax attention, counted from 0, or from -1 backwards."""
+
+    attention_epochs: int = 0
+    """The first of the epochs: each layer learns by itself to give what the teacher's attention gives. In the
+    others the whole net learns to give the teacher's tokens."""
+    feature_lr: float = 2e-4
+    """Peak learning rate of those others; --lr is that of the first ones."""
+    trained: Literal["attention", "all"] = "all"
+    """What these others change: attention alone, or all weights."""
+
+    image_size: int | None = None
+    """Side of the crops in pixels; by default the teacher's own, and at most 224."""
+    test_sizes: tuple[int, ...] = ()
+    """Sides at which an evaluation compares, by default that of the crops and twice that."""
+    crops: int = 2048
+    """Crops an epoch: as many of each image as make at least so many in all."""
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    """Smallest and largest fraction of an image's area that a crop takes."""
+    flip: float = 0.5
+    """Probability of mirroring left and right."""
+    color_jitter: float = 0.3
+    """Strength of changes to brightness, contrast and saturation."""
+
+    def check(self) -> None:
+        """Refuses what cannot work, before anything is loaded.
+
+        Raises:
+            ValueError: if a value is out of its range or two values exclude each other.
+        """
+        super().check()
+        self.require_counts("image_size", "crops", "mixing_group_size")
+        self.require_fractions("flip", "test")
+        self.require_no_less_than_zero("color_jitter", "attention_epochs", "feature_lr")
+        self.require_range("crop_scale")
+        if not self.pretrained:
+            raise ValueError("pretrained is False: a teacher without its weights has nothing to teach")
+        if self.attention_epochs > self.epochs:
+            raise ValueError(
+                f"attention_epochs is {self.attention_epochs}: give at most as many as epochs={self.epochs}"
+            )
+        if self.test == 1:
+            raise ValueError("test must leave something to train on; got 1: give less, such as 0.1")
+        if len(self.landmarks) not in (1, 2) or min(self.landmarks) < 1:
+            raise ValueError(f"landmarks are {self.landmarks}: give one number or two, above 0")
+        if min(self.test_sizes, default=1) < 1:
+            raise ValueError(f"test_sizes are {self.test_sizes}: give 1 or more")
+        if self.drop_path:
+            raise ValueError(f"drop_path is {self.drop_path}: a teacher is not matched by chance, give 0")
+        if self.attention_epochs and self.devices * self.nodes > 1 and self.strategy in ("auto", "ddp"):
+            raise ValueError(
+                f"strategy is {self.strategy} on {self.devices * self.nodes} devices: while layers learn by "
+                "themselves not every weight has a gradient, give --strategy ddp_find_unused_parameters_true"
+            )

@@ -1,0 +1,225 @@
+"""Linearizing a trained ViT, as the engine sees it."""
+
+import copy
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+from torch import nn
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
+from torchvision import transforms
+
+from crosshead.tasks.classify.transforms import eval_transform, train_transform
+from crosshead.tasks.images import spread
+from crosshead.tasks.linearize.cost import measure_cost
+from crosshead.tasks.linearize.data import (
+    UNLABELLED,
+    LinearizeMeta,
+    check_images,
+    labels_of,
+    load_images,
+)
+from crosshead.tasks.linearize.evaluation import LinearizeEvaluation, agreement_of, label_metrics
+from crosshead.tasks.linearize.module import Linearizer
+from crosshead.tasks.linearize.predict import draw_tokens, predict_tokens
+from crosshead.tasks.linearize.recipe import LinearizeRecipe
+from crosshead.tasks.linearize.teacher import (
+    build_student,
+    find_teacher,
+    require_finite,
+    timm_config,
+)
+from crosshead.tasks.loading import AugmentedImages, ImageLoaders
+from crosshead.tasks.module import Updates
+from crosshead.tasks.task import Data, Picture, Prediction, Task
+from crosshead.vision.on_grid import GridViT
+
+# Test images that are compared at other sizes than that of the training, and labelled images for a probe.
+AT_OTHER_SIZES, BANK = 64, 20_000
+
+
+class Linearization(Task[LinearizeRecipe, LinearizeMeta]):
+    """A ViT of linear cost that gives the tokens of one with softmax attention."""
+
+    recipe = LinearizeRecipe
+    meta = LinearizeMeta
+    options: ClassVar[frozenset[str]] = frozenset({"size"})
+
+    def data(self, recipe: LinearizeRecipe) -> Data[LinearizeMeta]:
+        """Images."""
+        return load_images(recipe)
+
+    def check_data(self, recipe: LinearizeRecipe) -> Iterator[str]:
+        """Every image that cannot be read."""
+        return check_images(recipe)
+
+    def build(self, recipe: LinearizeRecipe, meta: LinearizeMeta) -> nn.Module:
+        """The student, with its teacher's weights unless the recipe says otherwise."""
+        teacher = find_teacher(recipe).build(pretrained=recipe.pretrained)
+        return build_student(recipe, teacher).requires_grad_(True)
+
+    def module(
+        self, recipe: LinearizeRecipe, meta: LinearizeMeta, model: nn.Module, updates: Updates
+    ) -> Linearizer:
+        """The student beside its teacher."""
+        assert isinstance(model, GridViT)
+        teacher = find_teacher(recipe).build(pretrained=True)
+        require_finite(teacher, meta.image_size)
+        return Linearizer(
+            model,
+            teacher=teacher,
+            attention_epochs=recipe.attention_epochs,
+            feature_learning_rate=recipe.feature_lr,
+            trained=recipe.trained,
+            swapped=lambda: build_student(recipe, copy.deepcopy(teacher)),
+            measure=partial(
+                measure_cost, timm_arguments(recipe, model), sizes(recipe, meta), in_chans=meta.in_chans
+            ),
+            test_sizes=sizes(recipe, meta),
+            **updates,
+        )
+
+    def loaders(
+        self, recipe: LinearizeRecipe, data: Data[LinearizeMeta], meta: LinearizeMeta
+    ) -> ImageLoaders:
+        """Random crops to learn from; the whole of an image, more or less, to measure on."""
+        return LinearizeLoaders(recipe, data, meta)
+
+    def config(self, recipe: LinearizeRecipe, meta: LinearizeMeta, model: nn.Module) -> dict[str, Any]:
+        """What `timm.create_model("local-dir:RUN/model", pretrained=True)` reads."""
+        assert isinstance(model, GridViT)
+        teacher, own = find_teacher(recipe), timm_config(model)
+        (_, student) = timm_arguments(recipe, model).values()
+        return {
+            "architecture": "linearized_vit",
+            "num_classes": model.num_classes,
+            "num_features": model.num_features,
+            **({"label_names": list(teacher.labels)} if teacher.labels else {}),
+            # Lists, since JSON has no tuples.
+            "model_args": {name: value for name, value in student.items() if name != "model_name"},
+            "pretrained_cfg": {
+                **{key: own[key] for key in ("first_conv", "classifier", "interpolation") if own.get(key)},
+                "input_size": [meta.in_chans, meta.image_size, meta.image_size],
+                "fixed_input_size": False,
+                "num_classes": model.num_classes,
+                "mean": list(meta.mean),
+                "std": list(meta.std),
+                "crop_pct": meta.crop_fraction,
+            },
+        }
+
+    def evaluation(
+        self, module: Linearizer, meta: LinearizeMeta, *, images: int, weights: str
+    ) -> LinearizeEvaluation:
+        """Agreement, what is in the features, and the cost."""
+        return LinearizeEvaluation(
+            images=images,
+            weights=weights,
+            agreement=agreement_of(module.found),
+            labels=label_metrics(module.found),
+            cost={str(size): costs for size, costs in module.found.cost.items()},
+        )
+
+    def draw(
+        self,
+        title: str,
+        recipe: LinearizeRecipe,
+        data: Data[LinearizeMeta],
+        meta: LinearizeMeta,
+        module: Linearizer,
+    ) -> list[Picture]:
+        """The tokens of a few test images."""
+        return [Picture("tokens", draw_tokens(title, meta, module.nets, data.test))]
+
+    def predict(
+        self,
+        recipe: LinearizeRecipe,
+        meta: LinearizeMeta,
+        model: nn.Module,
+        paths: tuple[Path, ...],
+        *,
+        size: int | None = None,
+    ) -> Prediction:
+        """The tokens of an image."""
+        assert isinstance(model, GridViT)
+        (path,) = paths
+        return predict_tokens(recipe, meta, model, path, size=size)
+
+
+class LinearizeLoaders(ImageLoaders):
+    """Loaders of images whose tokens are learned; a test also looks at other sizes, and at labelled images.
+
+    Args:
+        recipe: how crops are taken.
+        data: the three splits.
+        meta: how images are prepared.
+    """
+
+    def __init__(self, recipe: LinearizeRecipe, data: Data[LinearizeMeta], meta: LinearizeMeta) -> None:
+        look: dict[str, Any] = {"mean": meta.mean, "std": meta.std}
+        channels = [transforms.Grayscale()] if meta.in_chans == 1 else []
+
+        def plain(size: int) -> transforms.Compose:
+            whole = eval_transform(image_size=size, crop_fraction=meta.crop_fraction, **look)
+            return transforms.Compose([*channels, whole])
+
+        crop = train_transform(
+            image_size=meta.image_size,
+            crop_scale=recipe.crop_scale,
+            flip=recipe.flip,
+            color_jitter=recipe.color_jitter,
+            **look,
+        )
+        super().__init__(
+            train=data.train,
+            val=data.val,
+            test=data.test,
+            train_transform=transforms.Compose([*channels, crop]),
+            eval_transform=plain(meta.image_size),
+            batch_size=recipe.batch_size,
+            workers=recipe.workers,
+            seed=recipe.seed,
+        )
+        test: Any = data.test
+        few = Subset(test, spread(len(test), most=AT_OTHER_SIZES))
+        self.further: list[Dataset] = [AugmentedImages(few, plain(size)) for size in sizes(recipe, meta)[1:]]
+        known: Any = data.train.datasets[0] if isinstance(data.train, ConcatDataset) else data.train
+        if not any((labels_of(part) == UNLABELLED).any() for part in (known, test)):
+            bank = Subset(known, spread(len(known), most=BANK))
+            self.further.append(AugmentedImages(bank, plain(meta.image_size)))
+
+    def test_dataloader(self) -> list[DataLoader]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The test images, some of them at each of the other sizes, and labelled training images."""
+        return [super().test_dataloader(), *map(self._shared_out, self.further)]
+
+
+def sizes(recipe: LinearizeRecipe, meta: LinearizeMeta) -> tuple[int, ...]:
+    """The sides of test images, that of the training first."""
+    others = recipe.test_sizes or (2 * meta.image_size,)
+    return (meta.image_size, *(size for size in dict.fromkeys(others) if size != meta.image_size))
+
+
+def timm_arguments(recipe: LinearizeRecipe, model: GridViT) -> dict[str, dict[str, Any]]:
+    """What `timm.create_model` takes to make a teacher and its student."""
+    teacher = find_teacher(recipe)
+    common = {
+        **teacher.arguments,
+        "img_size": list(model.patch_embed.img_size or ()) or None,
+        "global_pool": model.global_pool,
+    }
+    student = {
+        "architecture": teacher.architecture,
+        "landmarks": list(recipe.landmarks) if len(recipe.landmarks) == 2 else recipe.landmarks[0],
+        "mixing": recipe.mixing,
+        "mixing_group_size": recipe.mixing_group_size,
+        "local_kernel": recipe.local_kernel,
+        "keep": list(recipe.keep),
+    }
+    return {
+        "teacher": {"model_name": teacher.architecture, **common},
+        "linearized": {"model_name": "linearized_vit", **common, **student},
+    }
+
+
+TASK = Linearization()
