@@ -229,20 +229,63 @@ DENSE: dict[str, tuple[str, dict[str, Any]]] = {
         "change.recipe.ChangeRecipe",
         {"data": "pairs", "block": 10, "dim": 16, "detail_dim": 8, "crop": 16, "crops": 8, "tile": 24},
     ),
+    "linearize": (
+        "linearize.recipe.LinearizeRecipe",
+        {"data": "images", "model_args": {}, "landmarks": (3, 2), "crops": 8, "color_jitter": 0.0},
+    ),
 }
+# A ViT of three layers for images of 16 x 16 pixels.
+VIT = {"img_size": 16, "patch_size": 4, "embed_dim": 24, "depth": 3, "num_heads": 3}
 
 
 @pytest.fixture(scope="session")
-def dense_recipe(coco_data, label_data, pair_data) -> Callable[..., Any]:
+def write_vit() -> Callable[..., Path]:
+    """Writes the folder of a ViT as timm does: `write_vit(folder, num_classes=5, depth=2)`."""
+
+    def write(folder: Path, *, num_classes: int = 0, in_chans: int = 3, **options: Any) -> Path:
+        import timm
+        from safetensors.torch import save_file
+
+        arguments = {**VIT, "num_classes": num_classes, "in_chans": in_chans, **options}
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model = timm.create_model("vit_tiny_patch16_224", **arguments)
+        for name, parameter in model.named_parameters():
+            # Fresh weights attend almost uniformly, which every attention does well.
+            parameter.data *= 15 if name.endswith("qkv.weight") else 1
+        side = arguments["img_size"]
+        pretrained = {"input_size": [in_chans, side, side], "num_classes": num_classes}
+        pretrained |= {"mean": in_chans * [0.4], "std": in_chans * [0.3], "crop_pct": 1.0}
+        pretrained |= {"first_conv": "patch_embed.proj", "classifier": "head"}
+        document = {"architecture": "vit_tiny_patch16_224", "num_classes": num_classes}
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(
+            json.dumps({**document, "model_args": arguments, "pretrained_cfg": pretrained})
+        )
+        save_file(model.state_dict(), folder / "model.safetensors")
+        return folder
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def vit(write_vit, tmp_path_factory) -> Path:
+    """A teacher without a classifier, not to be changed."""
+    return write_vit(tmp_path_factory.mktemp("vit") / "teacher")
+
+
+@pytest.fixture(scope="session")
+def dense_recipe(coco_data, label_data, pair_data, vit) -> Callable[..., Any]:
     """Gives a recipe of two steps an epoch: `dense_recipe("boxes", epochs=2)`; see `DENSE` for the names."""
 
     def make(name: str, **changes: object) -> Any:
         place, choices = DENSE[name]
         module, _, kind = place.rpartition(".")
-        data_dir = {"masks": label_data, "coco": coco_data, "pairs": pair_data}[choices["data"]]
-        recipe = getattr(import_module(f"crosshead.tasks.{module}"), kind)(
-            data_dir=data_dir, accelerator="cpu", **SHARED, **choices
-        )
+        folders = {"masks": label_data, "coco": coco_data, "pairs": pair_data, "images": coco_data}
+        choices = {"data_dir": folders[choices["data"]], "accelerator": "cpu", **SHARED, **choices}
+        if name == "linearize":
+            choices["model"] = str(vit)
+        recipe = getattr(import_module(f"crosshead.tasks.{module}"), kind)(**choices)
         return dataclasses.replace(recipe, **changes)
 
     return make

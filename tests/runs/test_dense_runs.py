@@ -28,6 +28,7 @@ COLUMNS = {
         "train_accuracy",
         *("val_loss", "val_accuracy", "val_kappa", "val_auc", "val_f1"),
     ),
+    "linearize": ("train_loss", "val_loss", "val_cosine", "val_centered_cosine"),
 }
 # Everything that draws random numbers.
 RANDOM = {
@@ -35,6 +36,7 @@ RANDOM = {
     "boxes": {"color_jitter": 0.4, "vertical_flip": 0.5, "scale": (0.8, 1.25)},
     "masks": {"color_jitter": 0.4, "crop": 32},
     "change": {"dropout": 0.2},
+    "linearize": {"attention_epochs": 1, "color_jitter": 0.3, "drop_path": 0.0},
 }
 
 
@@ -120,7 +122,8 @@ def test_a_run_comes_back_with_its_weights(dense_run, name):
 
 @pytest.mark.parametrize("name", RANDOM)
 def test_a_crashed_run_resumes_to_the_same_bits(dense_recipe, tmp_path, name):
-    recipe = dense_recipe(name, epochs=2, workers=1, ema=0.9, drop_path=0.2, clip_grad=1.0, **RANDOM[name])
+    common = {"epochs": 2, "workers": 1, "ema": 0.9, "drop_path": 0.2, "clip_grad": 1.0}
+    recipe = dense_recipe(name, **{**common, **RANDOM[name]})
     straight, crashed = RunFolder(tmp_path / "straight"), RunFolder(tmp_path / "crashed")
     engine.train(name, recipe, straight)
     with pytest.raises(ConnectionError):

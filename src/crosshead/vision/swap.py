@@ -106,7 +106,7 @@ def swap_silently(model: nn.Module, *, keep: Sequence[int] = (), **options: Any)
     Raises:
         TypeError, ValueError, NotImplementedError: as `swap_attention`.
     """
-    vit = _checked(model)
+    vit = require_swappable(model)
     layers = {name: module for name, module in vit.named_modules() if isinstance(module, Attention)}
     kept = _positions(keep, len(layers))
     swapped = {
@@ -143,7 +143,12 @@ def _swapped(old: Attention, **options) -> InteractiveAttention:
     return new.train(old.training)
 
 
-def _checked(model: nn.Module) -> VisionTransformer:
+def require_swappable(model: nn.Module) -> VisionTransformer:
+    """Makes sure that a model is a ViT whose attention can be replaced.
+
+    Raises:
+        TypeError, ValueError, NotImplementedError: as `swap_attention`.
+    """
     modules = dict(model.named_modules())
     _refuse_other_models(model, modules)
     assert isinstance(model, VisionTransformer)

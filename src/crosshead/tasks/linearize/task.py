@@ -57,7 +57,7 @@ class Linearization(Task[LinearizeRecipe, LinearizeMeta]):
     def build(self, recipe: LinearizeRecipe, meta: LinearizeMeta) -> nn.Module:
         """The student, with its teacher's weights unless the recipe says otherwise."""
         teacher = find_teacher(recipe).build(pretrained=recipe.pretrained)
-        return build_student(recipe, teacher).requires_grad_(True)
+        return build_student(recipe, teacher).requires_grad_(True).train()
 
     def module(
         self, recipe: LinearizeRecipe, meta: LinearizeMeta, model: nn.Module, updates: Updates

@@ -1,7 +1,8 @@
 """The trained ViT that is to be linearized: where it comes from, and what it is."""
 
 import json
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from crosshead.tasks.linearize.recipe import LinearizeRecipe
 from crosshead.tasks.net import require_known
 from crosshead.tasks.task import DataError
 from crosshead.vision.on_grid import GridViT
-from crosshead.vision.swap import swap_silently
+from crosshead.vision.swap import require_swappable, swap_silently
 
 LOCAL = "local-dir:"
 LARGEST_BY_DEFAULT = 224
@@ -44,8 +45,7 @@ class Teacher:
             pretrained: with its weights. Without them nothing is read but the folder's config.json.
 
         Raises:
-            ValueError: if it cannot be built, its weights cannot be had, or its output is not finite.
-            TypeError, NotImplementedError: if it is no ViT whose attention can be replaced.
+            ValueError: if it cannot be built, or its weights cannot be had.
         """
         try:
             # The type of timm's models does not tell one from another; those who swap attention look.
@@ -135,11 +135,22 @@ def in_chans(model: VisionTransformer) -> int:
     return int(timm_config(model)["input_size"][0])
 
 
-def describe(teacher: Teacher) -> tuple[VisionTransformer, dict[str, Any]]:
-    """The model without memory for its weights, and what timm knows of the images it was trained on."""
+def describe(teacher: Teacher) -> VisionTransformer:
+    """The model without memory for its weights.
+
+    Raises:
+        ValueError: if it cannot be built.
+        TypeError, NotImplementedError: if it is no ViT whose attention can be replaced.
+    """
     with torch.device("meta"):
-        model = teacher.build(pretrained=False)
-    return model, timm_config(model)
+        try:
+            return require_swappable(teacher.build(pretrained=False))
+        except ValueError:
+            # Of what has no free image size it is told what it is, rather than which argument it lacks.
+            fixed = {name: value for name, value in teacher.arguments.items() if name != "dynamic_img_size"}
+            with suppress(ValueError):
+                require_swappable(replace(teacher, arguments=fixed).build(pretrained=False))
+            raise
 
 
 def timm_config(model: VisionTransformer) -> dict[str, Any]:

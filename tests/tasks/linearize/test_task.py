@@ -1,0 +1,161 @@
+"""A linearized ViT as the engine, timm and an evaluation see it."""
+
+import dataclasses
+import io
+import json
+import logging
+import shutil
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+
+from crosshead.runs import engine
+from crosshead.runs.evaluate import evaluate
+from crosshead.runs.folder import RunFolder
+from crosshead.runs.load import load_run
+from crosshead.tasks.linearize.recipe import LinearizeRecipe
+from crosshead.tasks.linearize.task import TASK, sizes
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory):
+    """Noise on grounds of two colours, in a folder for each, below train/ and test/."""
+    root, generator = tmp_path_factory.mktemp("labelled"), np.random.default_rng(0)
+    for split, count in (("train", 12), ("test", 5)):
+        for kind, ground in (("dark", 40), ("light", 200)):
+            (root / split / kind).mkdir(parents=True)
+            for number in range(count):
+                pixels = generator.integers(ground - 40, ground + 40, (20, 24, 3)).astype(np.uint8)
+                Image.fromarray(pixels).save(root / split / kind / f"{number}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(dense_recipe, labelled, write_vit, tmp_path_factory) -> RunFolder:
+    """A finished run of a teacher with a classifier of two classes, not to be changed."""
+    folder = tmp_path_factory.mktemp("linear")
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    recipe = dense_recipe(
+        "linearize",
+        model=str(write_vit(folder / "vit", num_classes=2)),
+        data_dir=labelled,
+        keep=(-1,),
+        landmarks=(2,),
+        epochs=2,
+        attention_epochs=1,
+    )
+    run = RunFolder(folder / "run")
+    engine.train("linearize", recipe, run)
+    return run
+
+
+@pytest.fixture(scope="module")
+def evaluated(run):
+    return evaluate(run, accelerator="cpu")
+
+
+def test_timm_loads_it_in_one_line(run):
+    _, model = load_run(run)
+    loaded = timm.create_model(f"local-dir:{run.model}", pretrained=True).eval()
+    images = torch.randn(2, 3, 16, 24)
+    assert torch.equal(loaded(images), model(images))
+    assert loaded(images).shape == (2, 2)
+    assert loaded.pretrained_cfg["mean"] == [0.4, 0.4, 0.4]
+    larger = timm.create_model(f"local-dir:{run.model}", pretrained=True, img_size=32).eval()
+    assert larger(torch.randn(1, 3, 32, 32)).shape == (1, 2)
+    features = timm.create_model(f"local-dir:{run.model}", pretrained=True, features_only=True)
+    assert [each.shape[1:] for each in features(images)] == 3 * [(24, 4, 6)]
+
+
+def test_an_evaluation_has_three_nets_side_by_side(evaluated, run):
+    found, _ = evaluated
+    assert found.images == 10
+    assert found.columns == ("teacher", "swapped", "linearized")
+    for size in ("16", "32"):
+        by_net = found.agreement[size]
+        assert by_net["teacher"]["worst_centered_cosine"] > 1 - 1e-5
+        assert by_net["swapped"] != by_net["linearized"]
+        for net in by_net.values():
+            assert net["worst_cosine"] <= net["cosine"]
+            assert net["worst_centered_cosine"] <= net["centered_cosine"] < net["cosine"] + 1e-6
+        assert found.cost[size]["teacher"]["milliseconds"] > 0
+        assert found.cost[size]["linearized"]["milliseconds"] > 0
+    assert json.loads(run.evaluation.read_text())["agreement"] == found.agreement
+
+
+def test_training_has_brought_it_closer(evaluated):
+    by_net = evaluated[0].agreement["16"]
+    assert by_net["linearized"]["centered_cosine"] > by_net["swapped"]["centered_cosine"]
+
+
+def test_labels_tell_what_is_in_the_features(evaluated):
+    labels = evaluated[0].labels
+    assert labels.keys() == {"teacher", "swapped", "linearized"}
+    for found in labels.values():
+        # The grounds differ by more than the noise: any features tell them apart.
+        assert found["knn"] == found["probe"] == 1.0
+        assert 0 <= found["accuracy"] <= 1
+    assert "accuracy of a linear probe" in {row[0] for row in evaluated[0].metrics()}
+
+
+def test_each_row_has_a_cell_for_each_net(evaluated):
+    assert {len(row) for row in evaluated[0].metrics()} == {4}
+
+
+def test_tokens_are_drawn(evaluated):
+    ((name, path),) = evaluated[1]
+    assert name == "tokens"
+    with Image.open(io.BytesIO(path.read_bytes())) as picture:
+        assert picture.format == "PNG"
+
+
+def test_without_labels_there_is_no_accuracy(dense_run, tmp_path):
+    shutil.copytree(dense_run("linearize").path, tmp_path / "run")
+    found, _ = evaluate(RunFolder(tmp_path / "run"), accelerator="cpu")
+    assert found.labels == {}
+    assert not any("accuracy" in row[0] for row in found.metrics())
+
+
+def test_a_fresh_student_is_about_to_learn(dense_recipe):
+    student = TASK.build(dense_recipe("linearize"), TASK.data(dense_recipe("linearize")).meta)
+    assert all(module.training for module in student.modules())
+    assert all(parameter.requires_grad for parameter in student.parameters())
+
+
+def test_sizes_begin_with_that_of_the_training(dense_recipe):
+    meta = TASK.data(dense_recipe("linearize")).meta
+    for wanted, expected in (((), (16, 32)), ((32, 16, 64, 32), (16, 32, 64)), ((16,), (16,))):
+        assert sizes(dense_recipe("linearize", test_sizes=wanted), meta) == expected
+
+
+@pytest.mark.parametrize("data", ["fashion-mnist", "cifar10"])
+def test_published_sets_are_learned_from(real_data, write_vit, tmp_path, data):
+    grey = data == "fashion-mnist"
+    size = 28 if grey else 32
+    recipe = LinearizeRecipe(
+        model=str(write_vit(tmp_path / "vit", num_classes=10, in_chans=1 if grey else 3, img_size=size)),
+        data=data,
+        data_dir=real_data / data,
+        epochs=1,
+        landmarks=(3, 3),
+        accelerator="cpu",
+        workers=0,
+        threads=1,
+    )
+    loaded = TASK.data(recipe)
+    assert (loaded.meta.image_size, loaded.meta.in_chans) == (size, 1 if grey else 3)
+    loaders = TASK.loaders(recipe, loaded, loaded.meta)
+    # Test images, the same at twice the size, and labelled training images to compare with.
+    assert len(loaders.further) == 2
+    image, label = loaders.further[-1][0]
+    assert image.shape == (loaded.meta.in_chans, size, size)
+    assert 0 <= label < 10
+
+
+def test_a_run_without_validation_keeps_its_last_epoch(dense_recipe, tmp_path):
+    run = RunFolder(tmp_path / "run")
+    engine.train("linearize", dataclasses.replace(dense_recipe("linearize"), val=0.0), run)
+    assert run.weights.exists()
