@@ -4,7 +4,8 @@ import shutil
 import pytest
 
 from crosshead.recipes import RECIPES
-from crosshead.runs.record import as_tuples
+from crosshead.runs.folder import RunFolder
+from crosshead.runs.record import as_tuples, read_record
 
 
 def test_a_training_tells_its_course_and_what_to_do_next(crosshead, tiny_flags, tmp_path):
@@ -54,6 +55,22 @@ def test_a_training_from_another_run_says_what_it_took(crosshead, tiny_flags, tr
     assert answer.code == 0
     assert f"started from {trained}: " in answer.out
     assert "tensors matched" in answer.out
+
+
+def test_a_training_from_another_run_takes_its_model(crosshead, tiny_flags, trained, tmp_path):
+    flags = tiny_flags[tiny_flags.index("--epochs") :]
+    assert crosshead("train", "digits", *flags, "--epochs", "1", "--from", trained, "--out", "more").code == 0
+    there, here = (read_record(RunFolder(path)).recipe for path in (trained, tmp_path / "more"))
+    assert (here.model, here.model_args) == (there.model, there.model_args)
+    changed = crosshead(
+        "train", "digits", *flags, "--from", trained, "--model-args", "head_dim=4", "--out", "changed"
+    )
+    assert changed.code == 0
+    here = read_record(RunFolder(tmp_path / "changed")).recipe
+    assert here.model_args == {**there.model_args, "head_dim": 4}
+    named = crosshead("train", "digits", *flags, "--from", trained, "--model", "resnet18", "--out", "named")
+    assert named.code == 1
+    assert "shares no tensor with the model" in named.err
 
 
 def test_a_vit_is_trained_swapped_and_trained_on(crosshead, tmp_path, digit):

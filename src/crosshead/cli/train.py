@@ -21,8 +21,8 @@ class TrainRequest:
     out: Path | None = None
     """New run folder; by default the next free runs/RECIPE-NUMBER."""
     start: Annotated[Path | None, tyro.conf.arg(name="from")] = None
-    """Start from the weights of another run, of its model folder, or of a safetensors file; a backbone is
-    found in nets of every task."""
+    """Start from the weights of another run, of its model folder, or of a safetensors file, and with the
+    model that it names, unless --model names one; a backbone is found in nets of every task."""
     check_data: tyro.conf.FlagCreatePairsOff[bool] = False
     """Train nothing: walk the whole data set and list everything that is wrong with it."""
 
@@ -40,7 +40,7 @@ def train(
     from crosshead.runs import engine
     from crosshead.runs.folder import RunFolder, next_run
 
-    recipe = with_default_arguments(request.name, request.recipe)
+    recipe = with_model_of(request.start, request.name, request.recipe)
     if request.check_data:
         check_data(recipe)
         return
@@ -77,6 +77,31 @@ def check_data(recipe: Recipe) -> None:
     if faults:
         raise ValueError(f"{place}: {faults} fault{'s' if faults > 1 else ''}, listed above: mend them")
     say(f"{place}: nothing wrong")
+
+
+def with_model_of(start: Path | None, name: str, recipe: Recipe) -> Recipe:
+    """Takes the model of the weights to start from, unless another model than the recipe's own was chosen.
+
+    Args:
+        start: a run or its weights; None for a fresh model.
+        name: of the recipe.
+        recipe: as the command line has changed it.
+
+    Raises:
+        RunError: if there is nothing to start from.
+    """
+    default = RECIPES[name]()
+    # A linearization starts with its teacher's model, whatever it continues.
+    if start is None or recipe.model != default.model or recipe.task == "linearize":
+        return with_default_arguments(name, recipe)
+    from crosshead.runs.load import read_architecture
+
+    found = read_architecture(start)
+    if found is None:
+        return with_default_arguments(name, recipe)
+    model, arguments = found
+    chosen = {} if recipe.model_args == default.model_args else recipe.model_args
+    return dataclasses.replace(recipe, model=model, model_args={**arguments, **chosen})
 
 
 def with_default_arguments(name: str, recipe: Recipe) -> Recipe:

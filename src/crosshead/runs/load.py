@@ -4,6 +4,7 @@ import dataclasses
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -11,8 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from crosshead.runs.checkpoints import read_checkpoint, require_same_tensors
-from crosshead.runs.folder import RunError, RunFolder
-from crosshead.runs.record import RunRecord, read_record
+from crosshead.runs.folder import RunError, RunFolder, read_json
+from crosshead.runs.record import RunRecord, as_tuples, read_record
 from crosshead.tasks.task import task_of
 
 
@@ -65,24 +66,55 @@ def to_device(model: nn.Module, accelerator: str) -> nn.Module:
         raise RunError(f"accelerator={accelerator} cannot be used: {reason}") from None
 
 
+def weights_file(path: Path) -> Path:
+    """The safetensors file of a run folder, of its model folder, or `path` itself.
+
+    Raises:
+        RunError: if there is none.
+    """
+    candidates = [RunFolder(path).weights, path / RunFolder(path).weights.name] if path.is_dir() else [path]
+    file = next((candidate for candidate in candidates if candidate.is_file()), None)
+    if file is not None:
+        return file
+    if RunFolder(path).recipe.is_file():
+        raise RunError(f"{path} has no weights yet: let it finish an epoch by `crosshead resume {path}`")
+    raise RunError(f"{path} holds no weights: name a run folder, its model folder or a safetensors file")
+
+
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The tensors of a run folder, of its model folder, or of a safetensors file.
 
     Raises:
         RunError: if there are none, or the file is damaged.
     """
-    candidates = [RunFolder(path).weights, path / RunFolder(path).weights.name] if path.is_dir() else [path]
-    file = next((candidate for candidate in candidates if candidate.is_file()), None)
-    if file is None:
-        if RunFolder(path).recipe.is_file():
-            raise RunError(f"{path} has no weights yet: let it finish an epoch by `crosshead resume {path}`")
-        raise RunError(f"{path} holds no weights: name a run folder, its model folder or a safetensors file")
+    file = weights_file(path)
     try:
         return load_file(file)
     except SafetensorError as error:
         raise RunError(
             f"{file} is damaged or no safetensors file ({error}): restore it from a copy"
         ) from None
+
+
+def read_architecture(path: Path) -> tuple[str, dict[str, Any]] | None:
+    """timm's name and the arguments of the model, or the backbone, that a run or a model folder holds.
+
+    Returns:
+        None where nothing beside the weights says so. Arguments leave out what depends on the data: classes
+        and channels.
+
+    Raises:
+        RunError: if what is there cannot be read.
+    """
+    file = weights_file(path).with_name(RunFolder(path).config.name)
+    if not file.is_file():
+        return None
+    config = read_json(file, remedy="restore it from a copy, or name the model with --model")
+    architecture, arguments = config.get("architecture"), config.get("model_args") or {}
+    if not isinstance(architecture, str) or not isinstance(arguments, dict):
+        return None
+    of_the_data = ("num_classes", "in_chans")
+    return architecture, as_tuples({k: v for k, v in arguments.items() if k not in of_the_data})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,8 @@
 """Images without labels: where they are found, how they are split, and what is wrong with them."""
 
 import logging
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from crosshead.tasks.linearize.recipe import LinearizeRecipe
 
 @pytest.fixture
 def recipe(vit):
-    def make(folder: object, **changes) -> LinearizeRecipe:
+    def make(folder: Path | None, **changes) -> LinearizeRecipe:
         return LinearizeRecipe(model=str(vit), epochs=1, crops=1, data_dir=folder, **changes)
 
     return make
@@ -29,6 +31,10 @@ def paths(images) -> set[str]:
         return list(part.paths)
 
     return set(listed(images))
+
+
+def count(images: Any) -> int:
+    return len(images)
 
 
 def test_folders_are_searched_to_the_bottom(recipe, write_images):
@@ -60,10 +66,10 @@ def test_few_images_give_many_crops(recipe, write_images, caplog):
     folder = write_images(*(f"train/{number}.png" for number in range(4)), "test/1.png")
     made = recipe(folder, val=0.0)
     with caplog.at_level(logging.WARNING):
-        assert len(load_images(made).train) == 4
+        assert count(load_images(made).train) == 4
     assert "4 training images are few" in caplog.text
     object.__setattr__(made, "crops", 10)
-    assert len(load_images(made).train) == 12
+    assert count(load_images(made).train) == 12
 
 
 def test_labels_are_folders_that_all_splits_have(recipe, write_images):

@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import shutil
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,10 @@ from crosshead.tasks.task import DataError
 def recipe(dense_recipe, vit, tmp_path):
     shutil.copytree(vit, tmp_path / "vit")  # its own, so that nothing is remembered from another test
     return dense_recipe("linearize", model=str(tmp_path / "vit"))
+
+
+def fresh(recipe) -> Any:
+    return TASK.build(recipe, load_images(recipe).meta).eval()
 
 
 @pytest.fixture
@@ -52,7 +57,7 @@ def test_few_tokens_and_few_channels_are_drawn(shape):
 
 def test_an_image_of_any_shape_is_cut_into_whole_patches(recipe, photo):
     meta = load_images(recipe).meta
-    made = predict_tokens(recipe, meta, TASK.build(recipe, meta).eval(), photo, size=None)
+    made = predict_tokens(recipe, meta, fresh(recipe), photo, size=None)
     # 50 x 90 pixels become 32 x 56: 8 rows of 14 patches.
     assert made.content["grid"] == [8, 14]
     assert 0 < made.content["centered_cosine"] < made.content["cosine"] < 1
@@ -60,12 +65,12 @@ def test_an_image_of_any_shape_is_cut_into_whole_patches(recipe, photo):
     json.dumps(made.content)
     with Image.open(io.BytesIO(made.files[".png"])) as picture:
         assert picture.width > 3 * picture.height / 2
-    assert predict_tokens(recipe, meta, TASK.build(recipe, meta), photo, size=16).content["grid"] == [4, 7]
+    assert predict_tokens(recipe, meta, fresh(recipe), photo, size=16).content["grid"] == [4, 7]
 
 
 def test_without_its_teacher_a_student_is_drawn_alone(recipe, photo, tmp_path, caplog):
     meta = load_images(recipe).meta
-    student = TASK.build(recipe, meta).eval()
+    student = fresh(recipe)
     shutil.rmtree(tmp_path / "vit")
     with caplog.at_level(logging.WARNING):
         made = predict_tokens(recipe, meta, student, photo, size=None)
@@ -76,7 +81,7 @@ def test_without_its_teacher_a_student_is_drawn_alone(recipe, photo, tmp_path, c
 
 def test_bad_input_is_refused(recipe, photo):
     meta = load_images(recipe).meta
-    student = TASK.build(recipe, meta)
+    student = fresh(recipe)
     with pytest.raises(ValueError, match="size is 0"):
         predict_tokens(recipe, meta, student, photo, size=0)
     photo.write_bytes(b"no image")

@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import shutil
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from crosshead.runs.folder import RunFolder
 from crosshead.runs.load import load_run
 from crosshead.tasks.linearize.recipe import LinearizeRecipe
 from crosshead.tasks.linearize.task import TASK, sizes
+from crosshead.tasks.linearize.teacher import timm_config
 
 
 @pytest.fixture(scope="module")
@@ -59,11 +61,11 @@ def evaluated(run):
 
 def test_timm_loads_it_in_one_line(run):
     _, model = load_run(run)
-    loaded = timm.create_model(f"local-dir:{run.model}", pretrained=True).eval()
+    loaded: Any = timm.create_model(f"local-dir:{run.model}", pretrained=True).eval()
     images = torch.randn(2, 3, 16, 24)
     assert torch.equal(loaded(images), model(images))
     assert loaded(images).shape == (2, 2)
-    assert loaded.pretrained_cfg["mean"] == [0.4, 0.4, 0.4]
+    assert timm_config(loaded)["mean"] == [0.4, 0.4, 0.4]
     larger = timm.create_model(f"local-dir:{run.model}", pretrained=True, img_size=32).eval()
     assert larger(torch.randn(1, 3, 32, 32)).shape == (1, 2)
     features = timm.create_model(f"local-dir:{run.model}", pretrained=True, features_only=True)
@@ -114,7 +116,7 @@ def test_tokens_are_drawn(evaluated):
 
 def test_without_labels_there_is_no_accuracy(dense_run, tmp_path):
     shutil.copytree(dense_run("linearize").path, tmp_path / "run")
-    found, _ = evaluate(RunFolder(tmp_path / "run"), accelerator="cpu")
+    found: Any = evaluate(RunFolder(tmp_path / "run"), accelerator="cpu")[0]
     assert found.labels == {}
     assert not any("accuracy" in row[0] for row in found.metrics())
 
@@ -147,7 +149,7 @@ def test_published_sets_are_learned_from(real_data, write_vit, tmp_path, data):
     )
     loaded = TASK.data(recipe)
     assert (loaded.meta.image_size, loaded.meta.in_chans) == (size, 1 if grey else 3)
-    loaders = TASK.loaders(recipe, loaded, loaded.meta)
+    loaders: Any = TASK.loaders(recipe, loaded, loaded.meta)
     # Test images, the same at twice the size, and labelled training images to compare with.
     assert len(loaders.further) == 2
     image, label = loaders.further[-1][0]

@@ -16,7 +16,13 @@ from crosshead.tasks.classify.cifar10 import load_cifar10
 from crosshead.tasks.classify.data import load_fashion_mnist
 from crosshead.tasks.images import ImageFiles, read_image
 from crosshead.tasks.linearize.recipe import LinearizeRecipe
-from crosshead.tasks.linearize.teacher import LARGEST_BY_DEFAULT, describe, find_teacher, in_chans, timm_config
+from crosshead.tasks.linearize.teacher import (
+    LARGEST_BY_DEFAULT,
+    describe,
+    find_teacher,
+    in_chans,
+    timm_config,
+)
 from crosshead.tasks.splits import carve, existing_folder, find_places, shared_files
 from crosshead.tasks.task import Data, DataError, Meta, require_folder
 

@@ -1,7 +1,6 @@
 """The trained ViT that is to be linearized: where it comes from, and what it is."""
 
 import json
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -139,18 +138,24 @@ def describe(teacher: Teacher) -> VisionTransformer:
     """The model without memory for its weights.
 
     Raises:
-        ValueError: if it cannot be built.
-        TypeError, NotImplementedError: if it is no ViT whose attention can be replaced.
+        ValueError: if it cannot be built, or is no ViT.
+        NotImplementedError: if something about its attention could not be kept.
     """
     with torch.device("meta"):
         try:
-            return require_swappable(teacher.build(pretrained=False))
+            return _swappable(teacher)
         except ValueError:
             # Of what has no free image size it is told what it is, rather than which argument it lacks.
             fixed = {name: value for name, value in teacher.arguments.items() if name != "dynamic_img_size"}
-            with suppress(ValueError):
-                require_swappable(replace(teacher, arguments=fixed).build(pretrained=False))
+            _swappable(replace(teacher, arguments=fixed))
             raise
+
+
+def _swappable(teacher: Teacher) -> VisionTransformer:
+    try:
+        return require_swappable(teacher.build(pretrained=False))
+    except TypeError as error:
+        raise ValueError(str(error)) from None
 
 
 def timm_config(model: VisionTransformer) -> dict[str, Any]:
