@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Unpack
+from typing import Any, Literal, NamedTuple, Unpack
 
 import torch
 from timm.models.vision_transformer import VisionTransformer
@@ -70,7 +70,8 @@ class Linearizer(TaskModule):
         teacher: the net it was made of, with softmax attention; it is neither changed nor saved.
         attention_epochs: how many epochs the layers learn by themselves.
         feature_learning_rate: peak learning rate of the epochs after these.
-        trained: what changes in the epochs after these: "attention" or "all".
+        trained: what changes in the epochs after these: the replaced "attention", or all "blocks" and the
+            last norm.
         swapped: makes the student as it was before it learned, for a test to compare with.
         measure: what the nets cost on a device, asked for after a test.
         test_sizes: sides of the images in the loaders of a test, in pixels; a loader after these holds
@@ -93,7 +94,7 @@ class Linearizer(TaskModule):
         teacher: VisionTransformer,
         attention_epochs: int = 0,
         feature_learning_rate: float = 2e-4,
-        trained: str = "all",
+        trained: Literal["attention", "blocks"] = "blocks",
         swapped: Callable[[], GridViT] | None = None,
         measure: Callable[[str], Costs] = lambda device: {},
         test_sizes: Sequence[int] = (),
@@ -104,9 +105,8 @@ class Linearizer(TaskModule):
         self._teacher = (teacher.eval().requires_grad_(False),)
         self.attention_epochs, self.feature_learning_rate = attention_epochs, feature_learning_rate
         self.layers = [name for name, module in model.named_modules() if isinstance(module, GridAttention)]
-        if trained == "attention":
-            model.requires_grad_(False)
-        for name in self.layers:
+        model.requires_grad_(False)
+        for name in self.layers if trained == "attention" else ("blocks", "norm"):
             model.get_submodule(name).requires_grad_(True)
         self.swapped, self.measure, self.test_sizes = swapped, measure, tuple(test_sizes)
         self.nets: dict[str, VisionTransformer] = {}

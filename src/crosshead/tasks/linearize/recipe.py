@@ -49,8 +49,9 @@ class LinearizeRecipe(Recipe):
     others the whole net learns to give the teacher's tokens."""
     feature_lr: float = 2e-4
     """Peak learning rate of those others; --lr is that of the first ones."""
-    trained: Literal["attention", "all"] = "all"
-    """What these others change: attention alone, or all weights."""
+    trained: Literal["attention", "blocks"] = "blocks"
+    """What these others change: the attention that was replaced, or all weights of the blocks and the last
+    norm. Patches and positions stay embedded as by the teacher, and a classifier stays as it is."""
 
     image_size: int | None = None
     """Side of the crops in pixels; by default the teacher's own, and at most 224."""
