@@ -276,3 +276,43 @@ def test_hybrid_vits_of_free_size_take_multiples_of_their_patch():
         assert model(images(96, 64)).shape == (2, 3)
     with pytest.raises(ValueError, match=r"multiples of 32 and 32 for the HybridEmbed.*got 100 x 64: resize"):
         model(images(100, 64))
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize(("keep", "kept"), [((), []), ((-1,), [2]), ((0, 2), [0, 2]), ((-3, 1, 0), [0, 1])])
+def test_layers_may_keep_their_softmax_attention(dynamic, keep, kept):
+    model = vit(depth=3, dynamic_img_size=dynamic)
+    before = dict(model.named_parameters())
+    swapped = swap_attention(model, landmarks=2, keep=keep)
+    softmax = [place for place, block in enumerate(swapped.blocks) if isinstance(block.attn, Attention)]
+    assert softmax == kept
+    assert all(parameter is before[name] for name, parameter in swapped.named_parameters() if name in before)
+    assert swapped(images(40, 24) if dynamic else images()).shape == (2, 5)
+
+
+def test_a_kept_layer_computes_what_it_did_before():
+    model = vit(dynamic_img_size=True, reg_tokens=2)
+    layer, x = copy.deepcopy(model.blocks[1].attn), torch.randn(2, 3 + 24, 24)
+    kept = swap_attention(model, keep=(-1,)).blocks[1].attn
+    assert torch.equal(kept(x), layer(x))
+    assert torch.equal(kept(x, attn_mask=model.carried(16, 24)), layer(x))
+    with pytest.raises(NotImplementedError, match="attn_mask must be None"):
+        kept(x, attn_mask=torch.ones(27, 27))
+    with pytest.raises(NotImplementedError, match="is_causal False"):
+        kept(x, is_causal=True)
+
+
+@pytest.mark.parametrize(
+    ("keep", "words"),
+    [
+        ((2,), "from -2 to 1; got 2"),
+        ((-3,), "from -2 to 1; got -3"),
+        ((0, 1), "got all 2"),
+        ((0, -1), "all 2"),
+    ],
+)
+def test_layers_that_are_not_there_and_all_of_them_cannot_be_kept(keep, words):
+    model = vit()
+    with pytest.raises(ValueError, match=f"keep must .*{words}"):
+        swap_attention(model, keep=keep)
+    assert not layers(model)
