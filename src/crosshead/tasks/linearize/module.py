@@ -126,8 +126,8 @@ class Linearizer(TaskModule):
         """(B, C, H, W) images to (B, N, C) normalised tokens, class and register tokens first."""
         return self.model.forward_features(images.contiguous(memory_format=self.memory_format))
 
-    def attention_loss(self, images: Tensor) -> Tensor:
-        """The mean relative error of what the layers give, each on what it gets in the teacher."""
+    def layer_errors(self, images: Tensor) -> Tensor:
+        """The relative error of what each layer gives, on what it gets in the teacher, (layers,)."""
         with torch.no_grad(), tapped(self.teacher, self.layers) as taps:
             self.teacher.forward_features(images)
         carried = self.model.carried(*images.shape[-2:])
@@ -135,7 +135,7 @@ class Linearizer(TaskModule):
         for name, (given, wanted) in taps.items():
             layer: Any = self.model.get_submodule(name)
             errors.append(relative_error(layer(given, attn_mask=carried), wanted))
-        return torch.stack(errors).mean()
+        return torch.stack(errors)
 
     def feature_loss(self, images: Tensor) -> Tensor:
         """The relative error of the last tokens, and the mean of that after blocks in between."""
@@ -154,7 +154,7 @@ class Linearizer(TaskModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Loss of one batch of images, whose labels are not looked at."""
         images, _ = batch
-        loss = self.attention_loss(images) if self.learns_layers else self.feature_loss(images)
+        loss = self.layer_errors(images).mean() if self.learns_layers else self.feature_loss(images)
         self.log("step_loss", loss)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(images))
         return {"loss": loss}
