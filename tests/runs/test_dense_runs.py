@@ -120,10 +120,14 @@ def test_a_run_comes_back_with_its_weights(dense_run, name):
     assert same_bits(dict(best.state_dict()), weights)
 
 
-@pytest.mark.parametrize("name", RANDOM)
-def test_a_crashed_run_resumes_to_the_same_bits(dense_recipe, tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    # A linearization in its first stage too, where layers learn by themselves.
+    [*((name, {}) for name in RANDOM), ("linearize", {"attention_epochs": 2})],
+)
+def test_a_crashed_run_resumes_to_the_same_bits(dense_recipe, tmp_path, name, changes):
     common = {"epochs": 2, "workers": 1, "ema": 0.9, "drop_path": 0.2, "clip_grad": 1.0}
-    recipe = dense_recipe(name, **{**common, **RANDOM[name]})
+    recipe = dense_recipe(name, **{**common, **RANDOM[name], **changes})
     straight, crashed = RunFolder(tmp_path / "straight"), RunFolder(tmp_path / "crashed")
     engine.train(name, recipe, straight)
     with pytest.raises(ConnectionError):

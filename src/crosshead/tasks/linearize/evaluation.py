@@ -58,7 +58,7 @@ class LinearizeEvaluation(Evaluation):
             for size, by_net in self.cost.items()
             for key, words, shown in (
                 ("milliseconds", "milliseconds an image", "{:,.1f}"),
-                ("megabytes", "megabytes", "{:,.0f}"),
+                ("megabytes", "megabytes", "{:,.1f}"),
             )
         ]
 
