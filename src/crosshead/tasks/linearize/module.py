@@ -208,10 +208,11 @@ class Linearizer(TaskModule):
 
     def rate_at(self, epoch: float) -> float:
         """The learning rate after so many epochs, of which the last may be unfinished."""
-        first, peak = 0, self.learning_rate
-        last = self.attention_epochs
-        if epoch >= self.attention_epochs:
-            first, last, peak = last, self.trainer.max_epochs or 1, self.feature_learning_rate
+        epochs = self.trainer.max_epochs or 1
+        first, last, peak = 0, self.attention_epochs, self.learning_rate
+        # The scheduler asks once more after the last step.
+        if last <= epoch and last < epochs:
+            first, last, peak = last, epochs, self.feature_learning_rate
         warm_up = min(self.warmup_epochs, (last - first) / 2)
         done = epoch - first
         if done < warm_up:
