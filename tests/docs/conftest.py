@@ -32,7 +32,7 @@ def crosshead(command_line, capfd, monkeypatch) -> Callable[[list[str]], None]:
 
 
 @pytest.fixture(scope="session")
-def data(coco_data, label_data, tmp_path_factory) -> dict[str, Path]:
+def data(coco_data, label_data, vit, tmp_path_factory) -> dict[str, Path]:
     """Where the data of each recipe are."""
     root = tmp_path_factory.mktemp("documented")
     made = {
@@ -43,7 +43,10 @@ def data(coco_data, label_data, tmp_path_factory) -> dict[str, Path]:
         "landsat": write_landsat(root / "landsat"),
         "pairs": write_pairs(root / "pairs"),
     }
-    coco: dict[str, Path] = dict.fromkeys(("bccd", "nuclei", "nuclei-semantic", "coco"), coco_data)
+    coco: dict[str, Path] = dict.fromkeys(
+        ("bccd", "nuclei", "nuclei-semantic", "coco", "linearize"), coco_data
+    )
+    made["teacher"] = vit
     return {**made, **coco, "fashion-scenes": made["fashion-mnist"], "masks": label_data}
 
 

@@ -4,7 +4,8 @@ To run in a second or two, a command gets further flags from the table `QUICK`; 
 the second holds. `pytest -m slow` trains and measures for real, in little, by the table `SLOW`. A
 command that no line of `QUICK` begins is not known here, and fails.
 
-DIR is a small data set of the layout that the recipe wants, IMAGE... two pictures, RUN a run of the page.
+DIR is a small data set of the layout that the recipe wants, IMAGE... two pictures, RUN a run of the page,
+IMAGES and NAME what a linearization wants.
 """
 
 import functools
@@ -73,6 +74,7 @@ TRAIN = {
     "fashion-scenes": f"{SEGMENT} --scenes 8 4 --scene-size 96",
     "landsat": CHANGE,
     "pairs": f"{CHANGE} --block 10",
+    "linearize": f"--batch-size 4 --crops 8 --attention-epochs 1 {ALONE}",
 }
 
 
@@ -195,10 +197,13 @@ def prepare(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, data: dic
 def filled(arguments: list[str], data: dict[str, Path], run_of_page: str) -> list[str]:
     """The arguments with something in the place of DIR, IMAGE... and RUN."""
     folder = data.get(arguments[1]) if arguments[0] == "train" else data["fashion-mnist"]
+    images, teacher = str(data["linearize"]), str(data["teacher"])
     meant: dict[str, list[str]] = {
         "DIR": [str(folder)],
         "DIR_OR_ARCHIVE": [str(folder)],
         "IMAGE...": ["image-1.png", "image-2.png"],
         "RUN": [run_of_page],
+        "IMAGES": [images],
+        "NAME": [teacher],
     }
     return [word for argument in arguments for word in meant.get(argument, [argument])]

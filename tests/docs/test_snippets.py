@@ -1,8 +1,8 @@
 """Every Python block of README.md and docs/ runs.
 
 The blocks of a page run in their order in one namespace, as a reader would paste them, in a folder where
-RUN, runs/digits-1 and runs/bccd-1 are finished runs. There is no network: timm gives random weights where
-published ones are asked for by name; nothing else is replaced, and no block is left out.
+RUN, runs/digits-1, runs/bccd-1 and runs/linearize-1 are finished runs. There is no network: timm gives random
+weights where published ones are asked for by name; nothing else is replaced, and no block is left out.
 """
 
 import re
@@ -41,6 +41,7 @@ def reader(tmp_path, monkeypatch, digits_run, dense_run) -> Path:
     for name, run in {"RUN": digits_run, "runs/digits-1": digits_run}.items():
         (tmp_path / name).symlink_to(run)
     (tmp_path / "runs/bccd-1").symlink_to(dense_run("boxes").path)
+    (tmp_path / "runs/linearize-1").symlink_to(dense_run("linearize").path)
     return tmp_path
 
 
