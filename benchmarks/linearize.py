@@ -3,22 +3,27 @@
     python benchmarks/linearize.py agreement RUN... --photos DIR [--decoder FILE] [--positions FILE]
     python benchmarks/linearize.py labels RUN... --data-dir DIR      labelled folders train/ and test/
     python benchmarks/linearize.py time RUN...                       nothing else running
+    python benchmarks/linearize.py draw RUN --photo FILE             after the others
 
 RUN is a folder that `crosshead train linearize` made; its teacher must still be where it was. Writes
-linearize_agreement.csv, linearize_labels.csv and linearize_time.csv below benchmarks/results; rows of other
-runs stay.
+linearize_agreement.csv, linearize_labels.csv and linearize_time.csv below benchmarks/results, where rows of
+other runs stay; and linearize.png and linearize_kept.png, which are drawn from them.
 """
 
 import csv
+import io
 import shutil
 import tempfile
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
 import tyro
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from rich.console import Console
 from safetensors.torch import load_file
 from timm.models.vision_transformer import VisionTransformer
@@ -34,6 +39,7 @@ from crosshead.runs.record import RunRecord, read_record
 from crosshead.tasks.classify.transforms import eval_transform
 from crosshead.tasks.images import read_image
 from crosshead.tasks.linearize.agreement import agreement
+from crosshead.tasks.linearize.predict import token_row, tokens_of
 from crosshead.tasks.linearize.teacher import build_student, find_teacher
 
 RESULTS = Path(__file__).parent / "results"
@@ -251,7 +257,80 @@ def measure_time(runs: tyro.conf.Positional[tuple[Path, ...]]) -> None:
     write("linearize_time", rows)
 
 
+def draw(run: tyro.conf.Positional[Path], *, photo: Path, size: int = 518) -> None:
+    """Draws what a linearized ViT sees, what it costs, and what keeping layers exact gives.
+
+    Args:
+        run: the folder of a linearized ViT.
+        photo: an image that it was not trained on, and that may be published.
+        size: its shorter side, in pixels.
+    """
+    record, nets = nets_of(run)
+    meta: Any = record.meta
+    image = read_image(photo)
+    cells = token_row(photo.stem, image, tokens_of(nets, meta, image, size=size))
+    times = rows_of("linearize_time")
+    figure = Figure(figsize=(13, 3.1), dpi=120, layout="constrained")
+    places = figure.subplots(1, 5, width_ratios=[1, 1, 1, 1, 1.25])
+    titles = {photo.stem: "photograph", "teacher": "teacher's tokens", "swapped": "attention swapped"}
+    for axes, (name, picture) in zip(places, cells, strict=False):
+        axes.imshow(picture)
+        axes.set_title(titles.get(name, "after linearizing"), fontsize=10)
+        axes.axis("off")
+    for name, label, color in (("teacher", "softmax", "#cc6677"), (run.name, "linearized", "#4477aa")):
+        found = [row for row in times if row["run"] == name]
+        pixels, seconds = ([float(row[key]) for row in found] for key in ("size", "median_s"))
+        places[4].plot(pixels, seconds, color=color, marker="o", markersize=3)
+        places[4].annotate(
+            label, (pixels[-1], seconds[-1]), (-4, 0), textcoords="offset points", ha="right", color=color
+        )
+    places[4].set(xlabel="side of the image, pixels", title="seconds an image")
+    places[4].spines[["top", "right"]].set_visible(False)
+    save(figure, "linearize.png")
+
+    agreed = [row for row in rows_of("linearize_agreement") if row["net"] == "linearized"]
+    figure = Figure(figsize=(6, 4), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    largest = max(TIME_SIZES)
+    points = []
+    for name in dict.fromkeys(row["run"] for row in agreed if row["mixing"] != "none"):
+        ratio = [row for row in times if row["run"] == name and int(row["size"]) == largest]
+        cosines = [
+            float(row["centered_cosine"]) for row in agreed if row["run"] == name and row["size"] == "518"
+        ]
+        if ratio and cosines:
+            kept = next(int(row["kept_layers"]) for row in agreed if row["run"] == name)
+            points.append((float(ratio[0]["ratio_to_teacher"]), fmean(cosines), kept))
+    points.append((1.0, 1.0, len(nets["teacher"].blocks)))
+    points.sort()
+    axes.plot([x for x, _, _ in points], [y for _, y, _ in points], color="#4477aa", marker="o")
+    for x, y, kept in points:
+        axes.annotate(f"{kept} kept", (x, y), (6, -10), textcoords="offset points", fontsize=9)
+    axes.set(
+        xlabel=f"time at {largest:,} pixels, of the teacher's",
+        ylabel="cosine with the teacher's tokens, mean off, 518 pixels",
+        title="Layers that keep softmax attention",
+    )
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    save(figure, "linearize_kept.png")
+
+
+def rows_of(name: str) -> list[dict[str, str]]:
+    """The rows of a table."""
+    with (RESULTS / f"{name}.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def save(figure: Figure, name: str) -> None:
+    """Writes a picture."""
+    content = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(content)
+    write_atomically(RESULTS / name, content.getvalue())
+    CONSOLE.print(RESULTS / name)
+
+
 if __name__ == "__main__":
     tyro.extras.subcommand_cli_from_dict(
-        {"agreement": measure_agreement, "labels": measure_labels, "time": measure_time}
+        {"agreement": measure_agreement, "labels": measure_labels, "time": measure_time, "draw": draw}
     )
