@@ -67,7 +67,7 @@ def test_what_is_asked_of_the_wrong_task_is_refused(crosshead, trained, digit):
     ("model", "words"),
     [
         ("resnet18", "model must be a timm VisionTransformer"),
-        ("nowhere/model", "is unknown"),
+        ("nowhere/model", "nowhere/model: no such folder"),
         ("vit_relpos_small_patch16_224", "adds relative positions"),
     ],
 )

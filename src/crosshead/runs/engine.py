@@ -64,8 +64,7 @@ def train(
         DataError: if the data are not as they should be.
     """
     recipe.check()
-    if recipe.data_dir is not None:
-        recipe = dataclasses.replace(recipe, data_dir=recipe.data_dir.expanduser().resolve())
+    recipe = recipe.resolved()
     if rank_zero_only.rank == 0:
         run.require_free()
     task = task_of(recipe.task)

@@ -100,8 +100,7 @@ def read_architecture(path: Path) -> tuple[str, dict[str, Any]] | None:
     """timm's name and the arguments of the model, or the backbone, that a run or a model folder holds.
 
     Returns:
-        None where nothing beside the weights says so. Arguments leave out what depends on the data: classes
-        and channels.
+        None where nothing beside the weights says so.
 
     Raises:
         RunError: if what is there cannot be read.
@@ -113,8 +112,7 @@ def read_architecture(path: Path) -> tuple[str, dict[str, Any]] | None:
     architecture, arguments = config.get("architecture"), config.get("model_args") or {}
     if not isinstance(architecture, str) or not isinstance(arguments, dict):
         return None
-    of_the_data = ("num_classes", "in_chans")
-    return architecture, as_tuples({k: v for k, v in arguments.items() if k not in of_the_data})
+    return architecture, as_tuples(arguments)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,9 +1,9 @@
 """What a training is: every choice, by name, in one frozen value. Imports neither torch nor lightning."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +80,10 @@ class Recipe:
     """Threads of PyTorch on the CPU; by default its own choice."""
     logger: Literal["tensorboard", "wandb"] = "tensorboard"
     """wandb logs to Weights & Biases as well; CSV and TensorBoard are always written."""
+
+    def resolved(self) -> Self:
+        """The same with absolute paths, so that the run can be gone on with from anywhere."""
+        return self if self.data_dir is None else replace(self, data_dir=self.data_dir.expanduser().resolve())
 
     def check(self) -> None:
         """Refuses what cannot work, before anything is loaded.

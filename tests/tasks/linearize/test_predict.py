@@ -1,5 +1,6 @@
 """Tokens as colours."""
 
+import dataclasses
 import io
 import json
 import logging
@@ -15,6 +16,7 @@ from crosshead.tasks.linearize.data import load_images
 from crosshead.tasks.linearize.predict import predict_tokens, token_row
 from crosshead.tasks.linearize.task import TASK
 from crosshead.tasks.task import DataError
+from crosshead.vision.on_grid import GridViT
 
 
 @pytest.fixture
@@ -70,8 +72,9 @@ def test_an_image_of_any_shape_is_cut_into_whole_patches(recipe, photo):
 
 def test_without_its_teacher_a_student_is_drawn_alone(recipe, photo, tmp_path, caplog):
     meta = load_images(recipe).meta
-    student = fresh(recipe)
     shutil.rmtree(tmp_path / "vit")
+    student = TASK.build(dataclasses.replace(recipe, pretrained=False), meta).eval()
+    assert isinstance(student, GridViT)
     with caplog.at_level(logging.WARNING):
         made = predict_tokens(recipe, meta, student, photo, size=None)
     assert "the teacher cannot be shown" in caplog.text

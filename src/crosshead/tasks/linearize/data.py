@@ -1,5 +1,6 @@
 """Images to learn a teacher's tokens from, with or without labels."""
 
+import json
 import logging
 import math
 import os
@@ -41,11 +42,17 @@ class LinearizeMeta(Meta):
         image_size: side of the crops in pixels.
         patch: sides of an image are multiples of so many pixels.
         crop_fraction: fraction of the resized short side that the teacher was measured on.
+        architecture: timm's name of the teacher, without the tag of its weights.
+        arguments: of its constructor, as JSON has them: a student is built without its teacher.
+        labels: names of the teacher's classes; empty where they are not known.
     """
 
     image_size: int
     patch: tuple[int, int]
     crop_fraction: float
+    architecture: str
+    arguments: dict[str, Any]
+    labels: tuple[str, ...]
 
 
 def load_images(recipe: LinearizeRecipe) -> Data[LinearizeMeta]:
@@ -94,7 +101,8 @@ def labels_of(images: Dataset) -> np.ndarray:
 
 
 def _meta(recipe: LinearizeRecipe) -> LinearizeMeta:
-    model = describe(find_teacher(recipe))
+    teacher = find_teacher(recipe)
+    model = describe(teacher)
     config = timm_config(model)
     patch = model.patch_embed.feat_ratio(as_scalar=False)
     size = recipe.image_size
@@ -107,6 +115,13 @@ def _meta(recipe: LinearizeRecipe) -> LinearizeMeta:
                 f"image_size and test_sizes must be multiples of the patch, {patch[0]} x {patch[1]} pixels; "
                 f"got {wanted}: give {max(1, round(wanted / math.lcm(*patch))) * math.lcm(*patch)}"
             )
+    # What timm would look up by the tag of the weights, which a student has not.
+    fixed = {
+        "num_classes": model.num_classes,
+        "in_chans": in_chans(model),
+        "global_pool": model.global_pool,
+        "img_size": model.patch_embed.img_size,
+    }
     return LinearizeMeta(
         classes=(),
         in_chans=in_chans(model),
@@ -115,6 +130,9 @@ def _meta(recipe: LinearizeRecipe) -> LinearizeMeta:
         image_size=size,
         patch=tuple(patch),
         crop_fraction=float(config.get("crop_pct") or 1.0),
+        architecture=teacher.architecture,
+        arguments=json.loads(json.dumps({**teacher.arguments, **fixed})),
+        labels=teacher.labels,
     )
 
 

@@ -100,7 +100,7 @@ def tokens_of(
         >>> net = timm.create_model("vit_tiny_patch16_224", depth=1, dynamic_img_size=True).eval()
         >>> meta = LinearizeMeta(
         ...     classes=(), in_chans=3, mean=(0.5,) * 3, std=(0.5,) * 3, image_size=32, patch=(16, 16),
-        ...     crop_fraction=1.0
+        ...     crop_fraction=1.0, architecture="", arguments={}, labels=()
         ... )
         >>> tokens_of({"net": net}, meta, Image.new("RGB", (60, 30)), size=32)["net"].shape
         torch.Size([2, 4, 192])

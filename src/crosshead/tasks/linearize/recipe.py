@@ -1,9 +1,23 @@
 """The choices of a linearization. Imports neither torch nor lightning."""
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar, Literal, Self
 
 from crosshead.tasks.recipe import Recipe
+
+LOCAL = "local-dir:"
+
+
+def teacher_folder(model: str) -> Path | None:
+    """The folder that a teacher's name means; None for a name of timm.
+
+    Example:
+        >>> teacher_folder("local-dir:teachers/a").as_posix(), teacher_folder("vit_tiny_patch16_224")
+        ('teachers/a', None)
+    """
+    path = Path(model.removeprefix(LOCAL)).expanduser()
+    return path if model.startswith(LOCAL) or "/" in model or path.is_dir() else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +79,12 @@ class LinearizeRecipe(Recipe):
     """Probability of mirroring left and right."""
     color_jitter: float = 0.3
     """Strength of changes to brightness, contrast and saturation."""
+
+    def resolved(self) -> Self:
+        """The same with absolute paths, that of a teacher's folder among them."""
+        recipe = super().resolved()
+        folder = teacher_folder(recipe.model)
+        return recipe if folder is None else replace(recipe, model=str(folder.resolve()))
 
     def check(self) -> None:
         """Refuses what cannot work, before anything is loaded.

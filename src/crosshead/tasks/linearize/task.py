@@ -25,6 +25,7 @@ from crosshead.tasks.linearize.module import Linearizer
 from crosshead.tasks.linearize.predict import draw_tokens, predict_tokens
 from crosshead.tasks.linearize.recipe import LinearizeRecipe
 from crosshead.tasks.linearize.teacher import (
+    Teacher,
     build_student,
     find_teacher,
     require_finite,
@@ -56,8 +57,14 @@ class Linearization(Task[LinearizeRecipe, LinearizeMeta]):
 
     def build(self, recipe: LinearizeRecipe, meta: LinearizeMeta) -> nn.Module:
         """The student, with its teacher's weights unless the recipe says otherwise."""
-        teacher = find_teacher(recipe).build(pretrained=recipe.pretrained)
-        return build_student(recipe, teacher).requires_grad_(True).train()
+        if recipe.pretrained:
+            vit = find_teacher(recipe).build(pretrained=True)
+        else:
+            # Weights come from a run, and the teacher may be elsewhere by now.
+            vit = Teacher(
+                name=meta.architecture, architecture=meta.architecture, arguments=meta.arguments
+            ).build(pretrained=False)
+        return build_student(recipe, vit).requires_grad_(True).train()
 
     def module(
         self, recipe: LinearizeRecipe, meta: LinearizeMeta, model: nn.Module, updates: Updates
@@ -74,7 +81,7 @@ class Linearization(Task[LinearizeRecipe, LinearizeMeta]):
             trained=recipe.trained,
             swapped=lambda: build_student(recipe, copy.deepcopy(teacher)),
             measure=partial(
-                measure_cost, timm_arguments(recipe, model), sizes(recipe, meta), in_chans=meta.in_chans
+                measure_cost, timm_arguments(recipe, meta), sizes(recipe, meta), in_chans=meta.in_chans
             ),
             test_sizes=sizes(recipe, meta),
             **updates,
@@ -89,15 +96,14 @@ class Linearization(Task[LinearizeRecipe, LinearizeMeta]):
     def config(self, recipe: LinearizeRecipe, meta: LinearizeMeta, model: nn.Module) -> dict[str, Any]:
         """What `timm.create_model("local-dir:RUN/model", pretrained=True)` reads."""
         assert isinstance(model, GridViT)
-        teacher, own = find_teacher(recipe), timm_config(model)
-        (_, student) = timm_arguments(recipe, model).values()
+        own, of_the_data = timm_config(model), ("model_name", "num_classes", "in_chans")
+        (_, student) = timm_arguments(recipe, meta).values()
         return {
             "architecture": "linearized_vit",
             "num_classes": model.num_classes,
             "num_features": model.num_features,
-            **({"label_names": list(teacher.labels)} if teacher.labels else {}),
-            # Lists, since JSON has no tuples.
-            "model_args": {name: value for name, value in student.items() if name != "model_name"},
+            **({"label_names": list(meta.labels)} if meta.labels else {}),
+            "model_args": {name: value for name, value in student.items() if name not in of_the_data},
             "pretrained_cfg": {
                 **{key: own[key] for key in ("first_conv", "classifier", "interpolation") if own.get(key)},
                 "input_size": [meta.in_chans, meta.image_size, meta.image_size],
@@ -200,16 +206,10 @@ def sizes(recipe: LinearizeRecipe, meta: LinearizeMeta) -> tuple[int, ...]:
     return (meta.image_size, *(size for size in dict.fromkeys(others) if size != meta.image_size))
 
 
-def timm_arguments(recipe: LinearizeRecipe, model: GridViT) -> dict[str, dict[str, Any]]:
+def timm_arguments(recipe: LinearizeRecipe, meta: LinearizeMeta) -> dict[str, dict[str, Any]]:
     """What `timm.create_model` takes to make a teacher and its student."""
-    teacher = find_teacher(recipe)
-    common = {
-        **teacher.arguments,
-        "img_size": list(model.patch_embed.img_size or ()) or None,
-        "global_pool": model.global_pool,
-    }
     student = {
-        "architecture": teacher.architecture,
+        "architecture": meta.architecture,
         "landmarks": list(recipe.landmarks) if len(recipe.landmarks) == 2 else recipe.landmarks[0],
         "mixing": recipe.mixing,
         "mixing_group_size": recipe.mixing_group_size,
@@ -217,8 +217,8 @@ def timm_arguments(recipe: LinearizeRecipe, model: GridViT) -> dict[str, dict[st
         "keep": list(recipe.keep),
     }
     return {
-        "teacher": {"model_name": teacher.architecture, **common},
-        "linearized": {"model_name": "linearized_vit", **common, **student},
+        "teacher": {"model_name": meta.architecture, **meta.arguments},
+        "linearized": {"model_name": "linearized_vit", **meta.arguments, **student},
     }
 
 

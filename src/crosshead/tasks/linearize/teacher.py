@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import timm
@@ -11,13 +10,12 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from crosshead.tasks.linearize.recipe import LinearizeRecipe
+from crosshead.tasks.linearize.recipe import LOCAL, LinearizeRecipe, teacher_folder
 from crosshead.tasks.net import require_known
 from crosshead.tasks.task import DataError
 from crosshead.vision.on_grid import GridViT
 from crosshead.vision.swap import require_swappable, swap_silently
 
-LOCAL = "local-dir:"
 LARGEST_BY_DEFAULT = 224
 
 
@@ -70,9 +68,14 @@ def find_teacher(recipe: LinearizeRecipe) -> Teacher:
     """
     # The image size stays free, so that a net that learned at one size is of use at all others.
     free = {"dynamic_img_size": True, **recipe.model_args}
-    path = Path(recipe.model.removeprefix(LOCAL)).expanduser()
-    if not (recipe.model.startswith(LOCAL) or path.is_dir()):
+    path = teacher_folder(recipe.model)
+    if path is None:
         return Teacher(name=recipe.model, architecture=require_known(recipe.model), arguments=free)
+    if not path.is_dir():
+        raise ValueError(
+            f"model {recipe.model}: no such folder: name a run folder, a folder of config.json and "
+            "model.safetensors, or a ViT of timm"
+        )
     folder = path / "model" if (path / "model").is_dir() else path
     file = folder / "config.json"
     try:
