@@ -184,8 +184,6 @@ def test_refuses_what_it_cannot_keep_and_changes_nothing(options, error, message
 @pytest.mark.parametrize(
     ("name", "options", "error", "message"),
     [
-        ("eva02_tiny_patch14_224", {"depth": 1}, NotImplementedError, "eva.Eva, which rotates"),
-        ("vit_small_patch16_dinov3", {"depth": 1}, NotImplementedError, "eva.Eva, which rotates"),
         (
             "vit_relpos_small_patch16_224",
             {"depth": 1},

@@ -13,9 +13,12 @@ from torch import Tensor
 
 from crosshead.attention.functional import interactive_attention
 from crosshead.attention.module import InteractiveAttention
-from crosshead.attention.pooling import resolve_pooling
+from crosshead.attention.pooling import Pooling, resolve_pooling
 
-torch.fx.wrap("at_centres")  # to symbolic tracing a single step: it counts cells
+# To symbolic tracing these are single steps: they decide by what a tracer does not know, such as sizes.
+torch.fx.wrap("at_centres")
+torch.fx.wrap("interactive_attention")
+torch.fx.wrap("resolve_pooling")
 
 # Of vectors that nearly cancel the mean has no direction: it is left short.
 SHORTEST = 1e-3
@@ -84,11 +87,7 @@ class RotaryAttention(InteractiveAttention):
         )
         q, k, v = self._queries_keys_values(x)
         q, k = self.q_norm(q), self.k_norm(k)
-        ql, kl = pooling.of_queries(q), pooling.of_keys(k)
-        if rope is not None:
-            centres = at_centres(rope, pooling.grid, pooling.landmarks)
-            q, k = self._turned(q, rope), self._turned(k, rope)
-            ql, kl = self._turned(ql, centres), self._turned(kl, centres)
+        q, k, ql, kl = self._with_landmarks(pooling, q, k, rope)
         out = interactive_attention(
             q,
             k,
@@ -118,6 +117,17 @@ class RotaryAttention(InteractiveAttention):
             shared = self.num_heads // self.num_kv_heads
             k, v = k.repeat_interleave(shared, 1), v.repeat_interleave(shared, 1)
         return q, k, v
+
+    def _with_landmarks(
+        self, pooling: Pooling, q: Tensor, k: Tensor, rope: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Queries, keys and the landmarks of both, turned."""
+        ql, kl = pooling.of_queries(q), pooling.of_keys(k)
+        if rope is None:
+            return q, k, ql, kl
+        centres = at_centres(rope, pooling.grid, pooling.landmarks)
+        q, k = self._turned(q, rope), self._turned(k, rope)
+        return q, k, self._turned(ql, centres), self._turned(kl, centres)
 
     def _turned(self, x: Tensor, rope: Tensor) -> Tensor:
         """`(B, H, N, D)`, all but the prefix tokens turned."""
