@@ -205,12 +205,6 @@ def test_refuses_what_it_cannot_keep_and_changes_nothing(options, error, message
             "cait.Cait, which mixes heads on the N x N map",
         ),
         ("hiera_tiny_224", {}, NotImplementedError, "hiera.Hiera, which attends inside windows"),
-        (
-            "naflexvit_base_patch16_gap",
-            {"depth": 1},
-            NotImplementedError,
-            "naflexvit.NaFlexVit, which takes images of different grids in one batch.*dynamic_img_size=True",
-        ),
         ("resnet18", {}, TypeError, "got timm.models.resnet.ResNet: take one of timm's ViTs"),
         (
             "vit_tiny_patch16_224",

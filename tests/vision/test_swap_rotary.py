@@ -293,7 +293,7 @@ def test_a_free_image_size_gives_what_a_fixed_one_gives(options):
     for size in [(20, 36), (32, 32), (8, 40)]:
         fixed = swap_attention(eva(**options, img_size=size), landmarks=3, keep=(1,))
         assert_close(free(images(*size)), fixed(images(*size)))
-        resized = swap_attention(eva(**options), landmarks=3, keep=(1,))
+        resized: Any = swap_attention(eva(**options), landmarks=3, keep=(1,))
         resized.set_input_size(size)
         assert_close(resized(images(*size)), fixed(images(*size)))
 

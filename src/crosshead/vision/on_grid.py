@@ -14,6 +14,7 @@ import torch
 from timm.layers import Attention, AttentionRope, PatchEmbed
 from timm.models import checkpoint
 from timm.models.eva import Eva, EvaAttention
+from timm.models.naflexvit import NaFlexVit
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -111,8 +112,8 @@ class GridViT(_Base):
     def share_grid(self) -> None:
         """Tells the grid to every attention, or where it is free makes the blocks ready to carry it."""
         if self.dynamic_img_size:
-            # Eva checkpoints its blocks with all that it hands to them.
-            for block in [] if isinstance(self, Eva) else self.blocks.children():
+            # Eva and NaFlexVit checkpoint their blocks with all that they hand to them.
+            for block in [] if isinstance(self, Eva | NaFlexVit) else self.blocks.children():
                 mix_in(GridBlock, block)
             for attention in [module for module in self.modules() if isinstance(module, SOFTMAX)]:
                 mix_in(SoftmaxOnGrid, attention)
@@ -178,6 +179,55 @@ class GridViT(_Base):
         """timm's names, and the head-mixing matrices: residuals around "no interaction"."""
         mixing = {name for name, _ in self.named_parameters() if "_mixing." in name}
         return super().no_weight_decay() | mixing
+
+
+class GridNaFlexViT(GridViT):
+    """As `GridViT`, for timm's `NaFlexVit`; of the two kinds of batches that takes, tensors of images alone.
+
+    Patches of images of different grids, behind a mask, have no grid that a batch could share.
+    """
+
+    dynamic_img_size = True
+    embeds: Any
+
+    def forward(
+        self, x: Tensor, patch_coord: object = None, patch_valid: object = None, attn_mask: object = None
+    ) -> Tensor:
+        """(B, C, H, W) images to logits.
+
+        Raises:
+            NotImplementedError: if there are patches in place of images, or a mask.
+        """
+        self._carry_grid(x, {"patch_coord": patch_coord, "patch_valid": patch_valid, "attn_mask": attn_mask})
+        return super().forward(x)
+
+    def forward_features(
+        self,
+        patches: Tensor,
+        patch_coord: object = None,
+        patch_valid: object = None,
+        attn_mask: object = None,
+    ) -> Tensor:
+        """(B, C, H, W) images, by timm's name `patches`, to tokens.
+
+        Raises:
+            NotImplementedError: as `forward`.
+        """
+        return super().forward_features(
+            patches, patch_coord=patch_coord, patch_valid=patch_valid, attn_mask=attn_mask
+        )
+
+    def _carry_grid(self, x: Any, options: dict[str, Any]) -> dict[str, Any]:
+        given = [name for name in ("patch_coord", "patch_valid") if options.get(name) is not None]
+        if isinstance(x, dict) or x.ndim != 4 or given:
+            raise NotImplementedError(
+                "images must be one tensor (batch, channels, height, width); got patches, whose images have "
+                "grids of their own, and landmarks need one for the batch: batch images of one size"
+            )
+        return super()._carry_grid(x, options)
+
+    def _token_grid(self, height: int, width: int) -> tuple[int, int]:
+        return self.embeds.dynamic_feat_size((height, width))
 
 
 def refuse_masks(name: str, attn_mask: object, is_causal: object) -> None:

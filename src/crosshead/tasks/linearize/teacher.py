@@ -155,9 +155,15 @@ def describe(teacher: Teacher) -> ViT:
 
 def _swappable(teacher: Teacher) -> ViT:
     try:
-        return require_swappable(teacher.build(pretrained=False))
+        model = require_swappable(teacher.build(pretrained=False))
     except TypeError as error:
         raise ValueError(str(error)) from None
+    if not isinstance(model, ViT):
+        raise ValueError(
+            f"model {teacher.name} is a {type(model).__name__}: give one that timm builds as a "
+            "VisionTransformer or Eva, with use_naflex=False"
+        )
+    return model
 
 
 def timm_config(model: ViT) -> dict[str, Any]:
