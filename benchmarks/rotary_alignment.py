@@ -28,8 +28,8 @@ from torch.optim.lr_scheduler import OneCycleLR
 from crosshead.attention.pooling import Pooling
 from crosshead.bench.report import head_lines, write_table
 from crosshead.tasks.classify.data import load_fashion_mnist
-from crosshead.tasks.linearize.agreement import agreement, relative_error
-from crosshead.tasks.linearize.module import Linearizer, tapped
+from crosshead.tasks.linearize.agreement import agreement
+from crosshead.tasks.linearize.module import Linearizer
 from crosshead.vision.rotary import RotaryAttention
 from crosshead.vision.swap import swap_silently
 
@@ -68,19 +68,17 @@ def align(module: Linearizer, images: Tensor, *, seed: int) -> None:
     for _ in range(ALIGN_STEPS):
         chosen = torch.randint(len(images), (ALIGN_BATCH,), generator=draws)
         optimizer.zero_grad()
-        module.attention_loss(images[chosen]).backward()
+        module.layer_errors(images[chosen]).mean().backward()
         optimizer.step()
         rates.step()
 
 
 @torch.no_grad()
 def found(module: Linearizer, images: Tensor, when: str) -> dict[str, float]:
-    with tapped(module.teacher, module.layers) as taps:
-        module.teacher.forward_features(images)
-    row = {}
-    for place, (name, (given, options, wanted)) in enumerate(taps.items()):
-        layer: Any = module.model.get_submodule(name)
-        row[f"layer_{place}_{when}"] = round(float(relative_error(layer(given, **options), wanted)), 4)
+    row = {
+        f"layer_{place}_{when}": round(float(error), 4)
+        for place, error in enumerate(module.layer_errors(images))
+    }
     agreed = agreement(module.patch_tokens(module.model, images), module.patch_tokens(module.teacher, images))
     return row | {f"cosine_{when}": round(float(agreed.cosine.mean()), 4)}
 

@@ -285,7 +285,7 @@ def test_layers_may_keep_their_softmax_attention(dynamic, keep, kept):
 def test_a_kept_layer_computes_what_it_did_before():
     model = vit(dynamic_img_size=True, reg_tokens=2)
     layer, x = copy.deepcopy(model.blocks[1].attn), torch.randn(2, 3 + 24, 24)
-    kept = swap_attention(model, keep=(-1,)).blocks[1].attn
+    kept: Any = swap_attention(model, keep=(-1,)).blocks[1].attn
     assert torch.equal(kept(x), layer(x))
     assert torch.equal(kept(x, attn_mask=model.carried(16, 24)), layer(x))
     with pytest.raises(NotImplementedError, match="attn_mask must be None"):
