@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as transforms
@@ -21,7 +20,7 @@ from crosshead.tasks.linearize.recipe import LinearizeRecipe
 from crosshead.tasks.linearize.teacher import Teacher, find_teacher
 from crosshead.tasks.pictures import chosen, draw_grid
 from crosshead.tasks.task import Prediction
-from crosshead.vision.on_grid import GridViT
+from crosshead.vision.on_grid import GridViT, ViT
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +49,7 @@ def predict_tokens(
     """
     if size is not None and size < 1:
         raise ValueError(f"size is {size}: give 1 or more")
-    nets: dict[str, VisionTransformer] = {}
+    nets: dict[str, ViT] = {}
     teacher = find_teacher_of(recipe)
     if teacher is not None:
         nets["teacher"] = teacher.to(next(model.parameters()).device)
@@ -67,9 +66,7 @@ def predict_tokens(
     return Prediction(name=path.stem, summary=summary, content=content, files={".png": picture})
 
 
-def draw_tokens(
-    title: str, meta: LinearizeMeta, nets: dict[str, VisionTransformer], images: Dataset
-) -> bytes:
+def draw_tokens(title: str, meta: LinearizeMeta, nets: dict[str, ViT], images: Dataset) -> bytes:
     """A few images with the tokens of several nets.
 
     Args:
@@ -91,7 +88,7 @@ def draw_tokens(
 
 
 def tokens_of(
-    nets: dict[str, VisionTransformer], meta: LinearizeMeta, image: Image.Image, *, size: int
+    nets: dict[str, ViT], meta: LinearizeMeta, image: Image.Image, *, size: int
 ) -> dict[str, Tensor]:
     """Normalised patch tokens of an image, (rows, columns, C) by net.
 
@@ -146,7 +143,7 @@ def token_row(name: str, image: Image.Image, found: dict[str, Tensor]) -> Sequen
     return cells
 
 
-def find_teacher_of(recipe: LinearizeRecipe) -> VisionTransformer | None:
+def find_teacher_of(recipe: LinearizeRecipe) -> ViT | None:
     """The teacher of a run, or None, with a warning, where it cannot be had any more."""
     try:
         teacher = find_teacher(recipe)
@@ -157,7 +154,7 @@ def find_teacher_of(recipe: LinearizeRecipe) -> VisionTransformer | None:
 
 
 @functools.lru_cache(maxsize=1)
-def _built(name: str, arguments: tuple[tuple[str, Any], ...]) -> VisionTransformer:
+def _built(name: str, arguments: tuple[tuple[str, Any], ...]) -> ViT:
     """Of many images the teacher is read once."""
     return Teacher(name=name, architecture="", arguments=dict(arguments)).build(pretrained=True)
 
