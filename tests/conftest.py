@@ -242,21 +242,14 @@ VIT = {"img_size": 16, "patch_size": 4, "embed_dim": 24, "depth": 3, "num_heads"
 def write_vit() -> Callable[..., Path]:
     """Writes the folder of a ViT as timm does: `write_vit(folder, num_classes=5, depth=2)`."""
 
-    def write(
-        folder: Path,
-        *,
-        architecture: str = "vit_tiny_patch16_224",
-        num_classes: int = 0,
-        in_chans: int = 3,
-        **options: Any,
-    ) -> Path:
+    def write(folder: Path, *, num_classes: int = 0, in_chans: int = 3, **options: Any) -> Path:
         import timm
         from safetensors.torch import save_file
 
         arguments = {**VIT, "num_classes": num_classes, "in_chans": in_chans, **options}
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            model = timm.create_model(architecture, **arguments)
+            model = timm.create_model("vit_tiny_patch16_224", **arguments)
         for name, parameter in model.named_parameters():
             # Fresh weights attend almost uniformly, which every attention does well.
             parameter.data *= 15 if name.endswith("qkv.weight") else 1
@@ -264,7 +257,7 @@ def write_vit() -> Callable[..., Path]:
         pretrained = {"input_size": [in_chans, side, side], "num_classes": num_classes}
         pretrained |= {"mean": in_chans * [0.4], "std": in_chans * [0.3], "crop_pct": 1.0}
         pretrained |= {"first_conv": "patch_embed.proj", "classifier": "head"}
-        document = {"architecture": architecture, "num_classes": num_classes}
+        document = {"architecture": "vit_tiny_patch16_224", "num_classes": num_classes}
         folder.mkdir(parents=True)
         (folder / "config.json").write_text(
             json.dumps({**document, "model_args": arguments, "pretrained_cfg": pretrained})

@@ -7,7 +7,6 @@ class, and `GridViT` sees to it that its instances learn the grid.
 from collections.abc import Mapping
 from typing import Any
 
-from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from crosshead.attention.module import InteractiveAttention
@@ -50,7 +49,7 @@ def bind_attention(attention: type[nn.Module], *, num_prefix_tokens: int = 0, **
     return Bound
 
 
-class IsotropicViT(GridViT, VisionTransformer):
+class IsotropicViT(GridViT):
     """timm's `VisionTransformer` with another attention: one resolution from first block to last.
 
     Args:

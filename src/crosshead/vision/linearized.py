@@ -6,11 +6,11 @@ from typing import Any
 import timm
 from timm.data import IMAGENET_INCEPTION_MEAN, IMAGENET_INCEPTION_STD
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
-from timm.models.vision_transformer import checkpoint_filter_fn
+from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 
 from crosshead.attention.functional import Implementation
 from crosshead.attention.mixing import Mixing
-from crosshead.vision.on_grid import GridViT, ViT
+from crosshead.vision.on_grid import GridViT
 from crosshead.vision.swap import swap_silently
 
 __all__ = ["default_cfgs"]
@@ -33,7 +33,7 @@ default_cfgs = generate_default_cfgs(
 
 
 @register_model
-def linearized_vit(pretrained: bool = False, **options: Any) -> ViT:
+def linearized_vit(pretrained: bool = False, **options: Any) -> VisionTransformer:
     """A ViT of timm whose softmax attention is replaced: what `crosshead train linearize` makes.
 
     Its folder is loaded by `timm.create_model("local-dir:RUN/model", pretrained=True)`, at another image size

@@ -1,31 +1,20 @@
 """How attention inside a timm ViT learns the rows and columns of its tokens.
 
 timm calls attention with tokens alone. Where the image size is fixed, every attention is told the grid
-once. Where it is free (`dynamic_img_size`), the grid travels with each call, as an argument: timm's ViTs and
-their blocks hand `attn_mask` through to the attention untouched, and no mask has a meaning there, so the grid
+once. Where it is free (`dynamic_img_size`), the grid travels with each call, as an argument: timm's ViT and
+its blocks hand `attn_mask` through to the attention untouched, and no mask has a meaning there, so the grid
 takes that road. Nothing is noted on the side, so threads, replicas, copies and recomputation under
-gradient checkpointing each see the grid of their own images. Rotary positions come along on their own.
+gradient checkpointing each see the grid of their own images.
 """
 
 import functools
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from timm.layers import Attention, AttentionRope, PatchEmbed
+from timm.layers import Attention, PatchEmbed
 from timm.models import checkpoint
-from timm.models.eva import Eva, EvaAttention
-from timm.models.naflexvit import NaFlexVit
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
-
-# timm's two kinds of plain ViT; the second may have rotary positions.
-ViT = VisionTransformer | Eva
-# Their softmax attention over all tokens.
-SOFTMAX = (Attention, AttentionRope, EvaAttention)
-if TYPE_CHECKING:
-    _Base = VisionTransformer  # of which both kinds have what is used
-else:
-    _Base = nn.Module
 
 torch.fx.wrap("refuse_masks")  # a tracer does not know whether there is a mask: the traced model asks
 
@@ -47,16 +36,8 @@ class GridAttention:
 
     token_grid: tuple[int, int] | None = None
 
-    def forward(
-        self, x: Tensor, attn_mask: Carried | None = None, is_causal: bool = False, **positions: Any
-    ) -> Tensor:
+    def forward(self, x: Tensor, attn_mask: Carried | None = None, is_causal: bool = False) -> Tensor:
         """Attends over `(B, N, C)`, on the grid that travels with the call or else on the fixed one.
-
-        Args:
-            x: `(B, N, C)` tokens.
-            attn_mask: what travels with the call, or None.
-            is_causal: always False.
-            **positions: `rope`, where blocks hand rotary positions to their attention.
 
         Raises:
             NotImplementedError: if there is a mask or causality.
@@ -70,22 +51,20 @@ class GridAttention:
                 "the token grid must be known; got tokens alone, and dynamic_img_size leaves it open: call "
                 "the whole model, or the block with attn_mask=Carried((rows, columns))"
             )
-        return super().forward(x, grid=grid, **positions)  # pyright: ignore[reportAttributeAccessIssue]
+        return super().forward(x, grid=grid)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 class SoftmaxOnGrid(nn.Module):
     """Mixed into softmax attention that stays in a ViT whose other layers need the grid: it does not."""
 
-    def forward(
-        self, x: Tensor, attn_mask: Carried | None = None, is_causal: bool = False, **positions: Any
-    ) -> Tensor:
+    def forward(self, x: Tensor, attn_mask: Carried | None = None, is_causal: bool = False) -> Tensor:
         """As in timm; a grid that travels with the call is let go.
 
         Raises:
             NotImplementedError: if there is a mask or causality.
         """
         refuse_masks(type(self).__name__, None if isinstance(attn_mask, Carried) else attn_mask, is_causal)
-        return super().forward(x, **positions)
+        return super().forward(x)
 
 
 class GridBlock(nn.Module):
@@ -94,11 +73,9 @@ class GridBlock(nn.Module):
     timm's own leaves out every argument but the tokens.
     """
 
-    def forward(
-        self, x: Tensor, attn_mask: Carried | None = None, is_causal: bool = False, **positions: Any
-    ) -> Tensor:
+    def forward(self, x: Tensor, attn_mask: Carried | None = None, is_causal: bool = False) -> Tensor:
         """The block, checkpointed if what it is handed says so."""
-        forward = functools.partial(super().forward, attn_mask=attn_mask, is_causal=is_causal, **positions)
+        forward = functools.partial(super().forward, attn_mask=attn_mask, is_causal=is_causal)
         if isinstance(attn_mask, Carried) and attn_mask.checkpointing:
             # torch 2.11 does not say what a checkpoint returns.
             output: Any = checkpoint(forward, x)
@@ -106,16 +83,15 @@ class GridBlock(nn.Module):
         return forward(x)
 
 
-class GridViT(_Base):
-    """A ViT of timm around attention that needs the token grid; mixed into the class of a swapped model."""
+class GridViT(VisionTransformer):
+    """timm's ViT around attention that needs the token grid; mixed into the class of a swapped model."""
 
     def share_grid(self) -> None:
         """Tells the grid to every attention, or where it is free makes the blocks ready to carry it."""
         if self.dynamic_img_size:
-            # Eva and NaFlexVit checkpoint their blocks with all that they hand to them.
-            for block in [] if isinstance(self, Eva | NaFlexVit) else self.blocks.children():
+            for block in self.blocks.children():
                 mix_in(GridBlock, block)
-            for attention in [module for module in self.modules() if isinstance(module, SOFTMAX)]:
+            for attention in [module for module in self.modules() if isinstance(module, Attention)]:
                 mix_in(SoftmaxOnGrid, attention)
             return
         for module in self.modules():
@@ -179,55 +155,6 @@ class GridViT(_Base):
         """timm's names, and the head-mixing matrices: residuals around "no interaction"."""
         mixing = {name for name, _ in self.named_parameters() if "_mixing." in name}
         return super().no_weight_decay() | mixing
-
-
-class GridNaFlexViT(GridViT):
-    """As `GridViT`, for timm's `NaFlexVit`; of the two kinds of batches that takes, tensors of images alone.
-
-    Patches of images of different grids, behind a mask, have no grid that a batch could share.
-    """
-
-    dynamic_img_size = True
-    embeds: Any
-
-    def forward(
-        self, x: Tensor, patch_coord: object = None, patch_valid: object = None, attn_mask: object = None
-    ) -> Tensor:
-        """(B, C, H, W) images to logits.
-
-        Raises:
-            NotImplementedError: if there are patches in place of images, or a mask.
-        """
-        self._carry_grid(x, {"patch_coord": patch_coord, "patch_valid": patch_valid, "attn_mask": attn_mask})
-        return super().forward(x)
-
-    def forward_features(
-        self,
-        patches: Tensor,
-        patch_coord: object = None,
-        patch_valid: object = None,
-        attn_mask: object = None,
-    ) -> Tensor:
-        """(B, C, H, W) images, by timm's name `patches`, to tokens.
-
-        Raises:
-            NotImplementedError: as `forward`.
-        """
-        return super().forward_features(
-            patches, patch_coord=patch_coord, patch_valid=patch_valid, attn_mask=attn_mask
-        )
-
-    def _carry_grid(self, x: Any, options: dict[str, Any]) -> dict[str, Any]:
-        given = [name for name in ("patch_coord", "patch_valid") if options.get(name) is not None]
-        if isinstance(x, dict) or x.ndim != 4 or given:
-            raise NotImplementedError(
-                "images must be one tensor (batch, channels, height, width); got patches, whose images have "
-                "grids of their own, and landmarks need one for the batch: batch images of one size"
-            )
-        return super()._carry_grid(x, options)
-
-    def _token_grid(self, height: int, width: int) -> tuple[int, int]:
-        return self.embeds.dynamic_feat_size((height, width))
 
 
 def refuse_masks(name: str, attn_mask: object, is_causal: object) -> None:

@@ -6,31 +6,30 @@ from collections.abc import Sequence
 from typing import Any
 
 from timm.layers import Attention
-from timm.models.naflexvit import NaFlexVit
+from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from crosshead.attention.functional import Implementation
 from crosshead.attention.mixing import Mixing
 from crosshead.attention.module import InteractiveAttention
-from crosshead.vision.on_grid import SOFTMAX, GridAttention, GridNaFlexViT, GridViT, ViT, mix_in
-from crosshead.vision.rotary import RotaryAttention
+from crosshead.vision.on_grid import GridAttention, GridViT, mix_in
 
 _logger = logging.getLogger(__name__)
 
-_ROTARY = (
-    "rotates queries and keys by their positions in a way of its own: take timm's Eva, EVA-02, DINOv3 or PE "
-    "or one of its rope ViTs"
-)
+_ROTARY = "rotates queries and keys by their positions, and landmarks have none: take learned positions"
 _DIFFERENCE = "takes the difference of two attention maps, which cannot be kept: take attn_layer='attn'"
 
 # Known by the names of classes, so that none of these models need be imported; the first that fits is told.
 _OTHER_ATTENTION = {
+    "NaFlexVit": "takes images of different grids in one batch, as patches behind a mask, and landmarks need "
+    "one grid for a batch: take a VisionTransformer, with dynamic_img_size=True for images of any size",
     "TalkingHeadAttn": "mixes heads on the N x N map, which interactive attention never forms: take DeiT",
     "MaskUnitAttention": "attends inside windows and pools its queries: take DeiT",
     "ParallelScalingBlock": "projects to attention and MLP by one matrix, so that no attention can be taken "
     "out: take block_fn=Block or ParallelThingsBlock",
     "DiffParallelScalingBlock": _DIFFERENCE,
     "DiffAttention": _DIFFERENCE,
+    "AttentionRope": _ROTARY,
 }
 
 
@@ -43,23 +42,20 @@ def swap_attention(
     local_kernel: int = 0,
     keep: Sequence[int] = (),
     impl: Implementation = "auto",
-) -> ViT | NaFlexVit:
+) -> VisionTransformer:
     """Replaces the softmax attention of a timm ViT by interactive attention, in place.
 
     Projections, query and key norms and the dropout after the projection stay the very same modules:
     their parameters keep names, values, dtype, device and `requires_grad`. Class and register tokens
-    become landmarks of their own. Rotary positions stay: a landmark is turned as a token at the centre of
-    its cell would be. New parameters are the head mixing and, with `local_kernel`, the local term; both
-    start at zero.
+    become landmarks of their own. New parameters are the head mixing and, with `local_kernel`, the
+    local term; both start at zero.
 
     The swapped model computes something else than before and needs fine-tuning before it is of use:
     factored attention does not approximate softmax attention. A logged warning says so, and
     `crosshead train linearize` is a training that needs no labels: see docs/linearize.md.
 
     Args:
-        model: a timm `VisionTransformer` (ViT, DeiT, image towers of CLIP, DINOv2 and the like) or `Eva`
-            (EVA-02, DINOv3, PE and the like, with rotary positions or learned ones), or a `NaFlexVit`, which
-            then takes tensors of images alone.
+        model: a timm `VisionTransformer`: ViT, DeiT, image towers of CLIP, DINOv2 and the like.
         landmarks: cells per axis of the token grid, one number or a pair.
         mixing: where heads interact: "none", "logits", "weights" or "both".
         mixing_group_size: how many consecutive heads talk to each other; None for all.
@@ -71,13 +67,14 @@ def swap_attention(
         The same `model`. If anything is refused it is unchanged.
 
     Raises:
-        TypeError: if `model` is not a timm `VisionTransformer`, `Eva` or `NaFlexVit`.
+        TypeError: if `model` is not a timm `VisionTransformer`.
         ValueError: if there is no softmax attention to replace, or it was replaced before; if `keep` names
             a layer that is not there, or all of them; if `InteractiveAttention` refuses landmarks or mixing.
-        NotImplementedError: if something could not be kept: relative positions, talking heads (CaiT),
-            windows (Hiera), attention and MLP in one projection (`ParallelScalingBlock`),
-            `nn.MultiheadAttention` (torchvision), patch dropout, attention dropout, gated or differential
-            attention, a norm on the attention's output (kept in `Eva`), heads of another total width.
+        NotImplementedError: if something could not be kept: rotary or relative positions, images of
+            different grids in a batch (NaFlexVit), talking heads (CaiT), windows (Hiera), attention and
+            MLP in one projection (`ParallelScalingBlock`), `nn.MultiheadAttention` (torchvision), patch
+            dropout, attention dropout, gated or differential attention, a norm on the attention's
+            output, heads of another total width.
 
     Example:
         >>> import timm, torch
@@ -110,7 +107,7 @@ def swap_silently(model: nn.Module, *, keep: Sequence[int] = (), **options: Any)
         TypeError, ValueError, NotImplementedError: as `swap_attention`.
     """
     vit = require_swappable(model)
-    layers = {name: module for name, module in vit.named_modules() if isinstance(module, SOFTMAX)}
+    layers = {name: module for name, module in vit.named_modules() if isinstance(module, Attention)}
     kept = _positions(keep, len(layers))
     swapped = {
         name: _swapped(module, num_prefix_tokens=vit.num_prefix_tokens, **options)
@@ -119,7 +116,7 @@ def swap_silently(model: nn.Module, *, keep: Sequence[int] = (), **options: Any)
     }
     for name, attention in swapped.items():
         vit.set_submodule(name, attention)
-    mix_in(GridNaFlexViT if isinstance(vit, NaFlexVit) else GridViT, vit)
+    mix_in(GridViT, vit)
     assert isinstance(vit, GridViT)
     vit.share_grid()
     return vit
@@ -135,21 +132,18 @@ def _positions(keep: Sequence[int], layers: int) -> set[int]:
     return kept
 
 
-def _swapped(old: Any, **options) -> InteractiveAttention:
-    if isinstance(old, Attention):
-        like = old.qkv.weight
-        new = InteractiveAttention(
-            old.qkv.in_features, old.num_heads, device=like.device, dtype=like.dtype, **options
-        )
-        new.qkv, new.q_norm, new.k_norm = old.qkv, old.q_norm, old.k_norm
-        new.proj, new.proj_drop = old.proj, old.proj_drop
-    else:
-        new = RotaryAttention(old, **options)
+def _swapped(old: Attention, **options) -> InteractiveAttention:
+    like = old.qkv.weight
+    new = InteractiveAttention(
+        old.qkv.in_features, old.num_heads, device=like.device, dtype=like.dtype, **options
+    )
     mix_in(GridAttention, new)
+    new.qkv, new.q_norm, new.k_norm = old.qkv, old.q_norm, old.k_norm
+    new.proj, new.proj_drop = old.proj, old.proj_drop
     return new.train(old.training)
 
 
-def require_swappable(model: nn.Module) -> ViT | NaFlexVit:
+def require_swappable(model: nn.Module) -> VisionTransformer:
     """Makes sure that a model is a ViT whose attention can be replaced.
 
     Raises:
@@ -157,41 +151,34 @@ def require_swappable(model: nn.Module) -> ViT | NaFlexVit:
     """
     modules = dict(model.named_modules())
     _refuse_other_models(model, modules)
-    assert isinstance(model, ViT | NaFlexVit)
-    if not isinstance(model.patch_drop, nn.Identity | None):
+    assert isinstance(model, VisionTransformer)
+    if not isinstance(model.patch_drop, nn.Identity):
         raise NotImplementedError(
             "model drops patches and so tears holes into its token grid: build it with patch_drop_rate=0"
         )
     if _any(modules, GridAttention):
         raise ValueError(f"model must have softmax attention, but that of {_kind(model)} was replaced before")
-    if not _any(modules, SOFTMAX):
+    if not _any(modules, Attention):
         raise ValueError(f"model must have layers of timm's Attention; {_kind(model)} has none")
-    if (
-        getattr(model, "dynamic_img_size", True)
-        and "attn_mask" not in inspect.signature(model.forward_features).parameters
-    ):
+    if model.dynamic_img_size and "attn_mask" not in inspect.signature(model.forward_features).parameters:
         raise NotImplementedError(
             f"forward_features of {_kind(model)} must take attn_mask and hand it to the blocks: where the "
             "image size is free the token grid travels there. Or build the model with dynamic_img_size=False"
         )
     for name, module in modules.items():
-        if isinstance(module, SOFTMAX):
+        if isinstance(module, Attention):
             _check_attention(name, module)
     return model
 
 
 def _refuse_other_models(model: nn.Module, modules: dict[str, nn.Module]) -> None:
-    must_be = (
-        "model must be a timm VisionTransformer, Eva or NaFlexVit with layers of timm's Attention; "
-        f"got {_kind(model)}"
-    )
-    parts = [name for name, module in modules.items() if isinstance(module, ViT | NaFlexVit)]
+    must_be = f"model must be a timm VisionTransformer with layers of timm's Attention; got {_kind(model)}"
+    parts = [name for name, module in modules.items() if isinstance(module, VisionTransformer)]
     if parts and parts[0]:
         raise TypeError(f"{must_be}, which holds one: swap its part {parts[0]}")
     classes = {cls.__name__ for module in modules.values() for cls in type(module).__mro__}
     reasons = [reason for name, reason in _OTHER_ATTENTION.items() if name in classes]
-    # Attention that is not handed the rotation does it itself, and would lose it.
-    if getattr(model, "rope", None) is not None and (not parts or _any(modules, Attention)):
+    if getattr(model, "rope", None) is not None:
         reasons.append(_ROTARY)
     if any("rel_pos" in name or "relative_position" in name for name in [*modules, *model.state_dict()]):
         reasons.append(
@@ -211,18 +198,16 @@ def _kind(model: nn.Module) -> str:
     return f"{type(model).__module__}.{type(model).__qualname__}"
 
 
-def _any(modules: dict[str, nn.Module], kind: type | tuple[type, ...]) -> bool:
+def _any(modules: dict[str, nn.Module], kind: type) -> bool:
     return any(isinstance(module, kind) for module in modules.values())
 
 
-def _check_attention(name: str, old: Any) -> None:
-    projection = old.qkv if getattr(old, "q_proj", None) is None else old.q_proj
-    widths = {projection.in_features, old.proj.in_features, old.proj.out_features}
+def _check_attention(name: str, old: Attention) -> None:
+    widths = {old.qkv.in_features, old.proj.in_features, old.proj.out_features}
     lost = {
         "attention dropout": old.attn_drop.p > 0,
         "a gate": getattr(old, "gate", None) is not None,
-        "a norm on its output": isinstance(old, Attention)
-        and not isinstance(getattr(old, "norm", None), nn.Identity | None),
+        "a norm on its output": not isinstance(getattr(old, "norm", None), nn.Identity | None),
         "heads of another total width": len(widths) > 1,
     }
     reasons = [reason for reason, present in lost.items() if present]

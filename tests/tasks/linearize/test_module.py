@@ -12,17 +12,9 @@ from crosshead.tasks.linearize.module import Linearizer
 from crosshead.tasks.linearize.recipe import LinearizeRecipe
 from crosshead.tasks.linearize.teacher import build_student, find_teacher
 
-# A teacher with learned positions; with rotary ones that all layers share; with rotary ones of each layer.
-KINDS = ("vit_tiny_patch16_224", "vit_small_patch16_dinov3", "vit_small_patch16_rope_mixed_224")
 
-# Layers whose outputs are not scaled down to nothing, of heads wide enough for two axes.
-OF_LAYERS = {"embed_dim": 36, "init_values": 1.0}
-
-
-@pytest.fixture(params=KINDS[:1])
-def make(request, write_vit, tmp_path_factory):
-    vit = write_vit(tmp_path_factory.mktemp("vit") / "teacher", architecture=request.param, **OF_LAYERS)
-
+@pytest.fixture
+def make(vit):
     def module(*, keep: tuple[int, ...] = (), **options: Any) -> Linearizer:
         teacher = find_teacher(LinearizeRecipe(model=str(vit), epochs=2)).build(pretrained=True)
         recipe = LinearizeRecipe(model=str(vit), epochs=2, landmarks=(2, 2), keep=keep)
@@ -47,7 +39,6 @@ def learn(module: Linearizer, *, layers: bool, steps: int = 60, size: tuple[int,
         optimizer.step()
 
 
-@pytest.mark.parametrize("make", KINDS, indirect=True)
 def test_by_itself_each_layer_comes_closer_to_its_teacher(make):
     module, unseen = make(), images(seed=999)
     before = module.layer_errors(unseen).detach()
@@ -109,7 +100,6 @@ def test_the_teacher_neither_learns_nor_is_saved(make):
     assert not module.train().teacher.training
 
 
-@pytest.mark.parametrize("make", KINDS, indirect=True)
 @pytest.mark.parametrize("size", [(20, 12), (4, 36), (16, 16), (28, 28)])
 def test_images_of_any_size_are_learned_from(make, size):
     module = make()
@@ -119,7 +109,6 @@ def test_images_of_any_size_are_learned_from(make, size):
         assert loss > 0
 
 
-@pytest.mark.parametrize("make", KINDS, indirect=True)
 def test_a_student_that_is_its_teacher_has_no_error(make):
     module = make(keep=(0, 1))
     module.model.blocks[2].attn = copy.deepcopy(module.teacher.blocks[2].attn)

@@ -72,32 +72,6 @@ def test_timm_loads_it_in_one_line(run):
     assert [each.shape[1:] for each in features(images)] == 3 * [(24, 4, 6)]
 
 
-@pytest.mark.parametrize("architecture", ["vit_small_patch16_dinov3", "vit_small_patch16_rope_mixed_ape_224"])
-def test_a_teacher_with_rotary_positions_is_linearized_and_loaded(
-    dense_recipe, labelled, write_vit, tmp_path, architecture
-):
-    vit = write_vit(tmp_path / "vit", architecture=architecture, num_classes=2, embed_dim=36)
-    recipe = dense_recipe(
-        "linearize",
-        model=str(vit),
-        data_dir=labelled,
-        keep=(-1,),
-        landmarks=(2,),
-        epochs=2,
-        attention_epochs=1,
-    )
-    run = RunFolder(tmp_path / "run")
-    engine.train("linearize", recipe, run)
-    _, model = load_run(run)
-    images = torch.randn(2, 3, 16, 24)
-    loaded = timm.create_model(f"local-dir:{run.model}", pretrained=True).eval()
-    assert torch.equal(loaded(images), model(images))
-    larger = timm.create_model(f"local-dir:{run.model}", pretrained=True, img_size=32).eval()
-    assert larger(torch.randn(1, 3, 32, 32)).shape == (1, 2)
-    features = timm.create_model(f"local-dir:{run.model}", pretrained=True, features_only=True)
-    assert [each.shape[1:] for each in features(images)] == 3 * [(36, 4, 6)]
-
-
 def test_an_evaluation_has_three_nets_side_by_side(evaluated, run):
     found, _ = evaluated
     assert found.images == 10

@@ -104,10 +104,10 @@ def _meta(recipe: LinearizeRecipe) -> LinearizeMeta:
     teacher = find_teacher(recipe)
     model = describe(teacher)
     config = timm_config(model)
-    patch: Any = model.patch_embed.feat_ratio(as_scalar=False)
+    patch = model.patch_embed.feat_ratio(as_scalar=False)
     size = recipe.image_size
     if size is None:
-        own: Any = model.patch_embed.img_size or config["input_size"][1:]
+        own = model.patch_embed.img_size or config["input_size"][1:]
         size = min(LARGEST_BY_DEFAULT, *own) // math.lcm(*patch) * math.lcm(*patch)
     for wanted in (size, *recipe.test_sizes):
         if wanted % patch[0] or wanted % patch[1]:

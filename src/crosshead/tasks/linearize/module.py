@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Unpack
 
 import torch
+from timm.models.vision_transformer import VisionTransformer
 from timm.optim import create_optimizer_v2
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from crosshead.tasks.linearize.agreement import Agreement, agreement, relative_error
 from crosshead.tasks.module import TaskModule, Updates
-from crosshead.vision.on_grid import GridAttention, GridViT, ViT
+from crosshead.vision.on_grid import GridAttention, GridViT
 
 # By side, net and quantity.
 Costs = dict[int, dict[str, dict[str, float]]]
@@ -34,20 +35,6 @@ class Judged(NamedTuple):
     features: Tensor
     logits: Tensor
     labels: Tensor
-
-
-class Tapped(NamedTuple):
-    """What passed through a module.
-
-    Attributes:
-        given: its first input.
-        options: what it was handed by name, rotary positions among it.
-        output: what came out.
-    """
-
-    given: Tensor
-    options: dict[str, Any]
-    output: Tensor
 
 
 @dataclass
@@ -104,7 +91,7 @@ class Linearizer(TaskModule):
         self,
         model: GridViT,
         *,
-        teacher: ViT,
+        teacher: VisionTransformer,
         attention_epochs: int = 0,
         feature_learning_rate: float = 2e-4,
         trained: Literal["attention", "blocks"] = "blocks",
@@ -122,11 +109,11 @@ class Linearizer(TaskModule):
         for name in self.layers if trained == "attention" else ("blocks", "norm"):
             model.get_submodule(name).requires_grad_(True)
         self.swapped, self.measure, self.test_sizes = swapped, measure, tuple(test_sizes)
-        self.nets: dict[str, ViT] = {}
+        self.nets: dict[str, VisionTransformer] = {}
         self.found = Found()
 
     @property
-    def teacher(self) -> ViT:
+    def teacher(self) -> VisionTransformer:
         """The net that is to be matched, on the student's device."""
         return self._teacher[0].to(self.device)
 
@@ -145,9 +132,9 @@ class Linearizer(TaskModule):
             self.teacher.forward_features(images)
         carried = self.model.carried(*images.shape[-2:])
         errors = []
-        for name, (given, options, wanted) in taps.items():
+        for name, (given, wanted) in taps.items():
             layer: Any = self.model.get_submodule(name)
-            errors.append(relative_error(layer(given, **{**options, "attn_mask": carried}), wanted))
+            errors.append(relative_error(layer(given, attn_mask=carried), wanted))
         return torch.stack(errors)
 
     def feature_loss(self, images: Tensor) -> Tensor:
@@ -157,7 +144,7 @@ class Linearizer(TaskModule):
             last = self.teacher.forward_features(images)
         with tapped(self.model, blocks) as given:
             loss = relative_error(self(images), last)
-        between = [relative_error(given[name].output, wanted[name].output) for name in blocks]
+        between = [relative_error(given[name][1], wanted[name][1]) for name in blocks]
         return loss + torch.stack(between).mean() if between else loss
 
     def blocks_between(self) -> list[str]:
@@ -182,7 +169,7 @@ class Linearizer(TaskModule):
         self.log("val_cosine", found.cosine.mean(), **options)
         self.log("val_centered_cosine", found.centered.mean(), **options)
 
-    def patch_tokens(self, net: ViT, images: Tensor) -> Tensor:
+    def patch_tokens(self, net: VisionTransformer, images: Tensor) -> Tensor:
         """Normalised tokens of the patches alone, (B, N, C)."""
         return net.forward_features(images)[:, net.num_prefix_tokens :]
 
@@ -239,17 +226,17 @@ class Linearizer(TaskModule):
 
 
 @contextmanager
-def tapped(net: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tapped]]:
-    """What passes through modules of a net, by their names."""
-    passed: dict[str, Tapped] = {}
+def tapped(net: nn.Module, names: Sequence[str]) -> Iterator[dict[str, tuple[Tensor, Tensor]]]:
+    """What passes through modules of a net: from the name of each to its first input and its output."""
+    passed: dict[str, tuple[Tensor, Tensor]] = {}
 
     def keep(name: str) -> Any:
-        def hook(_: nn.Module, inputs: tuple[Tensor, ...], options: dict[str, Any], output: Tensor) -> None:
-            passed[name] = Tapped(inputs[0], options, output)
+        def hook(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            passed[name] = (inputs[0], output)
 
         return hook
 
-    hooks = [net.get_submodule(name).register_forward_hook(keep(name), with_kwargs=True) for name in names]
+    hooks = [net.get_submodule(name).register_forward_hook(keep(name)) for name in names]
     try:
         yield passed
     finally:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as transforms
@@ -20,7 +21,7 @@ from crosshead.tasks.linearize.recipe import LinearizeRecipe
 from crosshead.tasks.linearize.teacher import Teacher, find_teacher
 from crosshead.tasks.pictures import chosen, draw_grid
 from crosshead.tasks.task import Prediction
-from crosshead.vision.on_grid import GridViT, ViT
+from crosshead.vision.on_grid import GridViT
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ def predict_tokens(
     """
     if size is not None and size < 1:
         raise ValueError(f"size is {size}: give 1 or more")
-    nets: dict[str, ViT] = {}
+    nets: dict[str, VisionTransformer] = {}
     teacher = find_teacher_of(recipe)
     if teacher is not None:
         nets["teacher"] = teacher.to(next(model.parameters()).device)
@@ -66,7 +67,9 @@ def predict_tokens(
     return Prediction(name=path.stem, summary=summary, content=content, files={".png": picture})
 
 
-def draw_tokens(title: str, meta: LinearizeMeta, nets: dict[str, ViT], images: Dataset) -> bytes:
+def draw_tokens(
+    title: str, meta: LinearizeMeta, nets: dict[str, VisionTransformer], images: Dataset
+) -> bytes:
     """A few images with the tokens of several nets.
 
     Args:
@@ -88,7 +91,7 @@ def draw_tokens(title: str, meta: LinearizeMeta, nets: dict[str, ViT], images: D
 
 
 def tokens_of(
-    nets: dict[str, ViT], meta: LinearizeMeta, image: Image.Image, *, size: int
+    nets: dict[str, VisionTransformer], meta: LinearizeMeta, image: Image.Image, *, size: int
 ) -> dict[str, Tensor]:
     """Normalised patch tokens of an image, (rows, columns, C) by net.
 
@@ -143,7 +146,7 @@ def token_row(name: str, image: Image.Image, found: dict[str, Tensor]) -> Sequen
     return cells
 
 
-def find_teacher_of(recipe: LinearizeRecipe) -> ViT | None:
+def find_teacher_of(recipe: LinearizeRecipe) -> VisionTransformer | None:
     """The teacher of a run, or None, with a warning, where it cannot be had any more."""
     try:
         teacher = find_teacher(recipe)
@@ -154,7 +157,7 @@ def find_teacher_of(recipe: LinearizeRecipe) -> ViT | None:
 
 
 @functools.lru_cache(maxsize=1)
-def _built(name: str, arguments: tuple[tuple[str, Any], ...]) -> ViT:
+def _built(name: str, arguments: tuple[tuple[str, Any], ...]) -> VisionTransformer:
     """Of many images the teacher is read once."""
     return Teacher(name=name, architecture="", arguments=dict(arguments)).build(pretrained=True)
 
