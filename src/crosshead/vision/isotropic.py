@@ -7,6 +7,7 @@ class, and `GridViT` sees to it that its instances learn the grid.
 from collections.abc import Mapping
 from typing import Any
 
+from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from crosshead.attention.module import InteractiveAttention
@@ -49,7 +50,7 @@ def bind_attention(attention: type[nn.Module], *, num_prefix_tokens: int = 0, **
     return Bound
 
 
-class IsotropicViT(GridViT):
+class IsotropicViT(GridViT, VisionTransformer):
     """timm's `VisionTransformer` with another attention: one resolution from first block to last.
 
     Args:

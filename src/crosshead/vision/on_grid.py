@@ -1,20 +1,28 @@
 """How attention inside a timm ViT learns the rows and columns of its tokens.
 
 timm calls attention with tokens alone. Where the image size is fixed, every attention is told the grid
-once. Where it is free (`dynamic_img_size`), the grid travels with each call, as an argument: timm's ViT and
-its blocks hand `attn_mask` through to the attention untouched, and no mask has a meaning there, so the grid
+once. Where it is free (`dynamic_img_size`), the grid travels with each call, as an argument: timm's ViTs and
+their blocks hand `attn_mask` through to the attention untouched, and no mask has a meaning there, so the grid
 takes that road. Nothing is noted on the side, so threads, replicas, copies and recomputation under
 gradient checkpointing each see the grid of their own images.
 """
 
 import functools
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from timm.layers import Attention, PatchEmbed
 from timm.models import checkpoint
+from timm.models.naflexvit import NaFlexVit
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
+
+# timm's two kinds of plain ViT.
+ViT = VisionTransformer | NaFlexVit
+if TYPE_CHECKING:
+    _Base = VisionTransformer  # of which both kinds have what is used
+else:
+    _Base = nn.Module
 
 torch.fx.wrap("refuse_masks")  # a tracer does not know whether there is a mask: the traced model asks
 
@@ -83,13 +91,14 @@ class GridBlock(nn.Module):
         return forward(x)
 
 
-class GridViT(VisionTransformer):
-    """timm's ViT around attention that needs the token grid; mixed into the class of a swapped model."""
+class GridViT(_Base):
+    """A ViT of timm around attention that needs the token grid; mixed into the class of a swapped model."""
 
     def share_grid(self) -> None:
         """Tells the grid to every attention, or where it is free makes the blocks ready to carry it."""
         if self.dynamic_img_size:
-            for block in self.blocks.children():
+            # NaFlexVit checkpoints its blocks with all that it hands to them.
+            for block in [] if isinstance(self, NaFlexVit) else self.blocks.children():
                 mix_in(GridBlock, block)
             for attention in [module for module in self.modules() if isinstance(module, Attention)]:
                 mix_in(SoftmaxOnGrid, attention)
@@ -155,6 +164,55 @@ class GridViT(VisionTransformer):
         """timm's names, and the head-mixing matrices: residuals around "no interaction"."""
         mixing = {name for name, _ in self.named_parameters() if "_mixing." in name}
         return super().no_weight_decay() | mixing
+
+
+class GridNaFlexViT(GridViT):
+    """As `GridViT`, for timm's `NaFlexVit`; of the two kinds of batches that takes, tensors of images alone.
+
+    Patches of images of different grids, behind a mask, have no grid that a batch could share.
+    """
+
+    dynamic_img_size = True
+    embeds: Any
+
+    def forward(
+        self, x: Tensor, patch_coord: object = None, patch_valid: object = None, attn_mask: object = None
+    ) -> Tensor:
+        """(B, C, H, W) images to logits.
+
+        Raises:
+            NotImplementedError: if there are patches in place of images, or a mask.
+        """
+        self._carry_grid(x, {"patch_coord": patch_coord, "patch_valid": patch_valid, "attn_mask": attn_mask})
+        return super().forward(x)
+
+    def forward_features(
+        self,
+        patches: Tensor,
+        patch_coord: object = None,
+        patch_valid: object = None,
+        attn_mask: object = None,
+    ) -> Tensor:
+        """(B, C, H, W) images, by timm's name `patches`, to tokens.
+
+        Raises:
+            NotImplementedError: as `forward`.
+        """
+        return super().forward_features(
+            patches, patch_coord=patch_coord, patch_valid=patch_valid, attn_mask=attn_mask
+        )
+
+    def _carry_grid(self, x: Any, options: dict[str, Any]) -> dict[str, Any]:
+        given = [name for name in ("patch_coord", "patch_valid") if options.get(name) is not None]
+        if isinstance(x, dict) or x.ndim != 4 or given:
+            raise NotImplementedError(
+                "images must be one tensor (batch, channels, height, width); got patches, whose images have "
+                "grids of their own, and landmarks need one for the batch: batch images of one size"
+            )
+        return super()._carry_grid(x, options)
+
+    def _token_grid(self, height: int, width: int) -> tuple[int, int]:
+        return self.embeds.dynamic_feat_size((height, width))
 
 
 def refuse_masks(name: str, attn_mask: object, is_causal: object) -> None:

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from timm.layers import Attention
-from timm.models.vision_transformer import VisionTransformer
+from timm.models.naflexvit import NaFlexVit
 from torch import nn
 
 from crosshead.attention.functional import Implementation
 from crosshead.attention.mixing import Mixing
 from crosshead.attention.module import InteractiveAttention
-from crosshead.vision.on_grid import GridAttention, GridViT, mix_in
+from crosshead.vision.on_grid import GridAttention, GridNaFlexViT, GridViT, ViT, mix_in
 
 _logger = logging.getLogger(__name__)
 
@@ -21,8 +21,6 @@ _DIFFERENCE = "takes the difference of two attention maps, which cannot be kept:
 
 # Known by the names of classes, so that none of these models need be imported; the first that fits is told.
 _OTHER_ATTENTION = {
-    "NaFlexVit": "takes images of different grids in one batch, as patches behind a mask, and landmarks need "
-    "one grid for a batch: take a VisionTransformer, with dynamic_img_size=True for images of any size",
     "TalkingHeadAttn": "mixes heads on the N x N map, which interactive attention never forms: take DeiT",
     "MaskUnitAttention": "attends inside windows and pools its queries: take DeiT",
     "ParallelScalingBlock": "projects to attention and MLP by one matrix, so that no attention can be taken "
@@ -42,7 +40,7 @@ def swap_attention(
     local_kernel: int = 0,
     keep: Sequence[int] = (),
     impl: Implementation = "auto",
-) -> VisionTransformer:
+) -> ViT:
     """Replaces the softmax attention of a timm ViT by interactive attention, in place.
 
     Projections, query and key norms and the dropout after the projection stay the very same modules:
@@ -55,7 +53,8 @@ def swap_attention(
     `crosshead train linearize` is a training that needs no labels: see docs/linearize.md.
 
     Args:
-        model: a timm `VisionTransformer`: ViT, DeiT, image towers of CLIP, DINOv2 and the like.
+        model: a timm `VisionTransformer` (ViT, DeiT, image towers of CLIP, DINOv2 and the like), or a
+            `NaFlexVit`, which then takes tensors of images alone.
         landmarks: cells per axis of the token grid, one number or a pair.
         mixing: where heads interact: "none", "logits", "weights" or "both".
         mixing_group_size: how many consecutive heads talk to each other; None for all.
@@ -67,14 +66,13 @@ def swap_attention(
         The same `model`. If anything is refused it is unchanged.
 
     Raises:
-        TypeError: if `model` is not a timm `VisionTransformer`.
+        TypeError: if `model` is not a timm `VisionTransformer` or `NaFlexVit`.
         ValueError: if there is no softmax attention to replace, or it was replaced before; if `keep` names
             a layer that is not there, or all of them; if `InteractiveAttention` refuses landmarks or mixing.
-        NotImplementedError: if something could not be kept: rotary or relative positions, images of
-            different grids in a batch (NaFlexVit), talking heads (CaiT), windows (Hiera), attention and
-            MLP in one projection (`ParallelScalingBlock`), `nn.MultiheadAttention` (torchvision), patch
-            dropout, attention dropout, gated or differential attention, a norm on the attention's
-            output, heads of another total width.
+        NotImplementedError: if something could not be kept: rotary or relative positions, talking heads
+            (CaiT), windows (Hiera), attention and MLP in one projection (`ParallelScalingBlock`),
+            `nn.MultiheadAttention` (torchvision), patch dropout, attention dropout, gated or differential
+            attention, a norm on the attention's output, heads of another total width.
 
     Example:
         >>> import timm, torch
@@ -116,7 +114,7 @@ def swap_silently(model: nn.Module, *, keep: Sequence[int] = (), **options: Any)
     }
     for name, attention in swapped.items():
         vit.set_submodule(name, attention)
-    mix_in(GridViT, vit)
+    mix_in(GridNaFlexViT if isinstance(vit, NaFlexVit) else GridViT, vit)
     assert isinstance(vit, GridViT)
     vit.share_grid()
     return vit
@@ -143,7 +141,7 @@ def _swapped(old: Attention, **options) -> InteractiveAttention:
     return new.train(old.training)
 
 
-def require_swappable(model: nn.Module) -> VisionTransformer:
+def require_swappable(model: nn.Module) -> ViT:
     """Makes sure that a model is a ViT whose attention can be replaced.
 
     Raises:
@@ -151,8 +149,8 @@ def require_swappable(model: nn.Module) -> VisionTransformer:
     """
     modules = dict(model.named_modules())
     _refuse_other_models(model, modules)
-    assert isinstance(model, VisionTransformer)
-    if not isinstance(model.patch_drop, nn.Identity):
+    assert isinstance(model, ViT)
+    if not isinstance(model.patch_drop, nn.Identity | None):
         raise NotImplementedError(
             "model drops patches and so tears holes into its token grid: build it with patch_drop_rate=0"
         )
@@ -160,7 +158,8 @@ def require_swappable(model: nn.Module) -> VisionTransformer:
         raise ValueError(f"model must have softmax attention, but that of {_kind(model)} was replaced before")
     if not _any(modules, Attention):
         raise ValueError(f"model must have layers of timm's Attention; {_kind(model)} has none")
-    if model.dynamic_img_size and "attn_mask" not in inspect.signature(model.forward_features).parameters:
+    free_size = isinstance(model, NaFlexVit) or model.dynamic_img_size
+    if free_size and "attn_mask" not in inspect.signature(model.forward_features).parameters:
         raise NotImplementedError(
             f"forward_features of {_kind(model)} must take attn_mask and hand it to the blocks: where the "
             "image size is free the token grid travels there. Or build the model with dynamic_img_size=False"
@@ -172,8 +171,11 @@ def require_swappable(model: nn.Module) -> VisionTransformer:
 
 
 def _refuse_other_models(model: nn.Module, modules: dict[str, nn.Module]) -> None:
-    must_be = f"model must be a timm VisionTransformer with layers of timm's Attention; got {_kind(model)}"
-    parts = [name for name, module in modules.items() if isinstance(module, VisionTransformer)]
+    must_be = (
+        "model must be a timm VisionTransformer or NaFlexVit with layers of timm's Attention; got "
+        f"{_kind(model)}"
+    )
+    parts = [name for name, module in modules.items() if isinstance(module, ViT)]
     if parts and parts[0]:
         raise TypeError(f"{must_be}, which holds one: swap its part {parts[0]}")
     classes = {cls.__name__ for module in modules.values() for cls in type(module).__mro__}

@@ -124,3 +124,8 @@ def test_a_teacher_must_give_numbers(write_vit, tmp_path):
     save_file(state, folder / "model.safetensors")
     with pytest.raises(DataError, match="no finite tokens"):
         require_finite(find_teacher(recipe(folder)).build(pretrained=True), 16)
+
+
+def test_a_vit_of_batches_of_many_grids_is_refused():
+    with pytest.raises(ValueError, match=r"naflexvit_base_patch16_gap (is a NaFlexVit|.* cannot be built)"):
+        describe(find_teacher(recipe("naflexvit_base_patch16_gap")))

@@ -156,9 +156,15 @@ def describe(teacher: Teacher) -> VisionTransformer:
 
 def _swappable(teacher: Teacher) -> VisionTransformer:
     try:
-        return require_swappable(teacher.build(pretrained=False))
+        model = require_swappable(teacher.build(pretrained=False))
     except TypeError as error:
         raise ValueError(str(error)) from None
+    if not isinstance(model, VisionTransformer):
+        raise ValueError(
+            f"model {teacher.name} is a {type(model).__name__}: give one that timm builds as a "
+            "VisionTransformer, with use_naflex=False"
+        )
+    return model
 
 
 def timm_config(model: VisionTransformer) -> dict[str, Any]:
