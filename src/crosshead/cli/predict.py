@@ -23,8 +23,8 @@ def predict(
     """Say what a trained net sees in images.
 
     A classifier ranks classes. The others write a picture and a JSON file for each image: boxes and masks, a
-    map of labels, or a map of change. For change give the files of the earlier date, then as many of the
-    later one.
+    map of labels, a map of change, or the tokens of a linearized ViT beside its teacher's, as colours. For
+    change give the files of the earlier date, then as many of the later one.
 
     Args:
         run: the run folder.

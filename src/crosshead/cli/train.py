@@ -34,7 +34,7 @@ def train(
         prefix_names=False,
     ),
 ) -> None:
-    """Train by a recipe: classify, segment, detect, or find change."""
+    """Train by a recipe: classify, segment, detect, find change, or linearize a trained ViT."""
     from crosshead.cli.console import say
     from crosshead.cli.training import show_training
     from crosshead.runs import engine

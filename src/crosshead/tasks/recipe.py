@@ -11,7 +11,7 @@ class Recipe:
     """What trainings of every task have in common. Each field is a flag of `crosshead train`."""
 
     task: ClassVar[str]
-    """The task that it is a recipe of: classify, segment, detect or change."""
+    """The task that it is a recipe of: classify, segment, detect, change or linearize."""
 
     data: str
     """Where the images come from."""
