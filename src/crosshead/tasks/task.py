@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
@@ -100,7 +100,7 @@ class Evaluation(ABC):
     weights: str
 
     @abstractmethod
-    def metrics(self) -> list[tuple[str, ...]]:
+    def metrics(self) -> Sequence[tuple[str, ...]]:
         """The metrics in words: what, and how much in each column."""
 
     @abstractmethod

@@ -43,7 +43,7 @@ class ChangeEvaluation(ChangeMetrics, Evaluation):
 
     counted: ClassVar[str] = "image pairs"
 
-    def metrics(self) -> list[tuple[str, ...]]:
+    def metrics(self) -> list[tuple[str, str]]:
         """Agreement with the labels."""
         return [
             ("overall accuracy", f"{self.accuracy:.2%}"),

@@ -41,7 +41,7 @@ class ClassifyEvaluation(Evaluation):
             confusion=confusion,
         )
 
-    def metrics(self) -> list[tuple[str, ...]]:
+    def metrics(self) -> list[tuple[str, str]]:
         """Accuracy and calibration."""
         return [
             ("top-1 accuracy", f"{self.top1:.2%}"),

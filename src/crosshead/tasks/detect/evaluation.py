@@ -58,7 +58,7 @@ class DetectEvaluation(Evaluation):
     mask: AveragePrecision | None
     max_detections: int
 
-    def metrics(self) -> list[tuple[str, ...]]:
+    def metrics(self) -> list[tuple[str, str]]:
         """Average precision and recall, at several IoUs and sizes."""
         rows: list[tuple[str, float | None]] = []
         for kind, found in (("box", self.box), ("mask", self.mask)):

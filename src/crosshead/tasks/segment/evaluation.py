@@ -76,7 +76,7 @@ class SegmentMetrics:
 class SegmentEvaluation(SegmentMetrics, Evaluation):
     """The metrics of a segmentation over all labelled pixels of the test images."""
 
-    def metrics(self) -> list[tuple[str, ...]]:
+    def metrics(self) -> list[tuple[str, str]]:
         """Agreement with the labels."""
         values = {
             "mean IoU": self.mean_iou,
