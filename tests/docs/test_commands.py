@@ -63,7 +63,7 @@ CHANGE = f"{MAPS} --dim 16 --crop 16 --crops 8 --tile 24 {ALONE}"
 TRAIN = {
     "digits": f"{NET} --batch-size 256 {ALONE}",
     "fashion-mnist": f"{NET} --batch-size 16 {ALONE}",
-    "cifar10": f"{NET} --batch-size 16 {ALONE}",
+    "cifar10": f"{NET} --batch-size 8 {ALONE}",
     "folder": f"{CLASSIFY} --batch-size 2",
     "imagenet1k": f"{CLASSIFY} --batch-size 256 --no-compile",
     "bccd": DETECT,

@@ -6,12 +6,14 @@ import sys
 from typing import Any
 
 import pytest
+import timm
 import torch
 
 from crosshead.recipes import RECIPES
 from crosshead.tasks.change.data import ChangeMeta
 from crosshead.tasks.classify.data import ClassifyMeta
 from crosshead.tasks.detect.data import DetectMeta
+from crosshead.tasks.linearize.data import LinearizeMeta
 from crosshead.tasks.segment.data import SegmentMeta
 from crosshead.tasks.task import Meta, task_of
 
@@ -20,6 +22,7 @@ TASKS = {
     "detect": ("bccd", "nuclei", "coco", "coco-3x"),
     "segment": ("masks", "nuclei-semantic", "fashion-scenes", "ade20k"),
     "change": ("landsat", "pairs"),
+    "linearize": ("linearize",),
 }
 GREY = ("digits", "fashion-mnist", "fashion-scenes")
 
@@ -51,7 +54,7 @@ def test_a_recipe_says_what_to_expect_in_what_time_by_which_command(name):
     assert "Time: " in document
     assert f"Command: crosshead train {name}" in document
     # What a command needs besides its name is in the command.
-    assert ("--data-dir DIR" in document) == (name != "digits")
+    assert ("--data-dir " in document) == (name != "digits")
 
 
 def test_the_help_of_dense_recipes_answers_at_once_and_without_torch():
@@ -92,7 +95,36 @@ def test_each_recipe_is_of_the_task_that_its_name_promises():
     }
 
 
-@pytest.mark.parametrize("name", RECIPES)
+def test_the_recipe_of_a_linearization_is_sound_and_builds_its_net():
+    recipe: Any = RECIPES["linearize"]()
+    recipe.check()
+    free = {"dynamic_img_size": True, "num_classes": 0}
+    meta = LinearizeMeta(
+        classes=(),
+        in_chans=3,
+        mean=(0.5,) * 3,
+        std=(0.25,) * 3,
+        image_size=224,
+        patch=(14, 14),
+        crop_fraction=1.0,
+        architecture=recipe.model.split(".")[0],
+        arguments=free,
+        labels=(),
+    )
+    with torch.device("meta"):
+        net = task_of("linearize").build(dataclasses.replace(recipe, pretrained=False), meta)
+    config = task_of("linearize").config(recipe, meta, net)
+    assert config["architecture"] == "linearized_vit"
+    assert config["model_args"]["architecture"] == "vit_small_patch14_dinov2"
+    assert "label_names" not in config
+    with torch.device("meta"):
+        again: Any = timm.create_model("linearized_vit", num_classes=0, **config["model_args"])
+    assert {name: tensor.shape for name, tensor in again.state_dict().items()} == {
+        name: tensor.shape for name, tensor in net.state_dict().items()
+    }
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if name != "linearize"])
 def test_a_recipe_is_sound_and_builds_its_net(name):
     recipe: Any = RECIPES[name]()
     recipe.check()

@@ -15,13 +15,14 @@ def linearize() -> LinearizeRecipe:
     """
     return LinearizeRecipe(
         model="vit_small_patch14_dinov2.lvd142m",
-        epochs=12,
-        attention_epochs=6,
-        batch_size=16,
-        lr=5e-4,
-        feature_lr=2e-4,
+        epochs=10,
+        attention_epochs=10,
+        batch_size=8,
+        lr=1e-3,
+        feature_lr=1e-5,
         weight_decay=0.0,
+        warmup_epochs=1,
         clip_grad=1.0,
-        ema=0.99,
+        ema=0.995,
         workers=1,
     )

@@ -93,7 +93,7 @@ class Linearizer(TaskModule):
         *,
         teacher: VisionTransformer,
         attention_epochs: int = 0,
-        feature_learning_rate: float = 2e-4,
+        feature_learning_rate: float = 1e-5,
         trained: Literal["attention", "blocks"] = "blocks",
         swapped: Callable[[], GridViT] | None = None,
         measure: Callable[[str], Costs] = lambda device: {},

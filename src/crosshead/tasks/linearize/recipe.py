@@ -61,7 +61,7 @@ class LinearizeRecipe(Recipe):
     attention_epochs: int = 0
     """The first of the epochs: each layer learns by itself to give what the teacher's attention gives. In the
     others the whole net learns to give the teacher's tokens."""
-    feature_lr: float = 2e-4
+    feature_lr: float = 1e-5
     """Peak learning rate of those others; --lr is that of the first ones."""
     trained: Literal["attention", "blocks"] = "blocks"
     """What these others change: the attention that was replaced, or all weights of the blocks and the last
