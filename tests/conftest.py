@@ -231,7 +231,14 @@ DENSE: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "linearize": (
         "linearize.recipe.LinearizeRecipe",
-        {"data": "images", "model_args": {}, "landmarks": (3, 2), "crops": 8, "color_jitter": 0.0},
+        {
+            "data": "images",
+            "model_args": {},
+            "landmarks": (3, 2),
+            "crops": 8,
+            "color_jitter": 0.0,
+            "attention_epochs": 0,
+        },
     ),
 }
 # A ViT of three layers for images of 16 x 16 pixels.

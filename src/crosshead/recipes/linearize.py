@@ -16,7 +16,6 @@ def linearize() -> LinearizeRecipe:
     return LinearizeRecipe(
         model="vit_small_patch14_dinov2.lvd142m",
         epochs=10,
-        attention_epochs=10,
         batch_size=8,
         lr=1e-3,
         feature_lr=1e-5,

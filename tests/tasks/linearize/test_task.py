@@ -127,6 +127,13 @@ def test_a_fresh_student_is_about_to_learn(dense_recipe):
     assert all(parameter.requires_grad for parameter in student.parameters())
 
 
+def test_layers_learn_by_themselves_in_all_epochs_unless_told_otherwise(dense_recipe):
+    for wanted, expected in ((None, 3), (0, 0), (2, 2)):
+        recipe = dense_recipe("linearize", epochs=3, attention_epochs=wanted)
+        meta = TASK.data(recipe).meta
+        assert TASK.module(recipe, meta, TASK.build(recipe, meta), {}).attention_epochs == expected
+
+
 def test_sizes_begin_with_that_of_the_training(dense_recipe):
     meta = TASK.data(dense_recipe("linearize")).meta
     for wanted, expected in (((), (16, 32)), ((32, 16, 64, 32), (16, 32, 64)), ((16,), (16,))):

@@ -28,7 +28,7 @@ class LinearizeRecipe(Recipe):
         >>> LinearizeRecipe(model="vit_base_patch16_224", epochs=2, attention_epochs=3).check()
         Traceback (most recent call last):
             ...
-        ValueError: attention_epochs is 3: give at most as many as epochs=2
+        ValueError: attention_epochs is 3: give 0 to epochs=2, or leave it out
     """
 
     task: ClassVar[str] = "linearize"
@@ -58,9 +58,9 @@ class LinearizeRecipe(Recipe):
     keep: tuple[int, ...] = ()
     """Layers that keep their softmax attention, counted from 0, or from -1 backwards."""
 
-    attention_epochs: int = 0
-    """The first of the epochs: each layer learns by itself to give what the teacher's attention gives. In the
-    others the whole net learns to give the teacher's tokens."""
+    attention_epochs: int | None = None
+    """The first of the epochs, by default all: each layer learns by itself to give what the teacher's
+    attention gives. In the others the whole net learns to give the teacher's tokens."""
     feature_lr: float = 1e-5
     """Peak learning rate of those others; --lr is that of the first ones."""
     trained: Literal["attention", "blocks"] = "blocks"
@@ -95,13 +95,16 @@ class LinearizeRecipe(Recipe):
         super().check()
         self.require_counts("image_size", "crops", "mixing_group_size")
         self.require_fractions("flip", "test")
-        self.require_no_less_than_zero("color_jitter", "attention_epochs", "feature_lr")
+        self.require_no_less_than_zero("color_jitter", "feature_lr")
+        if self.lr == 0:
+            raise ValueError("lr is 0: give more, a student has to learn")
         self.require_range("crop_scale")
         if not self.pretrained:
             raise ValueError("pretrained is False: a teacher without its weights has nothing to teach")
-        if self.attention_epochs > self.epochs:
+        if self.attention_epochs is not None and not 0 <= self.attention_epochs <= self.epochs:
             raise ValueError(
-                f"attention_epochs is {self.attention_epochs}: give at most as many as epochs={self.epochs}"
+                f"attention_epochs is {self.attention_epochs}: give 0 to epochs={self.epochs}, or leave it "
+                "out"
             )
         if self.test == 1:
             raise ValueError("test must leave something to train on; got 1: give less, such as 0.1")
@@ -111,7 +114,7 @@ class LinearizeRecipe(Recipe):
             raise ValueError(f"test_sizes are {self.test_sizes}: give 1 or more")
         if self.drop_path:
             raise ValueError(f"drop_path is {self.drop_path}: a teacher is not matched by chance, give 0")
-        if self.attention_epochs and self.devices * self.nodes > 1 and self.strategy in ("auto", "ddp"):
+        if self.attention_epochs != 0 and self.devices * self.nodes > 1 and self.strategy in ("auto", "ddp"):
             raise ValueError(
                 f"strategy is {self.strategy} on {self.devices * self.nodes} devices: while layers learn by "
                 "themselves not every weight has a gradient, give --strategy ddp_find_unused_parameters_true"

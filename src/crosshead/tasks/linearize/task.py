@@ -76,7 +76,7 @@ class Linearization(Task[LinearizeRecipe, LinearizeMeta]):
         return Linearizer(
             model,
             teacher=teacher,
-            attention_epochs=recipe.attention_epochs,
+            attention_epochs=recipe.epochs if recipe.attention_epochs is None else recipe.attention_epochs,
             feature_learning_rate=recipe.feature_lr,
             trained=recipe.trained,
             swapped=lambda: build_student(recipe, copy.deepcopy(teacher)),
