@@ -190,6 +190,8 @@ def _full_loaders(task: Task, recipe: Recipe, data: Data) -> EpochLoaders:
         # The type of map-style data sets does not promise a length.
         available = len(loaders.training_items()(0))  # pyright: ignore[reportArgumentType]
         needed = recipe.batch_size * recipe.devices * recipe.nodes
+        if available == 0:
+            raise RunError(f"{recipe.data_dir}: holds no training images: give a folder that does")
         raise RunError(f"{available} training images do not fill a step of {needed}: lower --batch-size")
     return loaders
 

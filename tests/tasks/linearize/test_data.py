@@ -62,6 +62,13 @@ def test_a_lone_held_out_split_is_the_test(recipe, write_images):
     assert load_images(recipe(folder, val=0.0)).val is None
 
 
+def test_a_lone_test_folder_is_tested_and_nothing_is_learned_from_it(recipe, write_images):
+    folder = write_images("test/a/1.png", "test/a/2.png", "test/b/1.png")
+    data = load_images(recipe(folder))
+    assert (len(paths(data.train)), data.val, len(paths(data.test))) == (0, None, 3)
+    assert set(labels_of(data.test)) == {UNLABELLED}
+
+
 def test_few_images_give_many_crops(recipe, write_images, caplog):
     folder = write_images(*(f"train/{number}.png" for number in range(4)), "test/1.png")
     made = recipe(folder, val=0.0)
@@ -110,8 +117,8 @@ def test_meta_is_the_teachers(recipe, write_images):
 
 def test_sizes_are_whole_patches(recipe, write_images):
     folder = write_images("train/1.png", "test/1.png")
-    assert load_images(recipe(folder, val=0.0, image_size=20)).meta.image_size == 20
-    for change in ({"image_size": 18}, {"test_sizes": (16, 18)}):
+    assert load_images(recipe(folder, val=0.0, image_size=(20,))).meta.image_size == 20
+    for change in ({"image_size": (18,)}, {"image_size": (16, 18)}, {"test_sizes": (16, 18)}):
         with pytest.raises(ValueError, match="multiples of the patch, 4 x 4 pixels; got 18: give 16"):
             load_images(recipe(folder, val=0.0, **change))
 

@@ -144,3 +144,13 @@ def test_agreement_takes_the_mean_token_off():
     assert found.centered.abs().max() < 0.3
     assert agreement(2 * tokens, tokens).centered.min() > 1 - 1e-6
     assert relative_error(2 * tokens, tokens) == 1
+
+
+def test_steps_take_the_sizes_in_turn_at_the_same_cost(make, monkeypatch):
+    module = make(crop_sizes=(16, 32))
+    shapes = []
+    for step in range(4):
+        monkeypatch.setattr(Linearizer, "global_step", step)
+        shapes.append(tuple(module.of_size_in_turn(images(32, 32, count=8)).shape))
+    assert shapes == 2 * [(8, 3, 16, 16), (2, 3, 32, 32)]
+    assert make().of_size_in_turn(images(8, 24)).shape == (4, 3, 8, 24)

@@ -20,7 +20,7 @@ from crosshead.tasks.linearize.recipe import LinearizeRecipe
         ({"drop_path": 0.1}, "not matched by chance"),
         ({"feature_lr": -1.0}, "feature_lr is -1.0"),
         ({"mixing_group_size": 0}, "mixing_group_size is 0"),
-        ({"image_size": 0}, "image_size is 0"),
+        ({"image_size": (0,)}, "image_size is"),
         ({"crop_scale": (0.5, 0.1)}, "the smaller one first"),
         ({"attention_epochs": 1, "devices": 2}, "ddp_find_unused_parameters_true"),
     ],

@@ -15,7 +15,7 @@ from PIL import Image
 
 from crosshead.runs import engine
 from crosshead.runs.evaluate import evaluate
-from crosshead.runs.folder import RunFolder
+from crosshead.runs.folder import RunError, RunFolder
 from crosshead.runs.load import load_run
 from crosshead.tasks.linearize.recipe import LinearizeRecipe
 from crosshead.tasks.linearize.task import TASK, sizes
@@ -121,6 +121,18 @@ def test_without_labels_there_is_no_accuracy(dense_run, tmp_path):
     assert not any("accuracy" in row[0] for row in found.metrics())
 
 
+def test_photographs_of_ones_own_are_all_tested_and_nothing_is_learned_from_them(
+    run, labelled, dense_recipe, tmp_path
+):
+    shutil.copytree(run.path, tmp_path / "run")
+    shutil.copytree(labelled / "test", tmp_path / "photos" / "test" / "holiday")
+    found: Any = evaluate(RunFolder(tmp_path / "run"), data_dir=tmp_path / "photos", accelerator="cpu")[0]
+    assert (found.images, found.labels) == (10, {})
+    recipe = dense_recipe("linearize", data_dir=tmp_path / "photos")
+    with pytest.raises(RunError, match="photos: holds no training images"):
+        engine.train("linearize", recipe, RunFolder(tmp_path / "new"))
+
+
 def test_a_fresh_student_is_about_to_learn(dense_recipe):
     student = TASK.build(dense_recipe("linearize"), TASK.data(dense_recipe("linearize")).meta)
     assert all(module.training for module in student.modules())
@@ -138,6 +150,7 @@ def test_sizes_begin_with_that_of_the_training(dense_recipe):
     meta = TASK.data(dense_recipe("linearize")).meta
     for wanted, expected in (((), (16, 32)), ((32, 16, 64, 32), (16, 32, 64)), ((16,), (16,))):
         assert sizes(dense_recipe("linearize", test_sizes=wanted), meta) == expected
+    assert sizes(dense_recipe("linearize", image_size=(16, 24)), meta) == (16, 24)
 
 
 @pytest.mark.parametrize("data", ["fashion-mnist", "cifar10"])

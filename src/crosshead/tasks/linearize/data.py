@@ -39,7 +39,7 @@ class LinearizeMeta(Meta):
     """What a linearized ViT has to know about its images; mean and deviation are the teacher's.
 
     Attributes:
-        image_size: side of the crops in pixels.
+        image_size: side of the crops in pixels, the first of several.
         patch: sides of an image are multiples of so many pixels.
         crop_fraction: fraction of the resized short side that the teacher was measured on.
         architecture: timm's name of the teacher, without the tag of its weights.
@@ -64,9 +64,11 @@ def load_images(recipe: LinearizeRecipe) -> Data[LinearizeMeta]:
     """
     meta = _meta(recipe)
     train, val, test = _splits(recipe)
-    if val is None:
+    if val is None and len(train):
         train, val = carve(train, fraction=recipe.val, seed=recipe.seed)
     count = len(train)  # pyright: ignore[reportArgumentType] (map-style sets have a length)
+    if count == 0:
+        return Data(train=train, val=val, test=test, meta=meta)
     if count < FEW:
         logger.warning("%d training images are few: what is learned from them may hold for them alone", count)
     repeats = math.ceil(recipe.crops / count)
@@ -105,11 +107,10 @@ def _meta(recipe: LinearizeRecipe) -> LinearizeMeta:
     model = describe(teacher)
     config = timm_config(model)
     patch = model.patch_embed.feat_ratio(as_scalar=False)
-    size = recipe.image_size
-    if size is None:
-        own = model.patch_embed.img_size or config["input_size"][1:]
-        size = min(LARGEST_BY_DEFAULT, *own) // math.lcm(*patch) * math.lcm(*patch)
-    for wanted in (size, *recipe.test_sizes):
+    own = model.patch_embed.img_size or config["input_size"][1:]
+    default = min(LARGEST_BY_DEFAULT, *own) // math.lcm(*patch) * math.lcm(*patch)
+    crop_sizes = recipe.image_size or (default,)
+    for wanted in (*crop_sizes, *recipe.test_sizes):
         if wanted % patch[0] or wanted % patch[1]:
             raise ValueError(
                 f"image_size and test_sizes must be multiples of the patch, {patch[0]} x {patch[1]} pixels; "
@@ -127,7 +128,7 @@ def _meta(recipe: LinearizeRecipe) -> LinearizeMeta:
         in_chans=in_chans(model),
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),
-        image_size=size,
+        image_size=crop_sizes[0],
         patch=tuple(patch),
         crop_fraction=float(config.get("crop_pct") or 1.0),
         architecture=teacher.architecture,
@@ -154,11 +155,12 @@ def _splits(recipe: LinearizeRecipe) -> tuple[Any, Any, Any]:
         if test is None:
             raise DataError(f"{folder}: has no test/ folder, and --test 0 leaves nothing to test on")
         return train, None, test
-    return files["train"], files.get("val"), files["test"]
+    nothing = ImageFiles([], np.empty(0, dtype=int), root=existing_folder(folder))
+    return files.get("train", nothing), files.get("val"), files["test"]
 
 
 def _find(folder: Path) -> dict[str, Sequence[Path]]:
-    """The image files of each split; of `train` alone where there are no folders of that name."""
+    """The image files of each split; of `train` alone where there is no `test` folder."""
     root = existing_folder(folder)
     folders = {path.name.casefold(): path for path in sorted(root.iterdir()) if path.is_dir()}
     places = find_places(
@@ -167,7 +169,7 @@ def _find(folder: Path) -> dict[str, Sequence[Path]]:
         val=None,
         test=None,
     )
-    if places.keys() < {"train", "test"}:
+    if "test" not in places:
         places = {"train": root}
     found: dict[str, Sequence[Path]] = {split: _images_below(place) for split, place in places.items()}
     for split, paths in found.items():
@@ -191,7 +193,7 @@ def _images_below(folder: Path) -> list[Path]:
 def _labels(found: dict[str, Sequence[Path]]) -> dict[str, np.ndarray]:
     """The number of each image's folder, where several splits have the same two or more of them."""
     names = {split: [path.parent.name for path in paths] for split, paths in found.items()}
-    classes = sorted(set(names["train"]))
+    classes = sorted(set(names.get("train", ())))
     flat = all(len({path.parent.parent for path in paths}) == 1 for paths in found.values())
     if (
         len(found) < 2

@@ -14,6 +14,7 @@ from timm.models.vision_transformer import VisionTransformer
 from timm.optim import create_optimizer_v2
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
+from torchvision.transforms.v2.functional import InterpolationMode, resize
 
 from crosshead.tasks.linearize.agreement import Agreement, agreement, relative_error
 from crosshead.tasks.module import TaskModule, Updates
@@ -70,6 +71,8 @@ class Linearizer(TaskModule):
         teacher: the net it was made of, with softmax attention; it is neither changed nor saved.
         attention_epochs: how many epochs the layers learn by themselves.
         feature_learning_rate: peak learning rate of the epochs after these.
+        crop_sizes: sides of the images to learn from, in pixels, which steps take in turn; by default as they
+            come.
         trained: what changes in the epochs after these: the replaced "attention", or all "blocks" and the
             last norm.
         swapped: makes the student as it was before it learned, for a test to compare with.
@@ -94,6 +97,7 @@ class Linearizer(TaskModule):
         teacher: VisionTransformer,
         attention_epochs: int = 0,
         feature_learning_rate: float = 1e-5,
+        crop_sizes: Sequence[int] = (),
         trained: Literal["attention", "blocks"] = "blocks",
         swapped: Callable[[], GridViT] | None = None,
         measure: Callable[[str], Costs] = lambda device: {},
@@ -104,6 +108,7 @@ class Linearizer(TaskModule):
         # In a tuple it is no submodule: no checkpoint, average or optimiser sees it.
         self._teacher = (teacher.eval().requires_grad_(False),)
         self.attention_epochs, self.feature_learning_rate = attention_epochs, feature_learning_rate
+        self.crop_sizes = tuple(crop_sizes)
         self.layers = [name for name, module in model.named_modules() if isinstance(module, GridAttention)]
         model.requires_grad_(False)
         for name in self.layers if trained == "attention" else ("blocks", "norm"):
@@ -153,11 +158,19 @@ class Linearizer(TaskModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Loss of one batch of images, whose labels are not looked at."""
-        images, _ = batch
+        images = self.of_size_in_turn(batch[0])
         loss = self.layer_errors(images).mean() if self.learns_layers else self.feature_loss(images)
         self.log("step_loss", loss)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(images))
         return {"loss": loss}
+
+    def of_size_in_turn(self, images: Tensor) -> Tensor:
+        """Images of the size that this step learns from: of a larger one fewer, so that all cost the same."""
+        if not self.crop_sizes:
+            return images
+        size = self.crop_sizes[self.global_step % len(self.crop_sizes)]
+        count = max(1, round(len(images) * (min(self.crop_sizes) / size) ** 2))
+        return resize(images[:count], [size, size], InterpolationMode.BICUBIC, antialias=True)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """How well the last tokens of one batch agree with the teacher's."""

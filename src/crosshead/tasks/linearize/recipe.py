@@ -67,10 +67,11 @@ class LinearizeRecipe(Recipe):
     """What these others change: the attention that was replaced, or all weights of the blocks and the last
     norm. Patches and positions stay embedded as by the teacher, and a classifier stays as it is."""
 
-    image_size: int | None = None
-    """Side of the crops in pixels; by default the teacher's own, and at most 224."""
+    image_size: tuple[int, ...] = ()
+    """Sides of the crops in pixels; by default the teacher's own, and at most 224. Batches take several sides
+    in turn; of a larger one they have as many fewer crops as makes the same number of pixels."""
     test_sizes: tuple[int, ...] = ()
-    """Sides at which an evaluation compares, by default that of the crops and twice that."""
+    """Sides at which an evaluation compares, by default those of the crops; of one side that and twice it."""
     crops: int = 2048
     """Crops an epoch: as many of each image as make at least so many in all."""
     crop_scale: tuple[float, float] = (0.08, 1.0)
@@ -93,7 +94,7 @@ class LinearizeRecipe(Recipe):
             ValueError: if a value is out of its range or two values exclude each other.
         """
         super().check()
-        self.require_counts("image_size", "crops", "mixing_group_size")
+        self.require_counts("crops", "mixing_group_size")
         self.require_fractions("flip", "test")
         self.require_no_less_than_zero("color_jitter", "feature_lr")
         if self.lr == 0:
@@ -110,8 +111,9 @@ class LinearizeRecipe(Recipe):
             raise ValueError("test must leave something to train on; got 1: give less, such as 0.1")
         if len(self.landmarks) not in (1, 2) or min(self.landmarks) < 1:
             raise ValueError(f"landmarks are {self.landmarks}: give one number or two, above 0")
-        if min(self.test_sizes, default=1) < 1:
-            raise ValueError(f"test_sizes are {self.test_sizes}: give 1 or more")
+        for name in ("image_size", "test_sizes"):
+            if min(given := getattr(self, name), default=1) < 1:
+                raise ValueError(f"{name} is {given}: give 1 or more")
         if self.drop_path:
             raise ValueError(f"drop_path is {self.drop_path}: a teacher is not matched by chance, give 0")
         if self.attention_epochs != 0 and self.devices * self.nodes > 1 and self.strategy in ("auto", "ddp"):

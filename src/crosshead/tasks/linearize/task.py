@@ -83,6 +83,7 @@ class Linearization(Task[LinearizeRecipe, LinearizeMeta]):
             measure=partial(
                 measure_cost, timm_arguments(recipe, meta), sizes(recipe, meta), in_chans=meta.in_chans
             ),
+            crop_sizes=recipe.image_size,
             test_sizes=sizes(recipe, meta),
             **updates,
         )
@@ -171,7 +172,8 @@ class LinearizeLoaders(ImageLoaders):
             return transforms.Compose([*channels, whole])
 
         crop = train_transform(
-            image_size=meta.image_size,
+            # Each batch is made as small as it is to be by the module.
+            image_size=max(recipe.image_size, default=meta.image_size),
             crop_scale=recipe.crop_scale,
             flip=recipe.flip,
             color_jitter=recipe.color_jitter,
@@ -202,7 +204,7 @@ class LinearizeLoaders(ImageLoaders):
 
 def sizes(recipe: LinearizeRecipe, meta: LinearizeMeta) -> tuple[int, ...]:
     """The sides of test images, that of the training first."""
-    others = recipe.test_sizes or (2 * meta.image_size,)
+    others = recipe.test_sizes or recipe.image_size[1:] or (2 * meta.image_size,)
     return (meta.image_size, *(size for size in dict.fromkeys(others) if size != meta.image_size))
 
 
