@@ -23,7 +23,7 @@ FLAGS = ("--epochs", "2", "--batch-size", "8", "--threads", "1", "--accelerator"
 def test_from_a_teacher_to_a_classifier(crosshead, photos, vit, tmp_path):
     answer = crosshead(
         *("train", "linearize", "--data-dir", photos, "--model", vit, *FLAGS),
-        *("--attention-epochs", "1", "--crops", "16", "--landmarks", "2", "2", "--keep", "-1"),
+        *("--crops", "16", "--landmarks", "2", "2", "--keep", "-1"),
     )
     assert answer.code == 0, answer.err
     assert answer.err == ""

@@ -74,7 +74,7 @@ TRAIN = {
     "fashion-scenes": f"{SEGMENT} --scenes 8 4 --scene-size 96",
     "landsat": CHANGE,
     "pairs": f"{CHANGE} --block 10",
-    "linearize": f"--batch-size 4 --crops 8 --attention-epochs 1 {ALONE}",
+    "linearize": f"--batch-size 4 --crops 8 {ALONE}",
 }
 
 

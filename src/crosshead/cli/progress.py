@@ -76,7 +76,7 @@ class ShowProgress(Callback):
         self.bar.update(
             self.bar.task_ids[0],
             completed=done,
-            description=f"epoch {trainer.current_epoch + 1}/{self.recipe.epochs}",
+            description=f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}",
             status=f"loss {float(outputs['loss']):.3f}  "
             + "".join(f"{name} {float(outputs[name]):.1%}  " for name in outputs if name != "loss")
             + f"{speed:,.0f} images/s  {self._left(trainer, done)} left",
@@ -88,9 +88,9 @@ class ShowProgress(Callback):
             return
         row = read_metrics(self.run)[-1]
         done = (trainer.current_epoch + 1) * int(trainer.num_training_batches)
-        width = len(str(self.recipe.epochs))
+        width = len(str(trainer.max_epochs))
         self.console.print(
-            f"epoch {int(row['epoch']):{width}}/{self.recipe.epochs}"
+            f"epoch {int(row['epoch']):{width}}/{trainer.max_epochs}"
             f"{_metrics(row, 'train_')}{_metrics(row, 'val_')}"
             f"  {float(row['images_per_second']):,.0f} images/s  {self._left(trainer, done)} left"
         )
@@ -111,7 +111,7 @@ class ShowProgress(Callback):
             self.bar = None
 
     def _steps(self, trainer: pl.Trainer) -> int:
-        return self.recipe.epochs * int(trainer.num_training_batches)
+        return int(trainer.max_epochs or 1) * int(trainer.num_training_batches)
 
     def _left(self, trainer: pl.Trainer, done: int) -> str:
         elapsed = time.perf_counter() - self.started

@@ -210,7 +210,7 @@ def _training(
         module.columns = tuple(name for name in module.columns if not name.startswith("val_"))
     return make_trainer(
         recipe,
-        max_epochs=recipe.epochs,
+        max_epochs=module.epochs_before + recipe.epochs,
         check_val_every_n_epoch=recipe.val_every,
         limit_val_batches=0 if data.val is None else 1.0,
         accumulate_grad_batches=recipe.accumulate,

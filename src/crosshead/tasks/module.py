@@ -44,11 +44,13 @@ class TaskModule(pl.LightningModule):
             validation, the score last.
         items: what a training sample is.
         val_items: what a sample of the other splits is.
+        epochs_before: epochs that come before those of the recipe.
     """
 
     columns: tuple[str, ...]
     items: ClassVar[str] = "images"
     val_items: ClassVar[str] = "images"
+    epochs_before: int = 0
 
     def __init__(self, model: nn.Module, **updates: Unpack[Updates]) -> None:
         super().__init__()

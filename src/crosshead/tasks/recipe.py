@@ -11,6 +11,7 @@ class Recipe:
     """What trainings of every task have in common. Each field is a flag of `crosshead train`."""
 
     task: ClassVar[str]
+    fewest_epochs: ClassVar[int] = 1
     """The task that it is a recipe of: classify, segment, detect, change or linearize."""
 
     data: str
@@ -91,7 +92,9 @@ class Recipe:
         Raises:
             ValueError: if a value is out of its range or two values exclude each other.
         """
-        self.require_counts("epochs", "batch_size", "accumulate", "devices", "nodes", "threads", "val_every")
+        if self.epochs < self.fewest_epochs:
+            raise ValueError(f"epochs is {self.epochs}: give {self.fewest_epochs} or more")
+        self.require_counts("batch_size", "accumulate", "devices", "nodes", "threads", "val_every")
         self.require_fractions("drop_path", "ema", "val")
         if self.val == 1:
             raise ValueError("val must leave something to train on; got 1: give less, such as 0.1")

@@ -5,11 +5,13 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from torch import Tensor
 
 from crosshead.tasks.linearize.agreement import agreement, relative_error
 from crosshead.tasks.linearize.module import Linearizer
 from crosshead.tasks.linearize.recipe import LinearizeRecipe
+from crosshead.tasks.linearize.streams import Streams
 from crosshead.tasks.linearize.teacher import build_student, find_teacher
 
 
@@ -28,24 +30,57 @@ def images(height: int = 16, width: int = 16, *, count: int = 4, seed: int = 0) 
     return torch.randn(count, 3, height, width, generator=torch.Generator().manual_seed(seed))
 
 
-def learn(module: Linearizer, *, layers: bool, steps: int = 60, size: tuple[int, int] = (16, 16)) -> None:
-    """Steps of the kind of an epoch, each on other images."""
+def learn(module: Linearizer, *, steps: int = 60) -> None:
+    """Steps of the whole net, each on other images."""
     optimizer = torch.optim.AdamW(module.parameters(), lr=3e-3, weight_decay=0.1)
     for step in range(steps):
-        given = images(*size, seed=step + 1)
-        loss = module.layer_errors(given).mean() if layers else module.feature_loss(given)
         optimizer.zero_grad()
-        loss.backward()
+        module.feature_loss(images(seed=step + 1)).backward()
         optimizer.step()
 
 
-def test_by_itself_each_layer_comes_closer_to_its_teacher(make):
-    module, unseen = make(), images(seed=999)
-    before = module.layer_errors(unseen).detach()
-    learn(module, layers=True)
-    after = module.layer_errors(unseen).detach()
-    assert before.shape == (3,)
-    assert (after < 0.9 * before).all(), (before, after)
+def learn_blocks(module: Linearizer, *, passes: int = 8) -> list[tuple[float, float, float]]:
+    """Block after block on the same eight batches: its loss at first, when it has learned, and refitted."""
+    module.trainer = Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)
+    batches = [images(seed=seed + 1) for seed in range(8)]
+    module.streams = Streams(module.teacher, module.model, batches, device=torch.device("cpu"))
+    losses = []
+    for block in module.learned:
+        while module.streams.block < block:
+            module.streams.advance()
+        module.let_learn(block)
+        optimizer = torch.optim.AdamW(module.parameters(), lr=3e-3, weight_decay=0.1)
+        found = [mean_loss(module)]
+        for place in passes * list(range(8)):
+            optimizer.zero_grad()
+            module.block_loss(place).backward()
+            optimizer.step()
+        found.append(mean_loss(module))
+        module.streams.refit()
+        losses.append((*found, mean_loss(module)))
+        module.finish_block()
+    return losses
+
+
+@torch.no_grad()
+def mean_loss(module: Linearizer) -> float:
+    return float(torch.stack([module.block_loss(place) for place in range(8)]).mean())
+
+
+def test_each_block_comes_closer_to_its_teacher_by_learning_and_again_by_a_refit(make):
+    module = make(blockwise=True)
+    assert module.learned == [0, 1, 2]
+    for before, learned, refitted in learn_blocks(module):
+        assert learned < 0.9 * before
+        assert refitted < learned
+
+
+def test_block_by_block_the_last_tokens_come_closer(make):
+    module, unseen = make(blockwise=True), images(seed=999)
+    teacher = module.patch_tokens(module.teacher, unseen)
+    before = relative_error(module.patch_tokens(module.model, unseen), teacher)
+    learn_blocks(module)
+    assert relative_error(module.patch_tokens(module.model, unseen), teacher) < 0.9 * before
 
 
 def test_as_a_whole_its_tokens_come_closer(make):
@@ -57,36 +92,51 @@ def test_as_a_whole_its_tokens_come_closer(make):
             return agreement(module.patch_tokens(module.model, unseen), teacher).centered.mean()
 
     before = found()
-    learn(module, layers=False)
+    learn(module)
     assert 1 - found() < 0.8 * (1 - before)
 
 
-def test_no_gradient_passes_from_layer_to_layer(make):
-    module = make()
-    module.layer_errors(images()).mean().backward()
+def test_no_gradient_passes_from_block_to_block(make):
+    module = make(blockwise=True)
+    learn_blocks(module, passes=0)
+    module.let_learn(1)
+    module.streams.block, module.streams.part = 1, 0
+    module.block_loss(0).backward()
     reached = {name for name, parameter in module.model.named_parameters() if parameter.grad is not None}
-    assert reached == {
-        name
-        for name, _ in module.model.named_parameters()
-        if any(name.startswith(f"{layer}.") for layer in module.layers)
-    }
+    of_block = {name for name, _ in module.model.named_parameters() if name.startswith("blocks.1.attn.")}
+    assert reached == of_block != set()
 
 
-@pytest.mark.parametrize(("layers", "trained"), [(True, "blocks"), (True, "attention"), (False, "attention")])
-def test_what_is_not_trained_stays_to_the_bit(make, layers, trained):
-    module = make(trained=trained, keep=(1,))
+@pytest.mark.parametrize("blockwise", [True, False])
+def test_where_attention_alone_is_trained_all_else_stays_to_the_bit(make, blockwise):
+    module = make(trained="attention", keep=(1,), blockwise=blockwise)
     assert module.layers == ["blocks.0.attn", "blocks.2.attn"]
     before = copy.deepcopy(module.model.state_dict())
-    learn(module, layers=layers, steps=3)
+    if blockwise:
+        assert module.learned == [0, 2]
+        learn_blocks(module, passes=1)
+    else:
+        learn(module, steps=3)
     for name, tensor in module.model.state_dict().items():
         is_trained = name.startswith(("blocks.0.attn.", "blocks.2.attn."))
         assert torch.equal(tensor, before[name]) != is_trained, name
 
 
+def test_a_block_changes_its_attention_and_the_end_of_its_mlp_alone(make):
+    module = make(keep=(1,), blockwise=True)
+    before = copy.deepcopy(module.model.state_dict())
+    learn_blocks(module, passes=1)
+    changed = {
+        name for name, tensor in module.model.state_dict().items() if not torch.equal(tensor, before[name])
+    }
+    expected = {name for name in before if ".attn." in name or ".mlp.fc2." in name}
+    assert changed == expected
+
+
 def test_all_blocks_may_be_trained_but_no_embedding(make):
     module = make(keep=(1,))
     before = copy.deepcopy(module.model.state_dict())
-    learn(module, layers=False, steps=3)
+    learn(module, steps=3)
     same = {name for name, tensor in module.model.state_dict().items() if torch.equal(tensor, before[name])}
     assert same == {"cls_token", "pos_embed", "patch_embed.proj.weight", "patch_embed.proj.bias"}
 
@@ -94,7 +144,7 @@ def test_all_blocks_may_be_trained_but_no_embedding(make):
 def test_the_teacher_neither_learns_nor_is_saved(make):
     module = make()
     before = copy.deepcopy(module.teacher.state_dict())
-    learn(module, layers=False, steps=3)
+    learn(module, steps=3)
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.teacher.state_dict().items())
     assert {name.split(".")[0] for name in module.state_dict()} == {"model"}
     assert not module.train().teacher.training
@@ -103,7 +153,8 @@ def test_the_teacher_neither_learns_nor_is_saved(make):
 @pytest.mark.parametrize("size", [(20, 12), (4, 36), (16, 16), (28, 28)])
 def test_images_of_any_size_are_learned_from(make, size):
     module = make()
-    for loss in (module.layer_errors(images(*size)).mean(), module.feature_loss(images(*size))):
+    module.streams = Streams(module.teacher, module.model, [images(*size)], device=torch.device("cpu"))
+    for loss in (module.block_loss(0), module.feature_loss(images(*size))):
         loss.backward()
         assert loss.isfinite()
         assert loss > 0
@@ -122,17 +173,17 @@ def test_a_student_that_is_its_teacher_has_no_error(make):
     )
 
 
-def test_the_rate_has_a_cosine_for_each_kind_of_epoch(make):
+def test_the_rate_has_a_cosine_for_each_block_and_one_for_the_whole(make):
     module = make(
-        attention_epochs=4,
+        blockwise=True,
         feature_learning_rate=1e-4,
         learning_rate=1e-3,
         min_learning_rate=1e-6,
         warmup_epochs=1,
     )
-    module.trainer = type("Trainer", (), {"max_epochs": 10})()  # pyright: ignore[reportAttributeAccessIssue]
-    rates = [module.rate_at(epoch) for epoch in (0, 0.5, 1, 2.5, 3.999, 4, 4.5, 5, 7.5, 10)]
-    expected = [0, 5e-4, 1e-3, 5.005e-4, 1e-6, 0, 5e-5, 1e-4, 5.05e-5, 1e-6]
+    module.trainer = type("Trainer", (), {"max_epochs": 7})()  # pyright: ignore[reportAttributeAccessIssue]
+    rates = [module.rate_at(epoch) for epoch in (0, 0.025, 0.05, 0.525, 0.9999, 1, 1.05, 3, 3.5, 4, 5.5, 7)]
+    expected = [0, 5e-4, 1e-3, 5.005e-4, 1e-6, 0, 1e-3, 0, 5e-5, 1e-4, 5.05e-5, 1e-6]
     assert rates == pytest.approx(expected, rel=1e-3, abs=2e-8)
 
 
@@ -146,11 +197,8 @@ def test_agreement_takes_the_mean_token_off():
     assert relative_error(2 * tokens, tokens) == 1
 
 
-def test_steps_take_the_sizes_in_turn_at_the_same_cost(make, monkeypatch):
+def test_steps_take_the_sizes_in_turn_at_the_same_cost(make):
     module = make(crop_sizes=(16, 32))
-    shapes = []
-    for step in range(4):
-        monkeypatch.setattr(Linearizer, "global_step", step)
-        shapes.append(tuple(module.of_size_in_turn(images(32, 32, count=8)).shape))
+    shapes = [tuple(module.of_size_in_turn(images(32, 32, count=8), turn).shape) for turn in range(4)]
     assert shapes == 2 * [(8, 3, 16, 16), (2, 3, 32, 32)]
-    assert make().of_size_in_turn(images(8, 24)).shape == (4, 3, 8, 24)
+    assert make().of_size_in_turn(images(8, 24), 1).shape == (4, 3, 8, 24)

@@ -10,8 +10,10 @@ from crosshead.tasks.linearize.recipe import LinearizeRecipe
     [
         ({"lr": 0.0}, "lr is 0"),
         ({"pretrained": False}, "nothing to teach"),
-        ({"attention_epochs": 4}, "give 0 to epochs=3"),
-        ({"attention_epochs": -1}, "attention_epochs is -1"),
+        ({"epochs": -1}, "epochs is -1: give 0 or more"),
+        ({"epochs": 0, "blockwise": False}, "a student has to learn"),
+        ({"ema": 0.9}, "lags behind"),
+        ({"kept_crops": 0}, "kept_crops is 0"),
         ({"landmarks": (7, 7, 7)}, "one number or two"),
         ({"landmarks": (0,)}, "above 0"),
         ({"test_sizes": (0,)}, "test_sizes"),
@@ -22,7 +24,7 @@ from crosshead.tasks.linearize.recipe import LinearizeRecipe
         ({"mixing_group_size": 0}, "mixing_group_size is 0"),
         ({"image_size": (0,)}, "image_size is"),
         ({"crop_scale": (0.5, 0.1)}, "the smaller one first"),
-        ({"attention_epochs": 1, "devices": 2}, "ddp_find_unused_parameters_true"),
+        ({"devices": 2}, "ddp_find_unused_parameters_true"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_loaded(change, words):
@@ -31,11 +33,10 @@ def test_what_cannot_work_is_refused_before_anything_is_loaded(change, words):
 
 
 def test_several_devices_are_fine_where_every_weight_has_a_gradient():
-    LinearizeRecipe(model="vit_tiny_patch16_224", epochs=3, attention_epochs=0, devices=2).check()
+    LinearizeRecipe(model="vit_tiny_patch16_224", epochs=3, blockwise=False, devices=2).check()
     LinearizeRecipe(
         model="vit_tiny_patch16_224",
         epochs=3,
-        attention_epochs=1,
         devices=2,
         strategy="ddp_find_unused_parameters_true",
     ).check()

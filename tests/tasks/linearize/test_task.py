@@ -46,8 +46,8 @@ def run(dense_recipe, labelled, write_vit, tmp_path_factory) -> RunFolder:
         data_dir=labelled,
         keep=(-1,),
         landmarks=(2,),
-        epochs=2,
-        attention_epochs=1,
+        epochs=1,
+        blockwise=True,
     )
     run = RunFolder(folder / "run")
     engine.train("linearize", recipe, run)
@@ -139,11 +139,16 @@ def test_a_fresh_student_is_about_to_learn(dense_recipe):
     assert all(parameter.requires_grad for parameter in student.parameters())
 
 
-def test_layers_learn_by_themselves_in_all_epochs_unless_told_otherwise(dense_recipe):
-    for wanted, expected in ((None, 3), (0, 0), (2, 2)):
-        recipe = dense_recipe("linearize", epochs=3, attention_epochs=wanted)
+def test_each_block_that_changes_has_an_epoch_before_the_others(dense_recipe):
+    for changes, expected in (
+        ({"blockwise": False}, 0),
+        ({"blockwise": True}, 3),
+        ({"blockwise": True, "keep": (-1,)}, 3),
+        ({"blockwise": True, "keep": (-1,), "trained": "attention"}, 2),
+    ):
+        recipe = dense_recipe("linearize", **changes)
         meta = TASK.data(recipe).meta
-        assert TASK.module(recipe, meta, TASK.build(recipe, meta), {}).attention_epochs == expected
+        assert TASK.module(recipe, meta, TASK.build(recipe, meta), {}).epochs_before == expected
 
 
 def test_sizes_begin_with_that_of_the_training(dense_recipe):

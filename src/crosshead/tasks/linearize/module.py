@@ -4,22 +4,24 @@ Legend: `B` images, `N` tokens, `C` channels.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Unpack
 
 import torch
+from timm.layers import Attention
 from timm.models.vision_transformer import VisionTransformer
 from timm.optim import create_optimizer_v2
-from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
+from torch import Tensor
 from torchvision.transforms.v2.functional import InterpolationMode, resize
 
 from crosshead.tasks.linearize.agreement import Agreement, agreement, relative_error
+from crosshead.tasks.linearize.streams import Streams, tapped
 from crosshead.tasks.module import TaskModule, Updates
 from crosshead.vision.on_grid import GridAttention, GridViT
 
+# The part of a block's epoch in which its learning rate rises.
+WARM_UP = 0.05
 # By side, net and quantity.
 Costs = dict[int, dict[str, dict[str, float]]]
 
@@ -58,23 +60,24 @@ class Found:
 class Linearizer(TaskModule):
     """Trains a ViT with interactive attention to give the tokens of the ViT that it was made of.
 
-    For the first epochs each layer learns by itself: it is given what its attention gets in the teacher, and
-    learns to give what comes out of it there. No gradient passes from layer to layer. After that the whole
-    net learns to give the teacher's last tokens, normalised, and those after some blocks in between.
+    First the blocks learn, an epoch each, one after the other. A block is given the tokens that come out of
+    those before it, which have learned already, and its attention learns to make of them what the teacher's
+    tokens are at the same place: to add its own part, and what those before it lack. At the end of its epoch
+    the last linear map of its attention and then that of its MLP are set to where the error is least, in
+    closed form: `Streams.refit`. After that the whole net learns to give the teacher's last tokens,
+    normalised, and those after some blocks in between.
 
-    It logs its columns after each epoch and `step_loss` in between. Losses are relative squared errors, in
-    the first epochs those of the layers' outputs, on average; `val_loss` is always that of the last patch
-    tokens.
+    It logs its columns after each epoch and `step_loss` in between. Losses are relative squared errors, of
+    a block to what it has to add to its tokens; `val_loss` is always that of the last patch tokens.
 
     Args:
         model: the student.
         teacher: the net it was made of, with softmax attention; it is neither changed nor saved.
-        attention_epochs: how many epochs the layers learn by themselves.
+        blockwise: whether the blocks learn one after the other first.
         feature_learning_rate: peak learning rate of the epochs after these.
         crop_sizes: sides of the images to learn from, in pixels, which steps take in turn; by default as they
             come.
-        trained: what changes in the epochs after these: the replaced "attention", or all "blocks" and the
-            last norm.
+        trained: what changes: the replaced "attention" alone, or the "blocks" and the last norm.
         swapped: makes the student as it was before it learned, for a test to compare with.
         measure: what the nets cost on a device, asked for after a test.
         test_sizes: sides of the images in the loaders of a test, in pixels; a loader after these holds
@@ -84,8 +87,10 @@ class Linearizer(TaskModule):
     Attributes:
         nets: what a test compares, by name.
         found: what it found.
+        learned: the places of the blocks that learn one after the other.
 
-    Source: the stages follow arXiv 2410.10254 (LoLCATs), which does so for language models.
+    Source: a stage for attention and one for the whole follow arXiv 2410.10254 (LoLCATs), which has them for
+    language models, layers side by side on the teacher's tokens.
     """
 
     columns = ("train_loss", "val_loss", "val_cosine", "val_centered_cosine")
@@ -95,7 +100,7 @@ class Linearizer(TaskModule):
         model: GridViT,
         *,
         teacher: VisionTransformer,
-        attention_epochs: int = 0,
+        blockwise: bool = False,
         feature_learning_rate: float = 1e-5,
         crop_sizes: Sequence[int] = (),
         trained: Literal["attention", "blocks"] = "blocks",
@@ -107,12 +112,14 @@ class Linearizer(TaskModule):
         super().__init__(model, **updates)
         # In a tuple it is no submodule: no checkpoint, average or optimiser sees it.
         self._teacher = (teacher.eval().requires_grad_(False),)
-        self.attention_epochs, self.feature_learning_rate = attention_epochs, feature_learning_rate
+        self.feature_learning_rate, self.trained = feature_learning_rate, trained
         self.crop_sizes = tuple(crop_sizes)
         self.layers = [name for name, module in model.named_modules() if isinstance(module, GridAttention)]
-        model.requires_grad_(False)
-        for name in self.layers if trained == "attention" else ("blocks", "norm"):
-            model.get_submodule(name).requires_grad_(True)
+        places = range(len(model.blocks)) if trained == "blocks" else map(_place, self.layers)
+        self.learned = list(dict.fromkeys(places)) if blockwise else []
+        self.epochs_before = len(self.learned)
+        self.streams: Streams | None = None
+        self.let_learn()
         self.swapped, self.measure, self.test_sizes = swapped, measure, tuple(test_sizes)
         self.nets: dict[str, VisionTransformer] = {}
         self.found = Found()
@@ -123,24 +130,79 @@ class Linearizer(TaskModule):
         return self._teacher[0].to(self.device)
 
     @property
-    def learns_layers(self) -> bool:
-        """Whether this epoch's layers learn by themselves."""
-        return self.current_epoch < self.attention_epochs
+    def learns_block(self) -> bool:
+        """Whether a single block learns in this epoch."""
+        return self.current_epoch < len(self.learned)
+
+    def let_learn(self, block: int | None = None) -> None:
+        """Lets a block's attention learn, or all that learns with the whole net."""
+        self.model.requires_grad_(False)
+        if block is None:
+            for name in self.layers if self.trained == "attention" else ("blocks", "norm"):
+                self.model.get_submodule(name).requires_grad_(True)
+        else:
+            for name, module in self.model.blocks[block].named_modules(prefix=f"blocks.{block}"):
+                if name in self.layers or (isinstance(module, Attention) and self.trained == "blocks"):
+                    module.requires_grad_(True)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) images to (B, N, C) normalised tokens, class and register tokens first."""
         return self.model.forward_features(images.contiguous(memory_format=self.memory_format))
 
-    def layer_errors(self, images: Tensor) -> Tensor:
-        """The relative error of what each layer gives, on what it gets in the teacher, (layers,)."""
-        with torch.no_grad(), tapped(self.teacher, self.layers) as taps:
-            self.teacher.forward_features(images)
-        carried = self.model.carried(*images.shape[-2:])
-        errors = []
-        for name, (given, wanted) in taps.items():
-            layer: Any = self.model.get_submodule(name)
-            errors.append(relative_error(layer(given, attn_mask=carried), wanted))
-        return torch.stack(errors)
+    def on_train_epoch_start(self) -> None:
+        """Makes ready what this epoch's block learns from; after the last one the whole net learns."""
+        if not self.learns_block:
+            if self.current_epoch == len(self.learned):
+                # What an optimiser remembers of a block's error says nothing of the net's.
+                self.trainer.optimizers[0].state.clear()
+            self.streams = None
+            self.let_learn()
+            return
+        self.let_learn(self.learned[self.current_epoch])
+        with self._precision():
+            if self.streams is None:
+                loader: Any = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+                batches = (
+                    self.of_size_in_turn(images, turn)
+                    for turn, (images, _) in enumerate(loader.crops_to_keep())
+                )
+                self.streams = Streams(self.teacher, self.model, batches, device=self.device)
+            while self.streams.block < self.learned[self.current_epoch]:
+                self.streams.advance()
+
+    def _precision(self) -> Any:
+        return self.trainer.precision_plugin.forward_context()
+
+    def block_loss(self, place: int) -> Tensor:
+        """The squared error of the part that learns, relative to what it has to add to its tokens."""
+        assert self.streams is not None
+        lacking, due = self.streams.errors(place)
+        return lacking.square().sum() / due.square().sum().clamp(min=torch.finfo(torch.float32).tiny)
+
+    def finish_block(self) -> None:
+        """Refits the linear maps that the parts of a block end in, and goes on to the next."""
+        streams = self.streams
+        assert streams is not None
+        block = streams.block
+        replaced = {self.model.get_submodule(name) for name in self.layers}
+        with self._precision():
+            while streams.block == block:
+                attention = getattr(self.model.blocks[block], "attn", None) if streams.part == 0 else None
+                if self.trained == "blocks" or attention in replaced:
+                    streams.refit(self._total)
+                streams.advance()
+
+    def _total(self, tensor: Tensor) -> Tensor:
+        if self.trainer.world_size == 1:
+            return tensor
+        total: Any = self.trainer.strategy.reduce(tensor.to(self.device), reduce_op="sum")
+        return total.cpu()
+
+    def optimizer_step(self, *arguments: Any, **options: Any) -> None:
+        """An update; after the last one of a block's epoch the block is finished."""
+        super().optimizer_step(*arguments, **options)
+        if self.learns_block and self.trainer.is_last_batch:
+            self.finish_block()
 
     def feature_loss(self, images: Tensor) -> Tensor:
         """The relative error of the last tokens, and the mean of that after blocks in between."""
@@ -156,19 +218,27 @@ class Linearizer(TaskModule):
         """Every third block, the last left out, whose tokens are the result."""
         return [f"blocks.{place}" for place in range(2, len(self.model.blocks) - 1, 3)]
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        """Loss of one batch of images, whose labels are not looked at."""
-        images = self.of_size_in_turn(batch[0])
-        loss = self.layer_errors(images).mean() if self.learns_layers else self.feature_loss(images)
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Sets the learning rate."""
+        rate = self.rate_at(self.current_epoch + batch_idx / int(self.trainer.num_training_batches))
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = rate * group.get("lr_scale", 1.0)
+
+    def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
+        """Loss of one batch: of images, whose labels are not looked at, or of the number of a kept batch."""
+        if self.learns_block:
+            loss = self.block_loss(int(batch))
+        else:
+            loss = self.feature_loss(self.of_size_in_turn(batch[0], self.global_step))
         self.log("step_loss", loss)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(images))
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=1)
         return {"loss": loss}
 
-    def of_size_in_turn(self, images: Tensor) -> Tensor:
-        """Images of the size that this step learns from: of a larger one fewer, so that all cost the same."""
+    def of_size_in_turn(self, images: Tensor, turn: int) -> Tensor:
+        """Images of the size whose turn it is: of a larger one fewer, so that all cost the same."""
         if not self.crop_sizes:
             return images
-        size = self.crop_sizes[self.global_step % len(self.crop_sizes)]
+        size = self.crop_sizes[turn % len(self.crop_sizes)]
         count = max(1, round(len(images) * (min(self.crop_sizes) / size) ** 2))
         return resize(images[:count], [size, size], InterpolationMode.BICUBIC, antialias=True)
 
@@ -211,47 +281,34 @@ class Linearizer(TaskModule):
         self.found.cost = self.measure(self.device.type)
 
     def configure_optimizers(self) -> Any:
-        """timm's optimiser; for each of the two kinds of epochs a warm-up and a cosine of its own."""
-        optimizer = create_optimizer_v2(
+        """timm's optimiser; the rate is set step by step."""
+        return create_optimizer_v2(
             self.model, opt=self.optimizer, lr=self.learning_rate, weight_decay=self.weight_decay
         )
-        per_epoch = int(self.trainer.estimated_stepping_batches) // (self.trainer.max_epochs or 1)
-        scheduler = LambdaLR(optimizer, lambda step: self.rate_at(step / per_epoch) / self.learning_rate)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def rate_at(self, epoch: float) -> float:
-        """The learning rate after so many epochs, of which the last may be unfinished."""
-        epochs = self.trainer.max_epochs or 1
-        first, last, peak = 0, self.attention_epochs, self.learning_rate
-        # The scheduler asks once more after the last step.
-        if last <= epoch and last < epochs:
-            first, last, peak = last, epochs, self.feature_learning_rate
-        warm_up = min(self.warmup_epochs, (last - first) / 2)
+        """The learning rate after so many epochs, of which the last may be unfinished.
+
+        A warm-up and a cosine for each block's epoch, and for those of the whole net together.
+        """
+        first, epochs, peak = math.floor(epoch), 1, self.learning_rate
+        warm_up = WARM_UP
+        if epoch >= len(self.learned):
+            first, peak = len(self.learned), self.feature_learning_rate
+            epochs = (self.trainer.max_epochs or 1) - first
+            warm_up = min(self.warmup_epochs, epochs / 2)
         done = epoch - first
         if done < warm_up:
             return peak * done / warm_up
-        cosine = 0.5 + 0.5 * math.cos(math.pi * min(1.0, (done - warm_up) / (last - first - warm_up)))
+        cosine = 0.5 + 0.5 * math.cos(math.pi * (done - warm_up) / (epochs - warm_up))
         return self.min_learning_rate + (peak - self.min_learning_rate) * cosine
 
-    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
-        """Torch's scheduler counts its own steps."""
-        scheduler.step()
 
+def _place(layer: str) -> int:
+    """The block that a layer is in, by its name.
 
-@contextmanager
-def tapped(net: nn.Module, names: Sequence[str]) -> Iterator[dict[str, tuple[Tensor, Tensor]]]:
-    """What passes through modules of a net: from the name of each to its first input and its output."""
-    passed: dict[str, tuple[Tensor, Tensor]] = {}
-
-    def keep(name: str) -> Any:
-        def hook(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            passed[name] = (inputs[0], output)
-
-        return hook
-
-    hooks = [net.get_submodule(name).register_forward_hook(keep(name)) for name in names]
-    try:
-        yield passed
-    finally:
-        for hook in hooks:
-            hook.remove()
+    Example:
+        >>> _place("blocks.10.attn")
+        10
+    """
+    return int(layer.split(".")[1])

@@ -25,13 +25,14 @@ class LinearizeRecipe(Recipe):
     """Turns a trained ViT into one of linear cost, without labels. Each field is a flag of `crosshead train`.
 
     Example:
-        >>> LinearizeRecipe(model="vit_base_patch16_224", epochs=2, attention_epochs=3).check()
+        >>> LinearizeRecipe(model="vit_base_patch16_224", epochs=0, blockwise=False).check()
         Traceback (most recent call last):
             ...
-        ValueError: attention_epochs is 3: give 0 to epochs=2, or leave it out
+        ValueError: epochs is 0 and blockwise is False: give one of them more, a student has to learn
     """
 
     task: ClassVar[str] = "linearize"
+    fewest_epochs: ClassVar[int] = 0
 
     data: Literal["images", "fashion-mnist", "cifar10"] = "images"
     """Any images, in folders as deep as you like, or a data set as it is published. Labels are not needed: an
@@ -58,22 +59,25 @@ class LinearizeRecipe(Recipe):
     keep: tuple[int, ...] = ()
     """Layers that keep their softmax attention, counted from 0, or from -1 backwards."""
 
-    attention_epochs: int | None = None
-    """The first of the epochs, by default all: each layer learns by itself to give what the teacher's
-    attention gives. In the others the whole net learns to give the teacher's tokens."""
+    blockwise: bool = True
+    """Before the --epochs, in which the whole net learns, let each block learn for an epoch of its own, one
+    after the other: on the tokens that come out of the blocks before it, to give the teacher's."""
     feature_lr: float = 1e-5
-    """Peak learning rate of those others; --lr is that of the first ones."""
+    """Peak learning rate of the --epochs; --lr is that of the blocks."""
     trained: Literal["attention", "blocks"] = "blocks"
-    """What these others change: the attention that was replaced, or all weights of the blocks and the last
-    norm. Patches and positions stay embedded as by the teacher, and a classifier stays as it is."""
+    """What changes: the attention that was replaced, or the blocks and the last norm. Patches and positions
+    stay embedded as by the teacher, and a classifier stays as it is."""
 
     image_size: tuple[int, ...] = ()
     """Sides of the crops in pixels; by default the teacher's own, and at most 224. Batches take several sides
     in turn; of a larger one they have as many fewer crops as makes the same number of pixels."""
     test_sizes: tuple[int, ...] = ()
     """Sides at which an evaluation compares, by default those of the crops; of one side that and twice it."""
-    crops: int = 2048
-    """Crops an epoch: as many of each image as make at least so many in all."""
+    crops: int = 4096
+    """Crops an epoch."""
+    kept_crops: int = 1024
+    """Different crops that the blocks learn from, at most --crops: they are kept in memory, which takes 8
+    bytes for each of their tokens and channels (1.2 GB for 1,024 crops of 224 pixels in a ViT-B/16)."""
     crop_scale: tuple[float, float] = (0.08, 1.0)
     """Smallest and largest fraction of an image's area that a crop takes."""
     flip: float = 0.5
@@ -94,7 +98,7 @@ class LinearizeRecipe(Recipe):
             ValueError: if a value is out of its range or two values exclude each other.
         """
         super().check()
-        self.require_counts("crops", "mixing_group_size")
+        self.require_counts("crops", "kept_crops", "mixing_group_size")
         self.require_fractions("flip", "test")
         self.require_no_less_than_zero("color_jitter", "feature_lr")
         if self.lr == 0:
@@ -102,10 +106,14 @@ class LinearizeRecipe(Recipe):
         self.require_range("crop_scale")
         if not self.pretrained:
             raise ValueError("pretrained is False: a teacher without its weights has nothing to teach")
-        if self.attention_epochs is not None and not 0 <= self.attention_epochs <= self.epochs:
+        if self.epochs == 0 and not self.blockwise:
             raise ValueError(
-                f"attention_epochs is {self.attention_epochs}: give 0 to epochs={self.epochs}, or leave it "
-                "out"
+                "epochs is 0 and blockwise is False: give one of them more, a student has to learn"
+            )
+        if self.blockwise and self.ema:
+            raise ValueError(
+                f"ema is {self.ema}: an average of weights lags behind blocks that learn one after another: "
+                "give --ema 0 or --no-blockwise"
             )
         if self.test == 1:
             raise ValueError("test must leave something to train on; got 1: give less, such as 0.1")
@@ -116,8 +124,9 @@ class LinearizeRecipe(Recipe):
                 raise ValueError(f"{name} is {given}: give 1 or more")
         if self.drop_path:
             raise ValueError(f"drop_path is {self.drop_path}: a teacher is not matched by chance, give 0")
-        if self.attention_epochs != 0 and self.devices * self.nodes > 1 and self.strategy in ("auto", "ddp"):
+        if self.blockwise and self.devices * self.nodes > 1 and self.strategy in ("auto", "ddp"):
             raise ValueError(
-                f"strategy is {self.strategy} on {self.devices * self.nodes} devices: while layers learn by "
-                "themselves not every weight has a gradient, give --strategy ddp_find_unused_parameters_true"
+                f"strategy is {self.strategy} on {self.devices * self.nodes} devices: while blocks learn one "
+                "after another not every weight has a gradient, give --strategy "
+                "ddp_find_unused_parameters_true"
             )

@@ -31,13 +31,15 @@ from crosshead.tasks.linearize.teacher import (
     require_finite,
     timm_config,
 )
-from crosshead.tasks.loading import AugmentedImages, ImageLoaders
+from crosshead.tasks.loading import AugmentedImages, ImageLoaders, epoch_order
 from crosshead.tasks.module import Updates
+from crosshead.tasks.seeding import seed_from
 from crosshead.tasks.task import Data, Picture, Prediction, Task
 from crosshead.vision.on_grid import GridViT
 
-# Test images that are compared at other sizes than that of the training, and labelled images for a probe.
-AT_OTHER_SIZES, BANK = 64, 20_000
+# Images to validate on, test images that are compared at other sizes than that of the training, and labelled
+# images for a probe; of more a part is taken.
+VALIDATED, AT_OTHER_SIZES, BANK = 256, 64, 20_000
 
 
 class Linearization(Task[LinearizeRecipe, LinearizeMeta]):
@@ -76,7 +78,7 @@ class Linearization(Task[LinearizeRecipe, LinearizeMeta]):
         return Linearizer(
             model,
             teacher=teacher,
-            attention_epochs=recipe.epochs if recipe.attention_epochs is None else recipe.attention_epochs,
+            blockwise=recipe.blockwise,
             feature_learning_rate=recipe.feature_lr,
             trained=recipe.trained,
             swapped=lambda: build_student(recipe, copy.deepcopy(teacher)),
@@ -157,6 +159,8 @@ class Linearization(Task[LinearizeRecipe, LinearizeMeta]):
 class LinearizeLoaders(ImageLoaders):
     """Loaders of images whose tokens are learned; a test also looks at other sizes, and at labelled images.
 
+    While blocks learn one after the other, a training loader gives numbers of batches that the module keeps.
+
     Args:
         recipe: how crops are taken.
         data: the three splits.
@@ -179,9 +183,10 @@ class LinearizeLoaders(ImageLoaders):
             color_jitter=recipe.color_jitter,
             **look,
         )
+        val: Any = data.val
         super().__init__(
             train=data.train,
-            val=data.val,
+            val=None if val is None else Subset(val, spread(len(val), most=VALIDATED)),
             test=data.test,
             train_transform=transforms.Compose([*channels, crop]),
             eval_transform=plain(meta.image_size),
@@ -189,6 +194,7 @@ class LinearizeLoaders(ImageLoaders):
             workers=recipe.workers,
             seed=recipe.seed,
         )
+        self.crops, self.kept_crops = recipe.crops, recipe.kept_crops
         test: Any = data.test
         few = Subset(test, spread(len(test), most=AT_OTHER_SIZES))
         self.further: list[Dataset] = [AugmentedImages(few, plain(size)) for size in sizes(recipe, meta)[1:]]
@@ -196,6 +202,43 @@ class LinearizeLoaders(ImageLoaders):
         if not any((labels_of(part) == UNLABELLED).any() for part in (known, test)):
             bank = Subset(known, spread(len(known), most=BANK))
             self.further.append(AugmentedImages(bank, plain(meta.image_size)))
+
+    def train_dataloader(self) -> DataLoader:
+        """The loader of the epoch that the trainer is about to run."""
+        trainer = self._attached_trainer()
+        module: Any = trainer.lightning_module
+        steps, epoch = self.steps_per_epoch(trainer.world_size), trainer.current_epoch
+        if not module.learns_block:
+            return self._crops(epoch, steps)
+        kept = self._kept_batches(trainer.world_size)
+        numbers = [
+            number
+            for turn in range(-(-steps // kept))
+            for number in epoch_order(kept, seed=seed_from(self.seed, epoch), epoch=turn)
+        ]
+        crops: Any = range(kept * self.batch_size)
+        return self._loader(Subset(crops, numbers[:steps]), 1, drop_last=False)
+
+    def crops_to_keep(self) -> DataLoader:
+        """The crops that blocks learn from, in the batches in which they are kept."""
+        return self._crops(0, self._kept_batches(self._attached_trainer().world_size))
+
+    def steps_per_epoch(self, ranks: int) -> int:
+        """Batches that each of so many processes trains on in an epoch."""
+        return min(self.crops // ranks // self.batch_size, super().steps_per_epoch(ranks))
+
+    def _kept_batches(self, ranks: int) -> int:
+        return max(1, min(self.kept_crops // ranks // self.batch_size, self.steps_per_epoch(ranks)))
+
+    def _crops(self, epoch: int, batches: int) -> DataLoader:
+        items, trainer = self.training_items()(epoch), self._attached_trainer()
+        size: Any = items
+        order = epoch_order(
+            len(size), seed=self.seed, epoch=epoch, rank=trainer.global_rank, ranks=trainer.world_size
+        )
+        return self._loader(
+            Subset(items, order[: batches * self.batch_size]), self.batch_size, drop_last=True
+        )
 
     def test_dataloader(self) -> list[DataLoader]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The test images, some of them at each of the other sizes, and labelled training images."""
