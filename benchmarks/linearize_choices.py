@@ -1,16 +1,16 @@
-"""What matters when layers learn by themselves: choices of a linearization, side by side on the same crops.
+"""What matters when blocks learn one after the other: choices of a linearization, side by side.
 
     python benchmarks/linearize_choices.py --data-dir IMAGES --model NAME
 
-Each choice changes one thing about a linearized ViT or its training. All see the same crops of the same
-images, and the teacher runs once for all of them, in bfloat16. Writes linearize_choices.csv below results:
-for each choice and seed the mean relative error of the layers, and how well the last patch tokens of the test
-images agree with the teacher's.
+Each choice changes one thing about a linearized ViT or its training; all see the same crops. Adds to
+linearize_choices.csv below results, and leaves out what is there already: for each choice and seed how well
+the last patch tokens of the test images agree with the teacher's.
 """
 
 import copy
 import csv
 import io
+import logging
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,14 @@ from typing import Any
 import torch
 import tyro
 from rich.console import Console
-from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from crosshead import InteractiveAttention
 from crosshead.measure.stamp import stamp_words
+from crosshead.runs.engine import make_trainer
 from crosshead.runs.folder import write_atomically
-from crosshead.tasks.linearize.agreement import agreement, relative_error
-from crosshead.tasks.linearize.module import Linearizer, tapped
+from crosshead.tasks.linearize.agreement import agreement
+from crosshead.tasks.linearize.module import Linearizer
 from crosshead.tasks.linearize.recipe import LinearizeRecipe
 from crosshead.tasks.linearize.task import TASK
 from crosshead.tasks.linearize.teacher import build_student, find_teacher
@@ -45,13 +44,11 @@ class Choice:
         name: what it is called in the table.
         recipe: fields of the recipe.
         split: heads into which each head is cut.
-        by_cosine: whether layers learn directions in place of values.
     """
 
     name: str
     recipe: dict[str, Any] = field(default_factory=dict)
     split: int = 1
-    by_cosine: bool = False
 
 
 CHOICES = (
@@ -60,51 +57,16 @@ CHOICES = (
     Choice("interaction of logits alone", {"mixing": "logits"}),
     Choice("interaction of weights alone", {"mixing": "weights"}),
     Choice("no local term", {"local_kernel": 0}),
-    Choice("local term of 5 x 5", {"local_kernel": 5}),
+    Choice("local term of 3 x 3", {"local_kernel": 3}),
+    Choice("local term of 7 x 7", {"local_kernel": 7}),
     Choice("5 x 5 landmarks", {"landmarks": (5, 5)}),
     Choice("10 x 10 landmarks", {"landmarks": (10, 10)}),
     Choice("each head cut in two", split=2),
     Choice("learning rate halved", {"lr": 5e-4}),
     Choice("learning rate doubled", {"lr": 2e-3}),
-    Choice("cosine in place of relative error", by_cosine=True),
+    Choice("attention alone", {"trained": "attention"}),
+    Choice("half as many crops", {"kept_crops": 512}),
 )
-
-
-class Learner:
-    """A student with its optimiser."""
-
-    def __init__(self, choice: Choice, recipe: LinearizeRecipe, teacher: Any, steps: int) -> None:
-        self.choice = choice
-        recipe = replace(recipe, **choice.recipe)
-        student = build_student(recipe, copy.deepcopy(teacher))
-        if choice.split > 1:
-            cut_heads(student, choice.split)
-        self.module = Linearizer(student, teacher=teacher, trained="attention")
-        trained = [each for each in student.parameters() if each.requires_grad]
-        self.optimizer = torch.optim.AdamW(trained, lr=recipe.lr, weight_decay=0.0)
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer, recipe.lr, total_steps=steps, pct_start=0.1
-        )
-
-    def learn(self, taps: dict[str, tuple[Tensor, Tensor]], size: torch.Size) -> float:
-        """One step on what passed through the teacher; the mean relative error of the layers."""
-        carried = self.module.model.carried(*size)
-        losses, errors = [], []
-        for name, (given, wanted) in taps.items():
-            layer: Any = self.module.model.get_submodule(name)
-            made = layer(given, attn_mask=carried).float()
-            error = relative_error(made, wanted)
-            angle = 1 - F.cosine_similarity(made, wanted.float(), dim=-1).mean()
-            losses.append(angle if self.choice.by_cosine else error)
-            errors.append(error.detach())
-        self.optimizer.zero_grad()
-        torch.stack(losses).mean().backward()
-        nn.utils.clip_grad_norm_(
-            [each for group in self.optimizer.param_groups for each in group["params"]], 1.0
-        )
-        self.optimizer.step()
-        self.schedule.step()
-        return float(torch.stack(errors).mean())
 
 
 def cut_heads(student: Any, parts: int) -> None:
@@ -116,7 +78,7 @@ def cut_heads(student: Any, parts: int) -> None:
             parts * old.num_heads,
             landmarks=old.landmarks,
             mixing=old.mixing,
-            local_kernel=3 if old.local is not None else 0,
+            local_kernel=old.local.conv.kernel_size[0] if old.local is not None else 0,
             num_prefix_tokens=old.num_prefix_tokens,
         )
         mix_in(GridAttention, new)
@@ -129,68 +91,84 @@ def main(
     *,
     data_dir: Path,
     model: str,
-    steps: int = 400,
-    batch_size: int = 8,
-    seeds: int = 2,
+    crops: int = 2048,
+    seeds: int = 1,
+    threads: int | None = None,
 ) -> None:
-    """Compares choices of a linearization on the stage in which layers learn by themselves.
+    """Compares choices of a linearization, blocks alone.
 
     Args:
         data_dir: images, as for `crosshead train linearize`.
         model: the teacher, likewise.
-        steps: updates of each student.
-        batch_size: crops an update.
+        crops: an epoch; half of them are different ones.
         seeds: trainings of each choice.
+        threads: of PyTorch, by default its own choice.
     """
-    base = LinearizeRecipe(data_dir=data_dir, model=model, epochs=1, lr=1e-3, batch_size=batch_size)
-    data = TASK.data(base)
-    teacher = find_teacher(base).build(pretrained=True)
-    rows: list[dict[str, Any]] = []
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    rows: list[dict[str, Any]] = list(csv.DictReader(RESULT.open())) if RESULT.exists() else []
+    there = {(row["choice"], int(row["seed"])) for row in rows}
     for seed in range(seeds):
-        recipe = replace(base, seed=seed, crops=steps * batch_size)
-        loaders: Any = TASK.loaders(recipe, TASK.data(recipe), data.meta)
-        crops = DataLoader(
-            loaders.training_items()(0),
-            batch_size,
-            shuffle=True,
-            generator=torch.Generator().manual_seed(seed),
-        )
-        seed_everything(seed)
-        learners = [Learner(choice, recipe, teacher, steps) for choice in CHOICES]
-        for step, (images, _) in zip(range(1, steps + 1), crops, strict=False):
-            with torch.autocast("cpu", torch.bfloat16):
-                with torch.no_grad(), tapped(teacher, learners[0].module.layers) as taps:
-                    teacher.forward_features(images)
-                errors = {each.choice.name: each.learn(taps, images.shape[-2:]) for each in learners}
-            if step % 20 == 0:
-                said = ", ".join(f"{error:.3f}" for error in errors.values())
-                CONSOLE.print(f"seed {seed}, step {step} of {steps}: {said}")
-        rows += [measured(each, data, loaders, seed=seed, steps=steps, batch=batch_size) for each in learners]
-        write(rows)
-
-
-@torch.inference_mode()
-def measured(
-    learner: Learner, data: Any, loaders: Any, *, seed: int, steps: int, batch: int
-) -> dict[str, Any]:
-    """The row of a student that has learned."""
-    module, nets = learner.module.eval(), []
-    for images, _ in DataLoader(loaders.test, 1):
-        nets.append(
-            (
-                agreement(
-                    module.patch_tokens(module.model, images), module.patch_tokens(module.teacher, images)
-                ),
-                module.layer_errors(images).mean(),
+        for choice in CHOICES:
+            if (choice.name, seed) in there:
+                continue
+            recipe = LinearizeRecipe(
+                model=model,
+                data_dir=data_dir,
+                epochs=0,
+                batch_size=16,
+                lr=1e-3,
+                weight_decay=0.0,
+                clip_grad=1.0,
+                crops=crops,
+                kept_crops=crops // 2,
+                precision="bf16-mixed",
+                accelerator="cpu",
+                threads=threads,
+                seed=seed,
             )
-        )
+            rows.append(measured(choice, replace(recipe, **choice.recipe)))
+            write(rows)
+
+
+def measured(choice: Choice, recipe: LinearizeRecipe) -> dict[str, Any]:
+    """The row of a choice, after its training."""
+    seed_everything(recipe.seed)
+    data, teacher = TASK.data(recipe), find_teacher(recipe).build(pretrained=True)
+    student = build_student(recipe, copy.deepcopy(teacher)).requires_grad_(True)
+    if choice.split > 1:
+        cut_heads(student, choice.split)
+    module = Linearizer(
+        student,
+        teacher=teacher,
+        blockwise=True,
+        trained=recipe.trained,
+        learning_rate=recipe.lr,
+        weight_decay=recipe.weight_decay,
+    )
+    loaders: Any = TASK.loaders(recipe, data, data.meta)
+    make_trainer(
+        recipe,
+        max_epochs=module.epochs_before,
+        limit_val_batches=0,
+        gradient_clip_val=recipe.clip_grad,
+        reload_dataloaders_every_n_epochs=1,
+        logger=False,
+        enable_checkpointing=False,
+    ).fit(module, datamodule=loaders)
+    module.eval()
+    with torch.inference_mode():
+        found = [
+            agreement(*(module.patch_tokens(net, images) for net in (module.model, module.teacher)))
+            for images, _ in DataLoader(loaders.test, 1)
+        ]
     row = {
-        "choice": learner.choice.name,
-        "seed": seed,
-        "crops_seen": steps * batch,
-        "layer_error": round(float(torch.stack([error for _, error in nets]).mean()), 4),
-        "cosine": round(float(torch.cat([found.cosine for found, _ in nets]).mean()), 4),
-        "centered_cosine": round(float(torch.cat([found.centered for found, _ in nets]).mean()), 4),
+        "choice": choice.name,
+        "seed": recipe.seed,
+        "kept_crops": recipe.kept_crops,
+        "crops_an_epoch": recipe.crops,
+        "test_images": len(found),
+        "cosine": round(float(torch.cat([each.cosine for each in found]).mean()), 4),
+        "centered_cosine": round(float(torch.cat([each.centered for each in found]).mean()), 4),
     }
     CONSOLE.print("  ".join(map(str, row.values())))
     return {**row, **stamp_words("; ")}
