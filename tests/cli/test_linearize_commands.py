@@ -27,6 +27,8 @@ def test_from_a_teacher_to_a_classifier(crosshead, photos, vit, tmp_path):
     )
     assert answer.code == 0, answer.err
     assert answer.err == ""
+    assert "one block learns in each of the first 3 epochs" in answer.out
+    assert "epoch 5/5" in answer.out
     assert "validation centered cosine" in answer.out
     assert "next: crosshead evaluate runs/linearize-1" in answer.out
 

@@ -53,6 +53,8 @@ class ShowProgress(Callback):
             f"{device}, {self.recipe.precision}; "
             f"run folder {self.run.path}"
         )
+        if pl_module.plan:
+            self.console.print(pl_module.plan)
         if trainer.current_epoch:
             self.console.print(f"continuing after epoch {trainer.current_epoch}")
         self.started = time.perf_counter()

@@ -45,12 +45,14 @@ class TaskModule(pl.LightningModule):
         items: what a training sample is.
         val_items: what a sample of the other splits is.
         epochs_before: epochs that come before those of the recipe.
+        plan: what a user should know of the epochs before they begin.
     """
 
     columns: tuple[str, ...]
     items: ClassVar[str] = "images"
     val_items: ClassVar[str] = "images"
     epochs_before: int = 0
+    plan: str = ""
 
     def __init__(self, model: nn.Module, **updates: Unpack[Updates]) -> None:
         super().__init__()

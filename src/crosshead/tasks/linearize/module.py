@@ -118,6 +118,8 @@ class Linearizer(TaskModule):
         places = range(len(model.blocks)) if trained == "blocks" else map(_place, self.layers)
         self.learned = list(dict.fromkeys(places)) if blockwise else []
         self.epochs_before = len(self.learned)
+        if self.learned:
+            self.plan = f"one block learns in each of the first {len(self.learned)} epochs"
         self.streams: Streams | None = None
         self.let_learn()
         self.swapped, self.measure, self.test_sizes = swapped, measure, tuple(test_sizes)
