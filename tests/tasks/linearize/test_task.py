@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from lightning.pytorch import Callback
 from PIL import Image
 
 from crosshead.runs import engine
@@ -149,6 +150,21 @@ def test_each_block_that_changes_has_an_epoch_before_the_others(dense_recipe):
         recipe = dense_recipe("linearize", **changes)
         meta = TASK.data(recipe).meta
         assert TASK.module(recipe, meta, TASK.build(recipe, meta), {}).epochs_before == expected
+
+
+def test_the_whole_net_begins_with_an_optimiser_that_remembers_no_block(dense_recipe, tmp_path):
+    remembered = {}
+
+    class Look(Callback):
+        def on_train_batch_start(self, trainer, module, batch, batch_idx):
+            remembered[trainer.current_epoch, batch_idx] = len(trainer.optimizers[0].state)
+
+    recipe = dense_recipe("linearize", blockwise=True)
+    engine.train("linearize", recipe, RunFolder(tmp_path / "run"), callbacks=[Look()])
+    of_attention = remembered[0, 1]
+    assert of_attention > 0
+    assert remembered[2, 1] == 3 * of_attention
+    assert remembered[3, 0] == 0 < remembered[3, 1]
 
 
 def test_sizes_begin_with_that_of_the_training(dense_recipe):
