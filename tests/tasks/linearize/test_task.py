@@ -152,6 +152,18 @@ def test_each_block_that_changes_has_an_epoch_before_the_others(dense_recipe):
         assert TASK.module(recipe, meta, TASK.build(recipe, meta), {}).epochs_before == expected
 
 
+def test_without_further_epochs_attention_and_the_end_of_each_mlp_have_changed_and_no_more(
+    dense_recipe, tmp_path
+):
+    recipe = dense_recipe("linearize", blockwise=True, epochs=0)
+    run = RunFolder(tmp_path / "run")
+    engine.train("linearize", recipe, run)
+    learned = load_run(run)[1].state_dict()
+    before = TASK.build(recipe, TASK.data(recipe).meta).state_dict()
+    changed = {name for name, tensor in learned.items() if not torch.equal(tensor, before[name])}
+    assert changed == {name for name in before if ".attn." in name or ".mlp.fc2." in name}
+
+
 def test_the_whole_net_begins_with_an_optimiser_that_remembers_no_block(dense_recipe, tmp_path):
     remembered = {}
 
