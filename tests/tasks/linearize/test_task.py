@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import shutil
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -150,6 +151,42 @@ def test_each_block_that_changes_has_an_epoch_before_the_others(dense_recipe):
         recipe = dense_recipe("linearize", **changes)
         meta = TASK.data(recipe).meta
         assert TASK.module(recipe, meta, TASK.build(recipe, meta), {}).epochs_before == expected
+
+
+def loaders_at(recipe: LinearizeRecipe, epoch: int, *, learns_block: bool) -> Any:
+    data = TASK.data(recipe)
+    loaders: Any = TASK.loaders(recipe, data, data.meta)
+    module = SimpleNamespace(learns_block=learns_block)
+    loaders.trainer = SimpleNamespace(
+        world_size=1, global_rank=0, current_epoch=epoch, lightning_module=module
+    )
+    return loaders
+
+
+def test_a_block_sees_each_kept_batch_equally_often_in_an_order_of_its_own(dense_recipe):
+    recipe = dense_recipe("linearize", crops=32, kept_crops=16, batch_size=4)
+    orders = [
+        [int(number) for number in loaders_at(recipe, epoch, learns_block=True).train_dataloader()]
+        for epoch in (0, 0, 1)
+    ]
+    assert orders[0] == orders[1] != orders[2]
+    for order in orders:
+        assert sorted(order[:4]) == sorted(order[4:]) == [0, 1, 2, 3]
+    loaders = loaders_at(recipe, 2, learns_block=True)
+    batches = [[images for images, _ in loaders.crops_to_keep()] for _ in range(2)]
+    assert len(batches[0]) == 4
+    assert all(torch.equal(one, other) for one, other in zip(*batches, strict=True))
+
+
+def test_an_epoch_of_the_whole_net_has_as_many_crops_as_were_asked_for(dense_recipe):
+    recipe = dense_recipe("linearize", crops=6, batch_size=2)
+    loaders = loaders_at(recipe, 0, learns_block=False)
+    assert loaders.steps_per_epoch(1) == len(list(loaders.train_dataloader())) == 3
+
+
+def test_of_many_validation_images_a_part_is_looked_at(dense_recipe, monkeypatch):
+    monkeypatch.setattr("crosshead.tasks.linearize.task.VALIDATED", 1)
+    assert len(loaders_at(dense_recipe("linearize"), 0, learns_block=False).val) == 1
 
 
 def test_without_further_epochs_attention_and_the_end_of_each_mlp_have_changed_and_no_more(
