@@ -237,6 +237,7 @@ DENSE: dict[str, tuple[str, dict[str, Any]]] = {
             "landmarks": (3, 2),
             "crops": 8,
             "color_jitter": 0.0,
+            "attention_epochs": 0,
             "blockwise": False,
             "kept_crops": 8,
         },

@@ -23,12 +23,12 @@ FLAGS = ("--epochs", "2", "--batch-size", "8", "--threads", "1", "--accelerator"
 def test_from_a_teacher_to_a_classifier(crosshead, photos, vit, tmp_path):
     answer = crosshead(
         *("train", "linearize", "--data-dir", photos, "--model", vit, *FLAGS),
-        *("--crops", "16", "--landmarks", "2", "2", "--keep", "-1"),
+        *("--attention-epochs", "1", "--crops", "16", "--landmarks", "2", "2", "--keep", "-1"),
     )
     assert answer.code == 0, answer.err
     assert answer.err == ""
-    assert "one block learns in each of the first 3 epochs" in answer.out
-    assert "epoch 5/5" in answer.out
+    assert "epochs: 1 all attention, 3 one block each, 2 the whole net" in answer.out
+    assert "epoch 6/6" in answer.out
     assert "validation centered cosine" in answer.out
     assert "next: crosshead evaluate runs/linearize-1" in answer.out
 

@@ -122,8 +122,12 @@ def test_a_run_comes_back_with_its_weights(dense_run, name):
 
 @pytest.mark.parametrize(
     ("name", "changes", "step"),
-    # A linearization while a block learns, when the whole net learns after that, and without blocks.
-    [*((name, {}, 3) for name in RANDOM), ("linearize", {}, 7), ("linearize", {"blockwise": False}, 3)],
+    # A linearization while a block learns, when the whole net learns after that, and in all layers at once.
+    [
+        *((name, {}, 3) for name in RANDOM),
+        ("linearize", {}, 7),
+        ("linearize", {"attention_epochs": 2, "blockwise": False}, 3),
+    ],
 )
 def test_a_crashed_run_resumes_to_the_same_bits(dense_recipe, tmp_path, name, changes, step):
     common = {"epochs": 2, "workers": 1, "ema": 0.9, "drop_path": 0.2, "clip_grad": 1.0}

@@ -45,10 +45,11 @@ def learn_blocks(module: Linearizer, *, passes: int = 8) -> list[tuple[float, fl
     batches = [images(seed=seed + 1) for seed in range(8)]
     module.streams = Streams(module.teacher, module.model, batches, device=torch.device("cpu"))
     losses = []
-    for block in module.learned:
-        while module.streams.block < block:
+    for stage in module.stages:
+        assert stage.block is not None
+        while module.streams.block < stage.block:
             module.streams.advance()
-        module.let_learn(block)
+        module.let_learn(stage.kind, stage.block)
         optimizer = torch.optim.AdamW(module.parameters(), lr=3e-3, weight_decay=0.1)
         found = [mean_loss(module)]
         for place in passes * list(range(8)):
@@ -69,7 +70,7 @@ def mean_loss(module: Linearizer) -> float:
 
 def test_each_block_comes_closer_to_its_teacher_by_learning_and_again_by_a_refit(make):
     module = make(blockwise=True)
-    assert module.learned == [0, 1, 2]
+    assert [stage.block for stage in module.stages] == [0, 1, 2]
     for before, learned, refitted in learn_blocks(module):
         assert learned < 0.9 * before
         assert refitted < learned
@@ -99,7 +100,7 @@ def test_as_a_whole_its_tokens_come_closer(make):
 def test_no_gradient_passes_from_block_to_block(make):
     module = make(blockwise=True)
     learn_blocks(module, passes=0)
-    module.let_learn(1)
+    module.let_learn("block", 1)
     module.streams.block, module.streams.part = 1, 0
     module.block_loss(0).backward()
     reached = {name for name, parameter in module.model.named_parameters() if parameter.grad is not None}
@@ -113,7 +114,7 @@ def test_where_attention_alone_is_trained_all_else_stays_to_the_bit(make, blockw
     assert module.layers == ["blocks.0.attn", "blocks.2.attn"]
     before = copy.deepcopy(module.model.state_dict())
     if blockwise:
-        assert module.learned == [0, 2]
+        assert [stage.block for stage in module.stages] == [0, 2]
         learn_blocks(module, passes=1)
     else:
         learn(module, steps=3)
@@ -154,7 +155,11 @@ def test_the_teacher_neither_learns_nor_is_saved(make):
 def test_images_of_any_size_are_learned_from(make, size):
     module = make()
     module.streams = Streams(module.teacher, module.model, [images(*size)], device=torch.device("cpu"))
-    for loss in (module.block_loss(0), module.feature_loss(images(*size))):
+    for loss in (
+        module.layer_errors(images(*size)).mean(),
+        module.block_loss(0),
+        module.feature_loss(images(*size)),
+    ):
         loss.backward()
         assert loss.isfinite()
         assert loss > 0
@@ -173,18 +178,48 @@ def test_a_student_that_is_its_teacher_has_no_error(make):
     )
 
 
-def test_the_rate_has_a_cosine_for_each_block_and_one_for_the_whole(make):
+def test_each_stage_has_its_rate_with_a_warm_up_and_a_cosine(make):
     module = make(
+        epochs=(4, 6),
         blockwise=True,
-        feature_learning_rate=1e-4,
         learning_rate=1e-3,
+        block_learning_rate=5e-4,
+        feature_learning_rate=1e-4,
         min_learning_rate=1e-6,
         warmup_epochs=1,
     )
-    module.trainer = type("Trainer", (), {"max_epochs": 7})()  # pyright: ignore[reportAttributeAccessIssue]
-    rates = [module.rate_at(epoch) for epoch in (0, 0.025, 0.05, 0.525, 0.9999, 1, 1.05, 3, 3.5, 4, 5.5, 7)]
-    expected = [0, 5e-4, 1e-3, 5.005e-4, 1e-6, 0, 1e-3, 0, 5e-5, 1e-4, 5.05e-5, 1e-6]
-    assert rates == pytest.approx(expected, rel=1e-3, abs=2e-8)
+    assert module.epochs_before == 7
+    kinds = [module.stage_at(epoch).kind for epoch in range(13)]
+    assert kinds == 4 * ["attention"] + 3 * ["block"] + 6 * ["features"]
+    rates = [module.rate_at(epoch) for epoch in (0, 0.5, 1, 2.5, 3.999, 4, 4.025, 4.05, 4.525, 5, 5.05)]
+    assert rates == pytest.approx(
+        [0, 5e-4, 1e-3, 5.005e-4, 1e-6, 0, 2.5e-4, 5e-4, 2.505e-4, 0, 5e-4], rel=1e-3, abs=2e-8
+    )
+    rates = [module.rate_at(epoch) for epoch in (7, 7.5, 8, 10.5, 13)]
+    assert rates == pytest.approx([0, 5e-5, 1e-4, 5.05e-5, 1e-6], rel=1e-3, abs=2e-8)
+
+
+def test_a_stage_that_has_no_epochs_is_left_out(make):
+    assert [stage.kind for stage in make(epochs=(0, 2)).stages] == ["features"]
+    assert [stage[:3] for stage in make(epochs=(2, 0)).stages] == [("attention", 0, 2)]
+
+
+def test_in_the_first_stage_each_layer_comes_closer_by_itself(make):
+    module, unseen = make(keep=(1,)), images(seed=999)
+    module.let_learn("attention")
+    before = copy.deepcopy(module.model.state_dict())
+    errors = module.layer_errors(unseen).detach()
+    optimizer = torch.optim.AdamW(module.parameters(), lr=3e-3, weight_decay=0.1)
+    for step in range(60):
+        optimizer.zero_grad()
+        module.layer_errors(images(seed=step + 1)).mean().backward()
+        optimizer.step()
+    assert errors.shape == (2,)
+    assert (module.layer_errors(unseen) < 0.9 * errors).all()
+    for name, tensor in module.model.state_dict().items():
+        assert torch.equal(tensor, before[name]) != name.startswith(("blocks.0.attn.", "blocks.2.attn.")), (
+            name
+        )
 
 
 def test_agreement_takes_the_mean_token_off():

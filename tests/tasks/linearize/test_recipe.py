@@ -11,7 +11,9 @@ from crosshead.tasks.linearize.recipe import LinearizeRecipe
         ({"lr": 0.0}, "lr is 0"),
         ({"pretrained": False}, "nothing to teach"),
         ({"epochs": -1}, "epochs is -1: give 0 or more"),
-        ({"epochs": 0, "blockwise": False}, "a student has to learn"),
+        ({"epochs": 0, "attention_epochs": 0, "blockwise": False}, "a student has to learn"),
+        ({"attention_epochs": -1}, "attention_epochs is -1"),
+        ({"block_lr": -1.0}, "block_lr is -1.0"),
         ({"ema": 0.9}, "lags behind"),
         ({"kept_crops": 0}, "kept_crops is 0"),
         ({"landmarks": (7, 7, 7)}, "one number or two"),
@@ -33,7 +35,9 @@ def test_what_cannot_work_is_refused_before_anything_is_loaded(change, words):
 
 
 def test_several_devices_are_fine_where_every_weight_has_a_gradient():
-    LinearizeRecipe(model="vit_tiny_patch16_224", epochs=3, blockwise=False, devices=2).check()
+    LinearizeRecipe(
+        model="vit_tiny_patch16_224", epochs=3, attention_epochs=0, blockwise=False, devices=2
+    ).check()
     LinearizeRecipe(
         model="vit_tiny_patch16_224",
         epochs=3,

@@ -49,6 +49,7 @@ def run(dense_recipe, labelled, write_vit, tmp_path_factory) -> RunFolder:
         keep=(-1,),
         landmarks=(2,),
         epochs=1,
+        attention_epochs=1,
         blockwise=True,
     )
     run = RunFolder(folder / "run")
@@ -144,6 +145,8 @@ def test_a_fresh_student_is_about_to_learn(dense_recipe):
 def test_each_block_that_changes_has_an_epoch_before_the_others(dense_recipe):
     for changes, expected in (
         ({"blockwise": False}, 0),
+        ({"attention_epochs": 2}, 2),
+        ({"attention_epochs": 2, "blockwise": True}, 5),
         ({"blockwise": True}, 3),
         ({"blockwise": True, "keep": (-1,)}, 3),
         ({"blockwise": True, "keep": (-1,), "trained": "attention"}, 2),
@@ -153,10 +156,10 @@ def test_each_block_that_changes_has_an_epoch_before_the_others(dense_recipe):
         assert TASK.module(recipe, meta, TASK.build(recipe, meta), {}).epochs_before == expected
 
 
-def loaders_at(recipe: LinearizeRecipe, epoch: int, *, learns_block: bool) -> Any:
+def loaders_at(recipe: LinearizeRecipe, epoch: int, *, kind: str) -> Any:
     data = TASK.data(recipe)
     loaders: Any = TASK.loaders(recipe, data, data.meta)
-    module = SimpleNamespace(learns_block=learns_block)
+    module = SimpleNamespace(stage=SimpleNamespace(kind=kind))
     loaders.trainer = SimpleNamespace(
         world_size=1, global_rank=0, current_epoch=epoch, lightning_module=module
     )
@@ -166,13 +169,13 @@ def loaders_at(recipe: LinearizeRecipe, epoch: int, *, learns_block: bool) -> An
 def test_a_block_sees_each_kept_batch_equally_often_in_an_order_of_its_own(dense_recipe):
     recipe = dense_recipe("linearize", crops=32, kept_crops=16, batch_size=4)
     orders = [
-        [int(number) for number in loaders_at(recipe, epoch, learns_block=True).train_dataloader()]
+        [int(number) for number in loaders_at(recipe, epoch, kind="block").train_dataloader()]
         for epoch in (0, 0, 1)
     ]
     assert orders[0] == orders[1] != orders[2]
     for order in orders:
         assert sorted(order[:4]) == sorted(order[4:]) == [0, 1, 2, 3]
-    loaders = loaders_at(recipe, 2, learns_block=True)
+    loaders = loaders_at(recipe, 2, kind="block")
     batches = [[images for images, _ in loaders.crops_to_keep()] for _ in range(2)]
     assert len(batches[0]) == 4
     assert all(torch.equal(one, other) for one, other in zip(*batches, strict=True))
@@ -180,13 +183,13 @@ def test_a_block_sees_each_kept_batch_equally_often_in_an_order_of_its_own(dense
 
 def test_an_epoch_of_the_whole_net_has_as_many_crops_as_were_asked_for(dense_recipe):
     recipe = dense_recipe("linearize", crops=6, batch_size=2)
-    loaders = loaders_at(recipe, 0, learns_block=False)
+    loaders = loaders_at(recipe, 0, kind="features")
     assert loaders.steps_per_epoch(1) == len(list(loaders.train_dataloader())) == 3
 
 
 def test_of_many_validation_images_a_part_is_looked_at(dense_recipe, monkeypatch):
     monkeypatch.setattr("crosshead.tasks.linearize.task.VALIDATED", 1)
-    assert len(loaders_at(dense_recipe("linearize"), 0, learns_block=False).val) == 1
+    assert len(loaders_at(dense_recipe("linearize"), 0, kind="features").val) == 1
 
 
 def test_without_further_epochs_attention_and_the_end_of_each_mlp_have_changed_and_no_more(
@@ -201,7 +204,7 @@ def test_without_further_epochs_attention_and_the_end_of_each_mlp_have_changed_a
     assert changed == {name for name in before if ".attn." in name or ".mlp.fc2." in name}
 
 
-def test_the_whole_net_begins_with_an_optimiser_that_remembers_no_block(dense_recipe, tmp_path):
+def test_each_stage_begins_with_an_optimiser_that_remembers_no_other(dense_recipe, tmp_path):
     remembered = {}
 
     class Look(Callback):
@@ -212,8 +215,8 @@ def test_the_whole_net_begins_with_an_optimiser_that_remembers_no_block(dense_re
     engine.train("linearize", recipe, RunFolder(tmp_path / "run"), callbacks=[Look()])
     of_attention = remembered[0, 1]
     assert of_attention > 0
-    assert remembered[2, 1] == 3 * of_attention
-    assert remembered[3, 0] == 0 < remembered[3, 1]
+    assert [remembered[epoch, 0] for epoch in range(4)] == 4 * [0]
+    assert remembered[2, 1] == of_attention < remembered[3, 1]
 
 
 def test_sizes_begin_with_that_of_the_training(dense_recipe):

@@ -26,6 +26,27 @@ WARM_UP = 0.05
 Costs = dict[int, dict[str, dict[str, float]]]
 
 
+Kind = Literal["attention", "block", "features"]
+
+
+class Stage(NamedTuple):
+    """Epochs in which the same thing is learned.
+
+    Attributes:
+        kind: what is learned.
+        first: the number of its first epoch, from 0.
+        epochs: how many.
+        peak: largest learning rate.
+        block: the place of the block that learns.
+    """
+
+    kind: Kind
+    first: int
+    epochs: int
+    peak: float
+    block: int | None = None
+
+
 class Judged(NamedTuple):
     """What a net makes of a batch of labelled images.
 
@@ -60,21 +81,29 @@ class Found:
 class Linearizer(TaskModule):
     """Trains a ViT with interactive attention to give the tokens of the ViT that it was made of.
 
-    First the blocks learn, an epoch each, one after the other. A block is given the tokens that come out of
-    those before it, which have learned already, and its attention learns to make of them what the teacher's
-    tokens are at the same place: to add its own part, and what those before it lack. At the end of its epoch
-    the last linear map of its attention and then that of its MLP are set to where the error is least, in
-    closed form: `Streams.refit`. After that the whole net learns to give the teacher's last tokens,
-    normalised, and those after some blocks in between.
+    Three stages follow each other, and each may be left out.
 
-    It logs its columns after each epoch and `step_loss` in between. Losses are relative squared errors, of
-    a block to what it has to add to its tokens; `val_loss` is always that of the last patch tokens.
+    - Attention: all layers learn at once, each by itself. It is given what its attention gets in the teacher,
+      and learns to give what comes out of it there.
+    - Blocks: they learn one after the other, an epoch each. A block is given the tokens that come out of
+      those before it, which have learned already, and its attention learns to make of them what the teacher's
+      tokens are at the same place: to add its own part, and what those before it lack. At the end of its
+      epoch the last linear map of its attention and then that of its MLP are set to where the error is least,
+      in closed form: `Streams.refit`.
+    - Features: the whole net learns to give the teacher's last tokens, normalised, and those after some
+      blocks in between.
+
+    It logs its columns after each epoch and `step_loss` in between. Losses are relative squared errors: of
+    layers on average, of a block to what it has to add to its tokens; `val_loss` is always that of the last
+    patch tokens.
 
     Args:
         model: the student.
         teacher: the net it was made of, with softmax attention; it is neither changed nor saved.
-        blockwise: whether the blocks learn one after the other first.
-        feature_learning_rate: peak learning rate of the epochs after these.
+        epochs: for the stages of attention and of features.
+        blockwise: whether there is the stage of blocks.
+        block_learning_rate: peak learning rate of that stage; `learning_rate` is that of the first one.
+        feature_learning_rate: peak learning rate of the last stage.
         crop_sizes: sides of the images to learn from, in pixels, which steps take in turn; by default as they
             come.
         trained: what changes: the replaced "attention" alone, or the "blocks" and the last norm.
@@ -87,10 +116,11 @@ class Linearizer(TaskModule):
     Attributes:
         nets: what a test compares, by name.
         found: what it found.
-        learned: the places of the blocks that learn one after the other.
+        stages: those that there are, in order.
 
-    Source: a stage for attention and one for the whole follow arXiv 2410.10254 (LoLCATs), which has them for
-    language models, layers side by side on the teacher's tokens.
+    Source: stages of attention and of the whole follow arXiv 2410.10254 (LoLCATs), which has them for
+    language models; blocks one after the other, on what those before them give, arXiv 2102.05426 (BRECQ),
+    which rounds weights so.
     """
 
     columns = ("train_loss", "val_loss", "val_cosine", "val_centered_cosine")
@@ -100,7 +130,9 @@ class Linearizer(TaskModule):
         model: GridViT,
         *,
         teacher: VisionTransformer,
+        epochs: tuple[int, int] = (0, 0),
         blockwise: bool = False,
+        block_learning_rate: float = 3e-4,
         feature_learning_rate: float = 1e-5,
         crop_sizes: Sequence[int] = (),
         trained: Literal["attention", "blocks"] = "blocks",
@@ -112,16 +144,29 @@ class Linearizer(TaskModule):
         super().__init__(model, **updates)
         # In a tuple it is no submodule: no checkpoint, average or optimiser sees it.
         self._teacher = (teacher.eval().requires_grad_(False),)
-        self.feature_learning_rate, self.trained = feature_learning_rate, trained
-        self.crop_sizes = tuple(crop_sizes)
+        self.trained, self.crop_sizes = trained, tuple(crop_sizes)
         self.layers = [name for name, module in model.named_modules() if isinstance(module, GridAttention)]
         places = range(len(model.blocks)) if trained == "blocks" else map(_place, self.layers)
-        self.learned = list(dict.fromkeys(places)) if blockwise else []
-        self.epochs_before = len(self.learned)
-        if self.learned:
-            self.plan = f"one block learns in each of the first {len(self.learned)} epochs"
+        learned = list(dict.fromkeys(places)) if blockwise else []
+        self.stages = [
+            stage
+            for stage in (
+                Stage("attention", 0, epochs[0], self.learning_rate),
+                *(
+                    Stage("block", epochs[0] + number, 1, block_learning_rate, block)
+                    for number, block in enumerate(learned)
+                ),
+                Stage("features", epochs[0] + len(learned), epochs[1], feature_learning_rate),
+            )
+            if stage.epochs
+        ]
+        self.epochs_before = epochs[0] + len(learned)
+        if learned:
+            self.plan = (
+                f"epochs: {epochs[0]} all attention, {len(learned)} one block each, {epochs[1]} the whole net"
+            )
         self.streams: Streams | None = None
-        self.let_learn()
+        self.let_learn("features")
         self.swapped, self.measure, self.test_sizes = swapped, measure, tuple(test_sizes)
         self.nets: dict[str, VisionTransformer] = {}
         self.found = Found()
@@ -132,35 +177,55 @@ class Linearizer(TaskModule):
         return self._teacher[0].to(self.device)
 
     @property
-    def learns_block(self) -> bool:
-        """Whether a single block learns in this epoch."""
-        return self.current_epoch < len(self.learned)
+    def stage(self) -> Stage:
+        """That of this epoch; before any, and without any, the first that there could be."""
+        return self.stage_at(self.current_epoch)
 
-    def let_learn(self, block: int | None = None) -> None:
-        """Lets a block's attention learn, or all that learns with the whole net."""
+    def stage_at(self, epoch: float) -> Stage:
+        """That after so many epochs, of which the last may be unfinished."""
+        return [stage for stage in self.stages if stage.first <= epoch][-1]
+
+    def let_learn(self, kind: Kind, block: int | None = None) -> None:
+        """Frees the weights that learn in a stage."""
         self.model.requires_grad_(False)
-        if block is None:
-            for name in self.layers if self.trained == "attention" else ("blocks", "norm"):
-                self.model.get_submodule(name).requires_grad_(True)
-        else:
-            for name, module in self.model.blocks[block].named_modules(prefix=f"blocks.{block}"):
-                if name in self.layers or (isinstance(module, Attention) and self.trained == "blocks"):
-                    module.requires_grad_(True)
+        for name, module in self.model.named_modules():
+            softmax = isinstance(module, Attention) and self.trained == "blocks"
+            if (
+                (kind == "features" and self.trained == "blocks" and name in ("blocks", "norm"))
+                or (kind != "block" and name in self.layers)
+                or (
+                    kind == "block"
+                    and name.startswith(f"blocks.{block}.")
+                    and (name in self.layers or softmax)
+                )
+            ):
+                module.requires_grad_(True)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) images to (B, N, C) normalised tokens, class and register tokens first."""
         return self.model.forward_features(images.contiguous(memory_format=self.memory_format))
 
+    def layer_errors(self, images: Tensor) -> Tensor:
+        """The relative error of what each layer gives, on what it gets in the teacher, (layers,)."""
+        with torch.no_grad(), tapped(self.teacher, self.layers) as taps:
+            self.teacher.forward_features(images)
+        carried = self.model.carried(*images.shape[-2:])
+        errors = []
+        for name, (given, wanted) in taps.items():
+            layer: Any = self.model.get_submodule(name)
+            errors.append(relative_error(layer(given, attn_mask=carried), wanted))
+        return torch.stack(errors)
+
     def on_train_epoch_start(self) -> None:
-        """Makes ready what this epoch's block learns from; after the last one the whole net learns."""
-        if not self.learns_block:
-            if self.current_epoch == len(self.learned):
-                # What an optimiser remembers of a block's error says nothing of the net's.
-                self.trainer.optimizers[0].state.clear()
+        """Frees what learns in this epoch, and makes ready what a block learns from."""
+        kind, first, _, _, block = self.stage
+        self.let_learn(kind, block)
+        if self.current_epoch == first:
+            # What an optimiser remembers of another error says nothing of this one.
+            self.trainer.optimizers[0].state.clear()
+        if block is None:
             self.streams = None
-            self.let_learn()
             return
-        self.let_learn(self.learned[self.current_epoch])
         with self._precision():
             if self.streams is None:
                 loader: Any = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
@@ -169,7 +234,7 @@ class Linearizer(TaskModule):
                     for turn, (images, _) in enumerate(loader.crops_to_keep())
                 )
                 self.streams = Streams(self.teacher, self.model, batches, device=self.device)
-            while self.streams.block < self.learned[self.current_epoch]:
+            while self.streams.block < block:
                 self.streams.advance()
 
     def _precision(self) -> Any:
@@ -203,7 +268,7 @@ class Linearizer(TaskModule):
     def optimizer_step(self, *arguments: Any, **options: Any) -> None:
         """An update; after the last one of a block's epoch the block is finished."""
         super().optimizer_step(*arguments, **options)
-        if self.learns_block and self.trainer.is_last_batch:
+        if self.stage.kind == "block" and self.trainer.is_last_batch:
             self.finish_block()
 
     def feature_loss(self, images: Tensor) -> Tensor:
@@ -228,10 +293,12 @@ class Linearizer(TaskModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         """Loss of one batch: of images, whose labels are not looked at, or of the number of a kept batch."""
-        if self.learns_block:
+        if self.stage.kind == "block":
             loss = self.block_loss(int(batch))
         else:
-            loss = self.feature_loss(self.of_size_in_turn(batch[0], self.global_step))
+            images = self.of_size_in_turn(batch[0], self.global_step)
+            features = self.stage.kind == "features"
+            loss = self.feature_loss(images) if features else self.layer_errors(images).mean()
         self.log("step_loss", loss)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=1)
         return {"loss": loss}
@@ -291,14 +358,10 @@ class Linearizer(TaskModule):
     def rate_at(self, epoch: float) -> float:
         """The learning rate after so many epochs, of which the last may be unfinished.
 
-        A warm-up and a cosine for each block's epoch, and for those of the whole net together.
+        Each stage has a warm-up and a cosine of its own.
         """
-        first, epochs, peak = math.floor(epoch), 1, self.learning_rate
-        warm_up = WARM_UP
-        if epoch >= len(self.learned):
-            first, peak = len(self.learned), self.feature_learning_rate
-            epochs = (self.trainer.max_epochs or 1) - first
-            warm_up = min(self.warmup_epochs, epochs / 2)
+        kind, first, epochs, peak, _ = self.stage_at(epoch)
+        warm_up = WARM_UP if kind == "block" else min(self.warmup_epochs, epochs / 2)
         done = epoch - first
         if done < warm_up:
             return peak * done / warm_up

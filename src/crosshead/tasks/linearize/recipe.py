@@ -25,10 +25,10 @@ class LinearizeRecipe(Recipe):
     """Turns a trained ViT into one of linear cost, without labels. Each field is a flag of `crosshead train`.
 
     Example:
-        >>> LinearizeRecipe(model="vit_base_patch16_224", epochs=0, blockwise=False).check()
+        >>> LinearizeRecipe(model="vit_base_patch16_224", epochs=2, landmarks=(7, 7, 7)).check()
         Traceback (most recent call last):
             ...
-        ValueError: epochs is 0 and blockwise is False: give one of them more, a student has to learn
+        ValueError: landmarks are (7, 7, 7): give one number or two, above 0
     """
 
     task: ClassVar[str] = "linearize"
@@ -59,11 +59,15 @@ class LinearizeRecipe(Recipe):
     keep: tuple[int, ...] = ()
     """Layers that keep their softmax attention, counted from 0, or from -1 backwards."""
 
+    attention_epochs: int = 5
+    """Epochs in which all attention learns at once, each layer by itself on what it gets in the teacher."""
     blockwise: bool = True
-    """Before the --epochs, in which the whole net learns, let each block learn for an epoch of its own, one
-    after the other: on the tokens that come out of the blocks before it, to give the teacher's."""
+    """After these let each block learn for an epoch of its own, one after the other: on the tokens that come
+    out of the blocks before it, to give the teacher's. In the --epochs after that the whole net learns."""
+    block_lr: float = 3e-4
+    """Peak learning rate of a block; --lr is that of the epochs before these."""
     feature_lr: float = 1e-5
-    """Peak learning rate of the --epochs; --lr is that of the blocks."""
+    """Peak learning rate of the --epochs."""
     trained: Literal["attention", "blocks"] = "blocks"
     """What changes: the attention that was replaced, or the blocks and the last norm. Patches and positions
     stay embedded as by the teacher, and a classifier stays as it is."""
@@ -100,15 +104,15 @@ class LinearizeRecipe(Recipe):
         super().check()
         self.require_counts("crops", "kept_crops", "mixing_group_size")
         self.require_fractions("flip", "test")
-        self.require_no_less_than_zero("color_jitter", "feature_lr")
+        self.require_no_less_than_zero("color_jitter", "attention_epochs", "block_lr", "feature_lr")
         if self.lr == 0:
             raise ValueError("lr is 0: give more, a student has to learn")
         self.require_range("crop_scale")
         if not self.pretrained:
             raise ValueError("pretrained is False: a teacher without its weights has nothing to teach")
-        if self.epochs == 0 and not self.blockwise:
+        if self.epochs == self.attention_epochs == 0 and not self.blockwise:
             raise ValueError(
-                "epochs is 0 and blockwise is False: give one of them more, a student has to learn"
+                "epochs and attention_epochs are 0 and blockwise is False: a student has to learn, give more"
             )
         if self.blockwise and self.ema:
             raise ValueError(
@@ -124,9 +128,13 @@ class LinearizeRecipe(Recipe):
                 raise ValueError(f"{name} is {given}: give 1 or more")
         if self.drop_path:
             raise ValueError(f"drop_path is {self.drop_path}: a teacher is not matched by chance, give 0")
-        if self.blockwise and self.devices * self.nodes > 1 and self.strategy in ("auto", "ddp"):
+        if (
+            (self.attention_epochs or self.blockwise)
+            and self.devices * self.nodes > 1
+            and self.strategy in ("auto", "ddp")
+        ):
             raise ValueError(
-                f"strategy is {self.strategy} on {self.devices * self.nodes} devices: while blocks learn one "
-                "after another not every weight has a gradient, give --strategy "
+                f"strategy is {self.strategy} on {self.devices * self.nodes} devices: while layers learn by "
+                "themselves not every weight has a gradient, give --strategy "
                 "ddp_find_unused_parameters_true"
             )

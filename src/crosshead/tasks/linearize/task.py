@@ -78,7 +78,9 @@ class Linearization(Task[LinearizeRecipe, LinearizeMeta]):
         return Linearizer(
             model,
             teacher=teacher,
+            epochs=(recipe.attention_epochs, recipe.epochs),
             blockwise=recipe.blockwise,
+            block_learning_rate=recipe.block_lr,
             feature_learning_rate=recipe.feature_lr,
             trained=recipe.trained,
             swapped=lambda: build_student(recipe, copy.deepcopy(teacher)),
@@ -208,7 +210,7 @@ class LinearizeLoaders(ImageLoaders):
         trainer = self._attached_trainer()
         module: Any = trainer.lightning_module
         steps, epoch = self.steps_per_epoch(trainer.world_size), trainer.current_epoch
-        if not module.learns_block:
+        if module.stage.kind != "block":
             return self._crops(epoch, steps)
         kept = self._kept_batches(trainer.world_size)
         numbers = [
