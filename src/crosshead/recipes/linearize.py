@@ -15,7 +15,6 @@ def linearize() -> LinearizeRecipe:
     """
     return LinearizeRecipe(
         model="vit_small_patch14_dinov2.lvd142m",
-        epochs=0,
         batch_size=16,
         lr=1e-3,
         feature_lr=1e-5,

@@ -156,6 +156,18 @@ def test_each_block_that_changes_has_an_epoch_before_the_others(dense_recipe):
         assert TASK.module(recipe, meta, TASK.build(recipe, meta), {}).epochs_before == expected
 
 
+def test_attention_warms_up_where_no_epochs_come_after_it(dense_recipe, tmp_path):
+    rates = []
+
+    class Look(Callback):
+        def on_train_batch_end(self, trainer, *_):
+            rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    recipe = dense_recipe("linearize", epochs=0, attention_epochs=2, warmup_epochs=1)
+    engine.train("linearize", recipe, RunFolder(tmp_path / "run"), callbacks=[Look()])
+    assert rates[:3] == [0, recipe.lr / 2, recipe.lr]
+
+
 def loaders_at(recipe: LinearizeRecipe, epoch: int, *, kind: str) -> Any:
     data = TASK.data(recipe)
     loaders: Any = TASK.loaders(recipe, data, data.meta)

@@ -124,6 +124,7 @@ class Linearizer(TaskModule):
     """
 
     columns = ("train_loss", "val_loss", "val_cosine", "val_centered_cosine")
+    items = "crops"
 
     def __init__(
         self,

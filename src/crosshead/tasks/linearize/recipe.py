@@ -59,11 +59,13 @@ class LinearizeRecipe(Recipe):
     keep: tuple[int, ...] = ()
     """Layers that keep their softmax attention, counted from 0, or from -1 backwards."""
 
+    epochs: int = 0
+    """Epochs at the end, in which the whole net learns."""
     attention_epochs: int = 5
     """Epochs in which all attention learns at once, each layer by itself on what it gets in the teacher."""
     blockwise: bool = True
     """After these let each block learn for an epoch of its own, one after the other: on the tokens that come
-    out of the blocks before it, to give the teacher's. In the --epochs after that the whole net learns."""
+    out of the blocks before it, to give the teacher's."""
     block_lr: float = 3e-4
     """Peak learning rate of a block; --lr is that of the epochs before these."""
     feature_lr: float = 1e-5

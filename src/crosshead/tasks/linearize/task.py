@@ -89,7 +89,8 @@ class Linearization(Task[LinearizeRecipe, LinearizeMeta]):
             ),
             crop_sizes=recipe.image_size,
             test_sizes=sizes(recipe, meta),
-            **updates,
+            # The engine's are at most half of the last stage's epochs.
+            **{**updates, "warmup_epochs": recipe.warmup_epochs},
         )
 
     def loaders(
