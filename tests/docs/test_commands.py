@@ -74,7 +74,8 @@ TRAIN = {
     "fashion-scenes": f"{SEGMENT} --scenes 8 4 --scene-size 96",
     "landsat": CHANGE,
     "pairs": f"{CHANGE} --block 10",
-    "linearize": f"--batch-size 4 --crops 8 {ALONE}",
+    "linearize": f"--batch-size 4 --crops 8 --attention-epochs 1 --image-size 16 {ALONE}",
+    "labels": f"--batch-size 2 --image-size 16 {ALONE}",
 }
 
 
@@ -161,7 +162,7 @@ def test_every_training_and_measurement_runs(page, crosshead, data, tmp_path, mo
     for arguments in of_crosshead(page):
         flags = further(SLOW, arguments)
         if arguments[0] == "train":
-            flags = TRAIN[arguments[1]].split()
+            flags = TRAIN["labels" if "--from" in arguments else arguments[1]].split()
         if flags is not None:
             crosshead([*filled(arguments, data, run_of_page), *flags])
 
