@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from crosshead.vision.on_grid import Carried, GridViT
 
 # Of the mean square of a linear map's inputs: what keeps its weights where the images say nothing.
-RIDGE = 1e-3
+RIDGE = 1e-2
 
 
 class Part(NamedTuple):
