@@ -178,30 +178,19 @@ def test_a_student_that_is_its_teacher_has_no_error(make):
     )
 
 
-def test_each_stage_has_its_rate_with_a_warm_up_and_a_cosine(make):
+def test_stages_follow_each_other_each_with_its_rate(make):
     module = make(
         epochs=(4, 6),
         blockwise=True,
         learning_rate=1e-3,
         block_learning_rate=5e-4,
         feature_learning_rate=1e-4,
-        min_learning_rate=1e-6,
-        warmup_epochs=1,
     )
     assert module.epochs_before == 7
-    kinds = [module.stage_at(epoch).kind for epoch in range(13)]
-    assert kinds == 4 * ["attention"] + 3 * ["block"] + 6 * ["features"]
-    rates = [module.rate_at(epoch) for epoch in (0, 0.5, 1, 2.5, 3.999, 4, 4.025, 4.05, 4.525, 5, 5.05)]
-    assert rates == pytest.approx(
-        [0, 5e-4, 1e-3, 5.005e-4, 1e-6, 0, 2.5e-4, 5e-4, 2.505e-4, 0, 5e-4], rel=1e-3, abs=2e-8
-    )
-    rates = [module.rate_at(epoch) for epoch in (7, 7.5, 8, 10.5, 13)]
-    assert rates == pytest.approx([0, 5e-5, 1e-4, 5.05e-5, 1e-6], rel=1e-3, abs=2e-8)
-
-
-def test_a_stage_that_has_no_epochs_is_left_out(make):
-    assert [stage.kind for stage in make(epochs=(0, 2)).stages] == ["features"]
-    assert [stage[:3] for stage in make(epochs=(2, 0)).stages] == [("attention", 0, 2)]
+    stages = [module.stage_at(epoch) for epoch in range(13)]
+    assert [stage.kind for stage in stages] == 4 * ["attention"] + 3 * ["block"] + 6 * ["features"]
+    assert [stage.peak for stage in stages] == 4 * [1e-3] + 3 * [5e-4] + 6 * [1e-4]
+    assert [stage.block for stage in stages[4:7]] == [0, 1, 2]
 
 
 def test_in_the_first_stage_each_layer_comes_closer_by_itself(make):

@@ -3,7 +3,6 @@
 Legend: `B` images, `N` tokens, `C` channels.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Unpack
@@ -16,35 +15,13 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import InterpolationMode, resize
 
 from crosshead.tasks.linearize.agreement import Agreement, agreement, relative_error
+from crosshead.tasks.linearize.stages import Kind, Stage, plan
 from crosshead.tasks.linearize.streams import Streams, tapped
 from crosshead.tasks.module import TaskModule, Updates
 from crosshead.vision.on_grid import GridAttention, GridViT
 
-# The part of a block's epoch in which its learning rate rises.
-WARM_UP = 0.05
 # By side, net and quantity.
 Costs = dict[int, dict[str, dict[str, float]]]
-
-
-Kind = Literal["attention", "block", "features"]
-
-
-class Stage(NamedTuple):
-    """Epochs in which the same thing is learned.
-
-    Attributes:
-        kind: what is learned.
-        first: the number of its first epoch, from 0.
-        epochs: how many.
-        peak: largest learning rate.
-        block: the place of the block that learns.
-    """
-
-    kind: Kind
-    first: int
-    epochs: int
-    peak: float
-    block: int | None = None
 
 
 class Judged(NamedTuple):
@@ -149,18 +126,8 @@ class Linearizer(TaskModule):
         self.layers = [name for name, module in model.named_modules() if isinstance(module, GridAttention)]
         places = range(len(model.blocks)) if trained == "blocks" else map(_place, self.layers)
         learned = list(dict.fromkeys(places)) if blockwise else []
-        self.stages = [
-            stage
-            for stage in (
-                Stage("attention", 0, epochs[0], self.learning_rate),
-                *(
-                    Stage("block", epochs[0] + number, 1, block_learning_rate, block)
-                    for number, block in enumerate(learned)
-                ),
-                Stage("features", epochs[0] + len(learned), epochs[1], feature_learning_rate),
-            )
-            if stage.epochs
-        ]
+        rates = (self.learning_rate, block_learning_rate, feature_learning_rate)
+        self.stages = plan(epochs, learned, rates)
         self.epochs_before = epochs[0] + len(learned)
         if learned:
             self.plan = (
@@ -179,7 +146,7 @@ class Linearizer(TaskModule):
 
     @property
     def stage(self) -> Stage:
-        """That of this epoch; before any, and without any, the first that there could be."""
+        """That of this epoch."""
         return self.stage_at(self.current_epoch)
 
     def stage_at(self, epoch: float) -> Stage:
@@ -288,7 +255,8 @@ class Linearizer(TaskModule):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Sets the learning rate."""
-        rate = self.rate_at(self.current_epoch + batch_idx / int(self.trainer.num_training_batches))
+        epoch = self.current_epoch + batch_idx / int(self.trainer.num_training_batches)
+        rate = self.stage.rate(epoch, warm_up=self.warmup_epochs, lowest=self.min_learning_rate)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = rate * group.get("lr_scale", 1.0)
 
@@ -355,19 +323,6 @@ class Linearizer(TaskModule):
         return create_optimizer_v2(
             self.model, opt=self.optimizer, lr=self.learning_rate, weight_decay=self.weight_decay
         )
-
-    def rate_at(self, epoch: float) -> float:
-        """The learning rate after so many epochs, of which the last may be unfinished.
-
-        Each stage has a warm-up and a cosine of its own.
-        """
-        kind, first, epochs, peak, _ = self.stage_at(epoch)
-        warm_up = WARM_UP if kind == "block" else min(self.warmup_epochs, epochs / 2)
-        done = epoch - first
-        if done < warm_up:
-            return peak * done / warm_up
-        cosine = 0.5 + 0.5 * math.cos(math.pi * (done - warm_up) / (epochs - warm_up))
-        return self.min_learning_rate + (peak - self.min_learning_rate) * cosine
 
 
 def _place(layer: str) -> int:
