@@ -211,6 +211,17 @@ def test_in_the_first_stage_each_layer_comes_closer_by_itself(make):
         )
 
 
+def test_the_class_token_counts_as_much_as_all_patches(make):
+    module = make()
+    wanted = torch.ones(2, 17, 24)
+    given = wanted.clone()
+    given[:, 0] = 0
+    assert module.error_by_kind(given, wanted) == 0.5
+    assert module.error_by_kind(2 * wanted, wanted) == 1
+    module.model.num_prefix_tokens = 0
+    assert module.error_by_kind(given, wanted) == pytest.approx(1 / 17)
+
+
 def test_agreement_takes_the_mean_token_off():
     tokens = torch.randn(2, 50, 8, generator=torch.Generator().manual_seed(0)) + 5
     flat = tokens.mean(1, keepdim=True).expand_as(tokens) + 1e-4 * torch.randn(2, 50, 8)

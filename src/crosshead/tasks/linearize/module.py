@@ -240,14 +240,24 @@ class Linearizer(TaskModule):
             self.finish_block()
 
     def feature_loss(self, images: Tensor) -> Tensor:
-        """The relative error of the last tokens, and the mean of that after blocks in between."""
+        """The relative error of the last tokens, and the mean of that after blocks in between.
+
+        That of patches and that of class and register tokens count alike: a classifier reads a token that is
+        one among hundreds.
+        """
         blocks = self.blocks_between()
         with torch.no_grad(), tapped(self.teacher, blocks) as wanted:
             last = self.teacher.forward_features(images)
         with tapped(self.model, blocks) as given:
-            loss = relative_error(self(images), last)
-        between = [relative_error(given[name][1], wanted[name][1]) for name in blocks]
+            loss = self.error_by_kind(self(images), last)
+        between = [self.error_by_kind(given[name][1], wanted[name][1]) for name in blocks]
         return loss + torch.stack(between).mean() if between else loss
+
+    def error_by_kind(self, given: Tensor, wanted: Tensor) -> Tensor:
+        """The mean of the relative errors of prefix and patch tokens, (B, N, C)."""
+        kinds = [slice(self.model.num_prefix_tokens, None), slice(self.model.num_prefix_tokens)]
+        kinds = kinds if self.model.num_prefix_tokens else kinds[:1]
+        return torch.stack([relative_error(given[:, kind], wanted[:, kind]) for kind in kinds]).mean()
 
     def blocks_between(self) -> list[str]:
         """Every third block, the last left out, whose tokens are the result."""
