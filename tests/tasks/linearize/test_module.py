@@ -30,9 +30,10 @@ def images(height: int = 16, width: int = 16, *, count: int = 4, seed: int = 0) 
     return torch.randn(count, 3, height, width, generator=torch.Generator().manual_seed(seed))
 
 
-def learn(module: Linearizer, *, steps: int = 60) -> None:
+@torch.enable_grad()
+def learn(module: Linearizer, *, steps: int = 60, rate: float = 3e-3) -> None:
     """Steps of the whole net, each on other images."""
-    optimizer = torch.optim.AdamW(module.parameters(), lr=3e-3, weight_decay=0.1)
+    optimizer = torch.optim.AdamW(module.parameters(), lr=rate, weight_decay=0.1)
     for step in range(steps):
         optimizer.zero_grad()
         module.feature_loss(images(seed=step + 1)).backward()
@@ -86,15 +87,10 @@ def test_block_by_block_the_last_tokens_come_closer(make):
 
 def test_as_a_whole_its_tokens_come_closer(make):
     module, unseen = make(), images(seed=999)
-    teacher = module.patch_tokens(module.teacher, unseen)
-
-    def found():
-        with torch.no_grad():
-            return agreement(module.patch_tokens(module.model, unseen), teacher).centered.mean()
-
-    before = found()
-    learn(module)
-    assert 1 - found() < 0.8 * (1 - before)
+    with torch.no_grad():
+        before = module.feature_loss(unseen)
+        learn(module, rate=3e-4)
+        assert module.feature_loss(unseen) < 0.8 * before
 
 
 def test_no_gradient_passes_from_block_to_block(make):
