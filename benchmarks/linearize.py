@@ -82,7 +82,12 @@ def described(run: Path) -> dict[str, Any]:
         "landmarks": "x".join(map(str, recipe.landmarks)),
         "local_kernel": recipe.local_kernel,
         "kept_layers": len(recipe.keep),
+        "attention_epochs": recipe.attention_epochs,
+        "blockwise": recipe.blockwise,
+        "epochs": recipe.epochs,
+        "crop_scale": " ".join(map(str, recipe.crop_scale)),
         "crops_seen": int(rows[-1]["step"]) * recipe.batch_size,
+        "seed": recipe.seed,
     }
 
 

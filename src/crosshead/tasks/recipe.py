@@ -11,8 +11,9 @@ class Recipe:
     """What trainings of every task have in common. Each field is a flag of `crosshead train`."""
 
     task: ClassVar[str]
-    fewest_epochs: ClassVar[int] = 1
     """The task that it is a recipe of: classify, segment, detect, change or linearize."""
+    fewest_epochs: ClassVar[int] = 1
+    """What `epochs` must at least be."""
 
     data: str
     """Where the images come from."""

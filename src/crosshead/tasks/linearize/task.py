@@ -234,10 +234,10 @@ class LinearizeLoaders(ImageLoaders):
         return max(1, min(self.kept_crops // ranks // self.batch_size, self.steps_per_epoch(ranks)))
 
     def _crops(self, epoch: int, batches: int) -> DataLoader:
-        items, trainer = self.training_items()(epoch), self._attached_trainer()
-        size: Any = items
+        items: Any = self.training_items()(epoch)
+        trainer = self._attached_trainer()
         order = epoch_order(
-            len(size), seed=self.seed, epoch=epoch, rank=trainer.global_rank, ranks=trainer.world_size
+            len(items), seed=self.seed, epoch=epoch, rank=trainer.global_rank, ranks=trainer.world_size
         )
         return self._loader(
             Subset(items, order[: batches * self.batch_size]), self.batch_size, drop_last=True
