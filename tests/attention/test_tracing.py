@@ -75,7 +75,7 @@ def test_a_trace_with_a_given_grid_refuses_other_lengths_and_names_the_sizes():
     torch.testing.assert_close(traced(draw(5, 12)), model(draw(5, 12)))
     for tokens in (6, 20, 24):
         with pytest.raises(
-            RuntimeError, match=rf"'\[2, 3, 64\]' is invalid for input of size {2 * tokens * 16}"
+            RuntimeError, match=rf"'\[6, 4, 16\]' is invalid for input of size {2 * tokens * 16}"
         ):
             traced(draw(2, tokens))
 

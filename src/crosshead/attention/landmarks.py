@@ -78,23 +78,46 @@ def pool_landmarks(
     per_axis = cells_per_axis(grid, landmarks)
     check_mask("mask", mask, x, tokens=x.shape[-2])
     _check_cells(cells, mask, grid, batch=x.shape[0])
-    body = x[..., num_prefix_tokens:, :]
-    with without_autocast(x):
-        if mask is None:
-            pooled = _average_over_grid(cast(body, accumulation_dtype(x.dtype)), grid, per_axis)
-        else:
-            valid = mask[:, num_prefix_tokens:]
-            body = cast(zero_outside(valid, body), accumulation_dtype(x.dtype))
-            if len(grid) == 1:
-                pooled = _average_over_ranks(body, valid, _used_cells(valid, per_axis[0], cells), per_axis[0])
+    (pooled,) = pool_checked([x], grid, per_axis, mask, num_prefix_tokens, cells)
+    return pooled
+
+
+def pool_checked(
+    tensors: Sequence[Tensor],
+    grid: Sequence[int],
+    cells_of_axis: Sequence[int],
+    mask: Tensor | None,
+    num_prefix_tokens: int,
+    cells: Tensor | None,
+) -> list[Tensor]:
+    """`pool_landmarks` of tensors alike, such as queries and keys, whose arguments are known to be right.
+
+    What tells which token is in which cell is worked out once.
+    """
+    dtype = accumulation_dtype(tensors[0].dtype)
+    by_rank = mask is not None and len(grid) == 1
+    with without_autocast(tensors[0]):
+        matrices = [] if by_rank else _averaging_matrices(grid, cells_of_axis, dtype, tensors[0].device)
+        results = []
+        for x in tensors:
+            body = x[..., num_prefix_tokens:, :]
+            if mask is None:
+                pooled = _average_over_grid(cast(body, dtype), matrices)
             else:
-                fraction = _average_over_grid(along_tokens(valid, x).to(body.dtype), grid, per_axis)
-                pooled = _average_over_grid(body, grid, per_axis) / fraction.masked_fill(fraction == 0, 1)
-    pooled = cast(pooled, x.dtype)
+                valid = mask[:, num_prefix_tokens:]
+                body = cast(zero_outside(valid, body), dtype)
+                if by_rank:
+                    used = _used_cells(valid, cells_of_axis[0], cells)
+                    pooled = _average_over_ranks(body, valid, used, cells_of_axis[0])
+                else:
+                    fraction = _average_over_grid(along_tokens(valid, x).to(dtype), matrices)
+                    pooled = _average_over_grid(body, matrices) / fraction.masked_fill(fraction == 0, 1)
+            results.append(cast(pooled, x.dtype))
     if num_prefix_tokens == 0:
-        return pooled
+        return results
     takes_part = None if mask is None else mask[:, :num_prefix_tokens]
-    return torch.cat([zero_outside(takes_part, x[..., :num_prefix_tokens, :]), pooled], dim=-2)
+    prefixes = [zero_outside(takes_part, x[..., :num_prefix_tokens, :]) for x in tensors]
+    return [torch.cat(parts, dim=-2) for parts in zip(prefixes, results, strict=True)]
 
 
 def occupied_landmarks(
@@ -138,27 +161,39 @@ def occupied_landmarks(
         body = torch.arange(per_axis[0], device=mask.device) < used[:, None]
     else:
         with without_autocast(mask):
-            body = _average_over_grid(valid[..., None].float(), grid, per_axis)[..., 0] > 0
+            matrices = _averaging_matrices(grid, per_axis, torch.float32, mask.device)
+            body = _average_over_grid(valid[..., None].float(), matrices)[..., 0] > 0
     return torch.cat([prefix, body], dim=-1)
 
 
-def _average_over_grid(x: Tensor, grid: Sequence[int], cells: Sequence[int]) -> Tensor:
-    lead, channels = x.shape[:-2], x.shape[-1]
-    rows = prod(lead)
-    for axis, (n, l) in enumerate(zip(grid, cells, strict=True)):  # noqa: E741
-        left = prod(grid[axis + 1 :])
-        matrix = _averaging_matrix(n, l, like=x).expand(rows, -1, -1)
-        x = torch.bmm(matrix, x.reshape(rows, n, left * channels))
-        rows *= l
-        # By way of one axis: a tracer with symbols for sizes could not split `left * channels` up again.
-        x = x.flatten().reshape(rows * left, channels)
-    return x.reshape(*lead, prod(cells), channels)
+def _average_over_grid(x: Tensor, matrices: Sequence[Tensor]) -> Tensor:
+    # Heads go beside their channels, which is where they are in memory: nothing is copied, and products are
+    # large.
+    heads = x.shape[1:-2]
+    if heads:
+        x = x.flatten(1, -3).transpose(1, 2).flatten(2)
+    batch, channels = x.shape[0], x.shape[-1]
+    grid, cells = [matrix.shape[1] for matrix in matrices], [matrix.shape[0] for matrix in matrices]
+    for axis in reversed(range(len(grid))):
+        rows, right = batch * prod(grid[:axis]), prod(cells[axis + 1 :])
+        matrix = matrices[axis].expand(rows, -1, -1)
+        x = torch.bmm(matrix, x.reshape(rows, grid[axis], right * channels))
+        # By way of one axis: a tracer with symbols for sizes could not split `right * channels` up again.
+        x = x.flatten().reshape(rows * cells[axis] * right, channels)
+    x = x.reshape(batch, prod(cells), channels)
+    return x.unflatten(2, (prod(heads), -1)).transpose(1, 2).unflatten(1, heads) if heads else x
 
 
-def _averaging_matrix(n: int, l: int, *, like: Tensor) -> Tensor:  # noqa: E741
+def _averaging_matrices(
+    grid: Sequence[int], cells: Sequence[int], dtype: torch.dtype, device: torch.device
+) -> list[Tensor]:
+    return [_averaging_matrix(*axis, dtype, device) for axis in zip(grid, cells, strict=True)]
+
+
+def _averaging_matrix(n: int, l: int, dtype: torch.dtype, device: torch.device) -> Tensor:  # noqa: E741
     # With the axis cut into n l steps, token t covers those from t l on, cell i those from i n on.
-    ahead = torch.arange(n, device=like.device) * l - torch.arange(l, device=like.device)[:, None] * n
-    inside = ((ahead > -l) & (ahead < n)).to(like.dtype)
+    ahead = torch.arange(n, device=device) * l - torch.arange(l, device=device)[:, None] * n
+    inside = ((ahead > -l) & (ahead < n)).to(dtype)
     return inside / inside.sum(-1, keepdim=True)
 
 

@@ -8,14 +8,13 @@ from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from crosshead.attention.functional import Implementation, check_implementation, interactive_attention
 from crosshead.attention.grid import as_integer, axis_landmarks, zero_outside
 from crosshead.attention.local import LocalTerm
 from crosshead.attention.mixing import HeadMixer, Mixing
-from crosshead.attention.plain import has_hooks_on_every_module, is_plain
-from crosshead.attention.pooling import Pooling, resolve_pooling
+from crosshead.attention.pooling import resolve_pooling
+from crosshead.attention.projection import linear, project, weights_tell_all
 
 # To symbolic tracing these are single steps: they decide by what a tracer does not know, such as sizes.
 torch.fx.wrap("_check_projected")
@@ -182,7 +181,7 @@ class InteractiveAttention(nn.Module):
             (q,) = self._heads(self._project(x, 0, 1))
             k, v = self._heads(self._project(context, 1, 3))
         q, k = self.q_norm(q), self.k_norm(k)
-        ql, kl = self._landmarks(pooling, x, context, q, k)
+        ql, kl = pooling.of(q, k)
         out = interactive_attention(
             q,
             k,
@@ -199,38 +198,14 @@ class InteractiveAttention(nn.Module):
         out = out.transpose(1, 2).flatten(2)
         if self.local is not None:
             out = out + self.local(zero_outside(pooling.mask, v), grid=pooling.grid)
-        return zero_outside(pooling.row_mask, self.proj_drop(self.proj(out)))
-
-    def _landmarks(
-        self, pooling: Pooling, x: Tensor, context: Tensor | None, q: Tensor, k: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        # Pooling is linear, so before a linear layer it may be done once and on fewer vectors. But landmarks
-        # are pooled queries and keys: whatever else acts on these must have acted before.
-        if not (
-            self._is_sliced(x) and is_plain(self.q_norm, nn.Identity) and is_plain(self.k_norm, nn.Identity)
-        ):
-            return pooling.of_queries(q), pooling.of_keys(k)
-        if context is None:
-            ql, kl = self._heads(self._project(pooling.of_queries(x), 0, 2))
-            return ql, kl
-        pooled, pooled_context = pooling.of_queries(x), pooling.of_keys(context)
-        (ql,) = self._heads(self._project(pooled, 0, 1))
-        (kl,) = self._heads(self._project(pooled_context, 1, 2))
-        return ql, kl
+        return zero_outside(pooling.row_mask, self.proj_drop(project(self.proj, out)))
 
     def _project(self, x: Tensor, first: int, last: int) -> Tensor:
         """Queries (0), keys (1) and values (2) from `first` up to `last`, if possible without the others."""
         rows = slice(first * self.dim, last * self.dim)
-        if last - first == 3 or not self._is_sliced(x):
-            return _check_projected(self.qkv(x), 3 * self.dim)[..., rows]
-        return F.linear(x, self.qkv.weight[rows], None if self.qkv.bias is None else self.qkv.bias[rows])
-
-    def _is_sliced(self, x: Tensor) -> bool:
-        """Whether rows of the weight of `qkv` may stand for its call on `x`.
-
-        Under symbolic tracing they may not: tools trace in order to put another layer in place of `qkv`.
-        """
-        return isinstance(x, Tensor) and not has_hooks_on_every_module() and is_plain(self.qkv, nn.Linear)
+        if last - first == 3 or not weights_tell_all(self.qkv, x):
+            return _check_projected(project(self.qkv, x), 3 * self.dim)[..., rows]
+        return linear(x, self.qkv.weight[rows], None if self.qkv.bias is None else self.qkv.bias[rows])
 
     def _heads(self, x: Tensor) -> tuple[Tensor, ...]:
         """`(B, N, parts C)` to `parts` tensors `(B, H, N, D)`."""

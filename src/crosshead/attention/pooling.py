@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from crosshead.attention.grid import cells_per_axis, check_grid, check_mask, refuse_nested
-from crosshead.attention.landmarks import occupied_landmarks, pool_landmarks
+from crosshead.attention.landmarks import occupied_landmarks, pool_checked
 
 
 class Pooling(NamedTuple):
@@ -18,7 +18,7 @@ class Pooling(NamedTuple):
 
     Attributes:
         grid: axis lengths of the query tokens.
-        context_grid: axis lengths of the key tokens.
+        context_grid: axis lengths of the key tokens, or None where these are the query tokens.
         landmarks: cells per axis, the same on both sides.
         num_prefix_tokens: leading tokens of either side, landmarks of their own.
         mask: bool `(B, N)`, the queries that take part, or None.
@@ -29,7 +29,7 @@ class Pooling(NamedTuple):
     """
 
     grid: tuple[int, ...]
-    context_grid: tuple[int, ...]
+    context_grid: tuple[int, ...] | None
     landmarks: tuple[int, ...]
     num_prefix_tokens: int
     mask: Tensor | None
@@ -38,13 +38,15 @@ class Pooling(NamedTuple):
     landmark_mask: Tensor | None = None
     row_mask: Tensor | None = None
 
-    def of_queries(self, x: Tensor) -> Tensor:
-        """`(B, ..., N, C)` on the side of the queries to `(B, ..., L, C)`."""
-        return pool_landmarks(x, grid=self.grid, mask=self.mask, **self.options())
-
-    def of_keys(self, x: Tensor) -> Tensor:
-        """`(B, ..., M, C)` on the side of the keys to `(B, ..., L, C)`."""
-        return pool_landmarks(x, grid=self.context_grid, mask=self.context_mask, **self.options())
+    def of(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+        """Of queries `(B, H, N, D)` and keys `(B, H, M, D)` the landmarks, `(B, H, L, D)` each."""
+        how = self.num_prefix_tokens, self.cells
+        if self.context_grid is None:
+            ql, kl = pool_checked([q, k], self.grid, self.landmarks, self.mask, *how)
+            return ql, kl
+        (ql,) = pool_checked([q], self.grid, self.landmarks, self.mask, *how)
+        (kl,) = pool_checked([k], self.context_grid, self.landmarks, self.context_mask, *how)
+        return ql, kl
 
     def options(self) -> dict[str, Any]:
         """How both sides are pooled."""
@@ -87,7 +89,7 @@ def resolve_pooling(
                     f"{name} is given without context: pass context too, or use grid and key_mask"
                 )
         cells = cells_per_axis(grid, landmarks)
-        pooling = Pooling(grid, grid, cells, num_prefix_tokens, key_mask, key_mask)
+        pooling = Pooling(grid, None, cells, num_prefix_tokens, key_mask, key_mask)
         return pooling if key_mask is None else _with_masks(pooling, x)
 
     context_grid = _grid_of("context", context, "context_grid", context_grid, **layer)
@@ -112,7 +114,7 @@ def resolve_pooling(
 def _with_masks(pooling: Pooling, x: Tensor) -> Pooling:
     """The same, with the masks of landmarks and of output rows that follow from those of the tokens."""
     sides = [(pooling.mask, pooling.grid)]
-    if pooling.context_mask is not pooling.mask:
+    if pooling.context_grid is not None:
         sides.append((pooling.context_mask, pooling.context_grid))
     occupied = [
         occupied_landmarks(mask, grid=grid, **pooling.options()) for mask, grid in sides if mask is not None

@@ -132,7 +132,7 @@ def pooling_cost(
     batch: int = 1,
     dtype: str = "float32",
 ) -> Cost:
-    """The cost of `crosshead.pool_landmarks` without a mask: one averaging matrix for each axis in turn.
+    """The cost of `crosshead.pool_landmarks` without a mask: a product with a matrix for each axis.
 
     Args:
         grid: tokens along each axis.
@@ -148,7 +148,7 @@ def pooling_cost(
         ValueError: if a size is below one, landmarks are not one per axis, or `dtype` is unknown.
 
     Example:
-        >>> pooling_cost(grid=(6, 8), landmarks=(2, 4), channels=1).multiply_adds == 2 * 6 * 8 + 2 * 4 * 8
+        >>> pooling_cost(grid=(6, 8), landmarks=(2, 4), channels=1).multiply_adds == 6 * 8 * 4 + 2 * 6 * 4
         True
     """
     size = _lookup("dtype", dtype, _BYTES)
@@ -156,7 +156,7 @@ def pooling_cost(
     _check_sizes(channels=channels, batch=batch)
     multiply_adds = 0
     for axis in range(len(grid)):
-        multiply_adds += prod(cells[: axis + 1]) * prod(grid[axis:])
+        multiply_adds += prod(grid[: axis + 1]) * prod(cells[axis:])
     return Cost(
         multiply_adds=batch * channels * multiply_adds,
         bytes_moved=batch * channels * (prod(grid) + prod(cells)) * size,
@@ -193,8 +193,7 @@ def layer_cost(
         mixing: as the layer's.
         mixing_group_size: as the layer's.
         qkv_bias: as the layer's.
-        qk_norm: as the layer's; queries and keys are then pooled after their projection. A layer norm with
-            weight and bias is assumed, and its arithmetic is not counted.
+        qk_norm: as the layer's. A layer norm with weight and bias is assumed; its arithmetic is not counted.
         proj_bias: as the layer's.
         local_kernel: as the layer's.
         num_prefix_tokens: as the layer's.
@@ -233,11 +232,9 @@ def layer_cost(
         impl=impl,
         dtype=dtype,
     )
-    pooled_grids = [grid, seen] if qk_norm or context_grid is not None else [grid]
-    for pooled_grid in pooled_grids:
+    for pooled_grid in (grid, seen):
         operator += pooling_cost(grid=pooled_grid, landmarks=cells, channels=dim, batch=batch, dtype=dtype)
-    # Queries and outputs of N tokens, keys and values of M, and the landmarks of both unless norms forbid it.
-    projected = 2 * queries + 2 * keys + (0 if qk_norm else 2 * pooled)
+    projected = 2 * queries + 2 * keys  # queries and outputs of N tokens, keys and values of M
     local = dim * local_kernel ** len(grid)
     parameters = (
         4 * dim * dim
