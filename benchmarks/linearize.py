@@ -45,7 +45,7 @@ from crosshead.tasks.linearize.teacher import build_student, find_teacher
 RESULTS = Path(__file__).parent / "results"
 SIZES = (224, 518, 1036)
 TIME_SIZES = (224, 336, 448, 518, 686, 784, 1036)
-BUDGET, REPEATS = 40.0, 9
+BUDGET, REPEATS = 15.0, 9
 CONSOLE = Console(highlight=False)
 
 
@@ -275,7 +275,7 @@ def draw(run: tyro.conf.Positional[Path], *, photo: Path, size: int = 518) -> No
     image = read_image(photo)
     cells = token_row(photo.stem, image, tokens_of(nets, meta, image, size=size))
     times = rows_of("linearize_time")
-    figure = Figure(figsize=(13, 3.1), dpi=120, layout="constrained")
+    figure = Figure(figsize=(13, 2.6), dpi=120, layout="constrained")
     places = figure.subplots(1, 5, width_ratios=[1, 1, 1, 1, 1.25])
     titles = {photo.stem: "photograph", "teacher": "teacher's tokens", "swapped": "attention swapped"}
     for axes, (name, picture) in zip(places, cells, strict=False):
@@ -289,7 +289,8 @@ def draw(run: tyro.conf.Positional[Path], *, photo: Path, size: int = 518) -> No
         places[4].annotate(
             label, (pixels[-1], seconds[-1]), (-4, 0), textcoords="offset points", ha="right", color=color
         )
-    places[4].set(xlabel="side of the image, pixels", title="seconds an image")
+    places[4].set(xlabel="side of the image, pixels")
+    places[4].set_title("seconds an image", fontsize=10)
     places[4].spines[["top", "right"]].set_visible(False)
     save(figure, "linearize.png")
 
@@ -306,6 +307,9 @@ def draw(run: tyro.conf.Positional[Path], *, photo: Path, size: int = 518) -> No
         if ratio and cosines:
             kept = next(int(row["kept_layers"]) for row in agreed if row["run"] == name)
             points.append((float(ratio[0]["ratio_to_teacher"]), fmean(cosines), kept))
+    if len(points) < 2:
+        CONSOLE.print("no picture of kept layers: it takes runs with and without, timed and compared")
+        return
     points.append((1.0, 1.0, len(nets["teacher"].blocks)))
     points.sort()
     axes.plot([x for x, _, _ in points], [y for _, y, _ in points], color="#4477aa", marker="o")
@@ -313,7 +317,7 @@ def draw(run: tyro.conf.Positional[Path], *, photo: Path, size: int = 518) -> No
         axes.annotate(f"{kept} kept", (x, y), (6, -10), textcoords="offset points", fontsize=9)
     axes.set(
         xlabel=f"time at {largest:,} pixels, of the teacher's",
-        ylabel="cosine with the teacher's tokens, mean off, 518 pixels",
+        ylabel="cosine, mean off, at 518 pixels",
         title="Layers that keep softmax attention",
     )
     axes.grid(alpha=0.3)

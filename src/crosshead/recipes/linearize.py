@@ -9,7 +9,8 @@ def linearize() -> LinearizeRecipe:
     Any images do, without labels; the more kinds of them, the better it holds for others. Labels come
     afterwards, by `crosshead train folder --from RUN`.
 
-    Expect: not measured. Time: not measured.
+    Expect: of a ViT-S/14, cosines of .91 with the teacher's tokens at 1,036 pixels, in .28 of its time
+    (docs/results.md, with crops of two sizes and a local term). Time: an hour and a half of a CPU core.
 
     Command: crosshead train linearize --data-dir IMAGES --model NAME
     """
