@@ -1,11 +1,14 @@
 """The pieces of iViT: shapes, memory layout, what is local and what is global."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from crosshead.vision.blocks import AttentionBlock, ConvBlock, Downsample, Stem
+from crosshead.vision.blocks import AttentionBlock, ConvBlock, ConvMlp, Downsample, Stem
 
 
 def channels_last(*shape: int) -> torch.Tensor:
@@ -146,3 +149,71 @@ def test_drop_path_and_dropout_act_in_training_alone():
 def test_torchscript_is_refused_even_where_nothing_attends():
     with pytest.raises(NotImplementedError, match=r"cannot compile Stem.*torch\.export"):
         torch.jit.script(Stem(3, 8, stride=4))
+
+
+class Activations(TorchDispatchMode):
+    """Notes which kinds of GELU run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        self.names += [name] if name.startswith("gelu") else []
+        return func(*args, **(kwargs or {}))
+
+
+def activations(mlp: nn.Module, x: torch.Tensor) -> list[str]:
+    with Activations() as seen:
+        mlp(x)
+    return seen.names
+
+
+def test_without_gradients_a_gelu_overwrites_the_hidden_map_and_nothing_else():
+    torch.manual_seed(0)
+    mlp, x = ConvMlp(8, 32, use_conv=True, drop=0.5).eval(), channels_last(2, 8, 5, 4)
+    given, expected = x.clone(), mlp(x)
+    with torch.no_grad():
+        assert activations(mlp, x) == ["gelu_"]
+        assert torch.equal(mlp(x), expected)
+    assert torch.equal(x, given)
+    assert activations(mlp, x) == ["gelu"]
+
+
+@pytest.mark.parametrize("name", ["fc1", "act"])
+def test_who_watches_the_hidden_map_sees_it_as_it_was_made(name):
+    torch.manual_seed(0)
+    mlp, x, seen = ConvMlp(8, 32, use_conv=True).eval(), channels_last(2, 8, 5, 4), []
+    hidden = mlp.fc1(x)
+    getattr(mlp, name).register_forward_hook(lambda module, args, y: seen.append((args[0], y)))
+    with torch.no_grad():
+        assert activations(mlp, x) == ["gelu"]
+    assert torch.equal(seen[0][name == "fc1"], hidden)
+
+
+@pytest.mark.parametrize("act", [nn.ReLU, lambda: nn.GELU(approximate="tanh")], ids=["relu", "tanh"])
+def test_another_activation_is_called(act):
+    torch.manual_seed(0)
+    mlp, x = ConvMlp(8, 32, use_conv=True, act_layer=act).eval(), channels_last(2, 8, 5, 4)
+    with torch.no_grad():
+        assert "gelu_" not in activations(mlp, x)
+        assert torch.equal(mlp(x), mlp.fc2(act()(mlp.fc1(x))))
+
+
+def test_a_layer_that_hands_its_input_on_is_not_overwritten():
+    mlp, x = ConvMlp(8, 8, use_conv=True).eval(), channels_last(2, 8, 5, 4)
+    given = x.clone()
+    mlp.add_module("fc1", nn.Identity())
+    with torch.no_grad():
+        mlp(x)
+    assert torch.equal(x, given)
+
+
+def test_tracers_see_a_gelu_that_overwrites_nothing():
+    mlp, x = ConvMlp(8, 32, use_conv=True).eval(), channels_last(2, 8, 5, 4)
+    with torch.no_grad():
+        traced: Any = torch.jit.trace(mlp, x)
+        assert "gelu_" not in str(traced.inlined_graph)
+        assert "gelu_" not in str(torch.export.export(mlp, (x,)).graph)
+        assert torch.equal(torch.func.vmap(mlp)(x[:, None])[:, 0], mlp(x))

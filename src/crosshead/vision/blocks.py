@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from crosshead.attention.functional import Implementation
 from crosshead.attention.mixing import Mixing
 from crosshead.attention.module import InteractiveAttention, refuse_torchscript
+from crosshead.attention.plain import has_hooks_on_every_module, is_plain
+from crosshead.attention.transforms import under_torch_func
 
 Layer = type[nn.Module]
 
@@ -119,6 +121,33 @@ class Downsample(nn.Module):
         return self.conv(over_channels(self.norm, x))
 
 
+class ConvMlp(Mlp):
+    """timm's MLP, of 1 x 1 convolutions; without gradients its GELU overwrites the hidden map.
+
+    The values are the same to the bit. A hidden map is the largest of a block, and on a CPU fresh memory for
+    a second one takes longer than the GELU itself.
+
+    Example:
+        >>> ConvMlp(8, 32, use_conv=True)(torch.zeros(1, 8, 5, 4)).shape
+        torch.Size([1, 8, 5, 4])
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, X, Y)` to the same shape."""
+        if not self._may_overwrite(x):
+            return super().forward(x)
+        hidden = torch.ops.aten.gelu_(self.fc1(x))
+        return self.drop2(self.fc2(self.norm(self.drop1(hidden))))
+
+    def _may_overwrite(self, x: Tensor) -> bool:
+        """Whether nobody else sees the hidden map: not a gradient, a tracer, a transform or a hook."""
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return False
+        watched = under_torch_func() or has_hooks_on_every_module()
+        plain = is_plain(self.fc1, nn.Conv2d) and is_plain(self.act, nn.GELU)
+        return type(x) is Tensor and plain and not watched and self.act.approximate == "none"
+
+
 class ConvBlock(nn.Module):
     """Depth-wise convolution, norm and MLP on a residual branch: the block of the early stages.
 
@@ -164,7 +193,7 @@ class ConvBlock(nn.Module):
         self.norm = norm_layer(dim, **factory)
         # 1 x 1 convolutions add their bias on the way; linear layers on a CPU write their output twice.
         hidden = int(dim * mlp_ratio)
-        self.mlp = Mlp(dim, hidden, act_layer=act_layer, drop=proj_drop, use_conv=True, **factory)
+        self.mlp = ConvMlp(dim, hidden, act_layer=act_layer, drop=proj_drop, use_conv=True, **factory)
         self.scale = LayerScale2d(dim, init_values=init_values, **factory) if init_values else nn.Identity()
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
 
