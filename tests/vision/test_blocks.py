@@ -216,4 +216,12 @@ def test_tracers_see_a_gelu_that_overwrites_nothing():
         traced: Any = torch.jit.trace(mlp, x)
         assert "gelu_" not in str(traced.inlined_graph)
         assert "gelu_" not in str(torch.export.export(mlp, (x,)).graph)
-        assert torch.equal(torch.func.vmap(mlp)(x[:, None])[:, 0], mlp(x))
+
+
+def test_transforms_follow_a_gelu_that_overwrites():
+    torch.manual_seed(0)
+    mlp, x = ConvMlp(8, 32, use_conv=True).eval(), channels_last(2, 8, 5, 4)
+    value, tangent = torch.func.jvp(mlp, (x,), (x,))
+    with torch.no_grad():
+        assert_close(torch.func.vmap(mlp)(x[:, None])[:, 0], mlp(x))
+        assert_close(torch.func.jvp(mlp, (x,), (x,)), (value, tangent))

@@ -17,7 +17,6 @@ from crosshead.attention.functional import Implementation
 from crosshead.attention.mixing import Mixing
 from crosshead.attention.module import InteractiveAttention, refuse_torchscript
 from crosshead.attention.plain import has_hooks_on_every_module, is_plain
-from crosshead.attention.transforms import under_torch_func
 
 Layer = type[nn.Module]
 
@@ -140,12 +139,13 @@ class ConvMlp(Mlp):
         return self.drop2(self.fc2(self.norm(self.drop1(hidden))))
 
     def _may_overwrite(self, x: Tensor) -> bool:
-        """Whether nobody else sees the hidden map: not a gradient, a tracer, a transform or a hook."""
+        """Whether nobody else sees the hidden map: not a gradient, a tracer or a hook."""
         if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
             return False
-        watched = under_torch_func() or has_hooks_on_every_module()
-        plain = is_plain(self.fc1, nn.Conv2d) and is_plain(self.act, nn.GELU)
-        return type(x) is Tensor and plain and not watched and self.act.approximate == "none"
+        plain = (
+            is_plain(self.fc1, nn.Conv2d) and is_plain(self.act, nn.GELU) and not has_hooks_on_every_module()
+        )
+        return type(x) is Tensor and plain and self.act.approximate == "none"
 
 
 class ConvBlock(nn.Module):
