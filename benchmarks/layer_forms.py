@@ -18,8 +18,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from crosshead import InteractiveAttention, interactive_attention, pool_landmarks
+from crosshead.attention.projection import convolution
 from crosshead.bench.report import head_lines, write_table
-from crosshead.measure.timing import plan_samples, quartiles, time_calls, time_in_turns
+from crosshead.measure.timing import compare
 
 RESULT = Path(__file__).parent / "results" / "layer_forms.csv"
 REPEATS, BUDGET = 15, 2.5
@@ -35,15 +36,6 @@ SIZES = (
     (4, 64, 384, 6, 7),
 )
 BASE = "pooled before, products"
-
-
-def product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return F.linear(x, weight, bias)
-
-
-def convolution(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    image = x.transpose(1, 2).unsqueeze(2)
-    return F.conv2d(image, weight[:, :, None, None], bias).squeeze(2).transpose(1, 2)
 
 
 def attend(layer: Any, x: Tensor, axis: int, linear: Callable[..., Tensor], *, before: bool) -> Tensor:
@@ -72,7 +64,7 @@ def measured(size: tuple[int, ...], dtype: torch.dtype) -> Iterator[dict[str, An
         f"pooled {'before' if before else 'after'}, {name}": (
             lambda linear=linear, before=before: attend(layer, x, axis, linear, before=before)
         )
-        for name, linear in (("products", product), ("convolutions", convolution))
+        for name, linear in (("products", F.linear), ("convolutions", convolution))
         for before in (True, False)
     }
 
@@ -84,23 +76,15 @@ def measured(size: tuple[int, ...], dtype: torch.dtype) -> Iterator[dict[str, An
             name: torch.inference_mode()(way) if passes == "inference" else trained(way)
             for name, way in ways.items()
         }
-        plans = {}
-        for name, run in runs.items():
-            run()
-            plans[name] = plan_samples(time_calls(run, 1, device="cpu"), budget=BUDGET, repeats=REPEATS)
-        times, failed = time_in_turns(runs, plans, device="cpu")
-        if failed:
-            raise next(iter(failed.values()))
-        base = quartiles(times[BASE])["median_s"]
-        for name, seconds in times.items():
-            found = quartiles(seconds)
+        times = compare(runs, budget=BUDGET, repeats=REPEATS, device="cpu")
+        for name, found in times.items():
             yield {
                 **dict(zip(("batch", "axis", "channels", "heads", "cells"), size, strict=True)),
                 "dtype": str(dtype).removeprefix("torch."),
                 "passes": passes,
                 "way": name,
                 **found,
-                "ratio_to_before": round(found["median_s"] / base, 3),
+                "ratio_to_before": round(found["median_s"] / times[BASE]["median_s"], 3),
             }
 
 

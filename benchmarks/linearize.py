@@ -30,7 +30,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from crosshead.measure.stamp import stamp_words
-from crosshead.measure.timing import plan_samples, quartiles, time_calls, time_in_turns
+from crosshead.measure.timing import compare
 from crosshead.runs.evaluate import evaluate
 from crosshead.runs.folder import RunFolder, write_atomically
 from crosshead.runs.load import load_run
@@ -237,23 +237,15 @@ def measure_time(runs: tyro.conf.Positional[tuple[Path, ...]]) -> None:
     for size in TIME_SIZES:
         image = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
         calls = {name: (lambda net=net, image=image: patch_tokens(net, image)) for name, net in nets.items()}
-        plans = {}
-        for name, call in calls.items():
-            call()
-            plans[name] = plan_samples(time_calls(call, 1, device="cpu"), budget=BUDGET, repeats=REPEATS)
-        times, failed = time_in_turns(calls, plans, device="cpu")
-        if failed:
-            raise next(iter(failed.values()))
-        exact = quartiles(times["teacher"])["median_s"]
-        for name, seconds in times.items():
-            measured = quartiles(seconds)
+        times = compare(calls, budget=BUDGET, repeats=REPEATS, device="cpu")
+        for name, measured in times.items():
             rows.append(
                 {
                     "run": name,
                     "size": size,
                     "threads": torch.get_num_threads(),
                     **measured,
-                    "ratio_to_teacher": round(measured["median_s"] / exact, 3),
+                    "ratio_to_teacher": round(measured["median_s"] / times["teacher"]["median_s"], 3),
                 }
             )
             CONSOLE.print(

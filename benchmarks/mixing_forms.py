@@ -20,7 +20,7 @@ from torch.nn.functional import scaled_dot_product_attention as sdpa
 from crosshead import HeadMixing, interactive_attention
 from crosshead.attention.mixing import matrix_shape
 from crosshead.bench.report import head_lines, write_table
-from crosshead.measure.timing import plan_samples, quartiles, time_calls, time_in_turns
+from crosshead.measure.timing import compare
 
 RESULT = Path(__file__).parent / "results" / "mixing_forms.csv"
 REPEATS, BUDGET = 15, 2.0
@@ -96,16 +96,8 @@ def measured(size: tuple[int, ...], dtype: torch.dtype) -> Iterator[dict[str, An
             name: without_gradients(forward) if passes == "forward" else with_backward(call, forward)
             for name, forward in call.forms().items()
         }
-        plans = {}
-        for name, run in runs.items():
-            run()
-            plans[name] = plan_samples(time_calls(run, 1, device="cpu"), budget=BUDGET, repeats=REPEATS)
-        times, failed = time_in_turns(runs, plans, device="cpu")
-        if failed:
-            raise next(iter(failed.values()))
-        base = quartiles(times["none"])["median_s"]
-        for name, seconds in times.items():
-            found = quartiles(seconds)
+        times = compare(runs, budget=BUDGET, repeats=REPEATS, device="cpu")
+        for name, found in times.items():
             places = dict(zip(("batch", "heads", "tokens", "head_dim", "landmarks"), size, strict=True))
             yield {
                 **places,
@@ -113,7 +105,7 @@ def measured(size: tuple[int, ...], dtype: torch.dtype) -> Iterator[dict[str, An
                 "passes": passes,
                 "mixing": name,
                 **found,
-                "ratio_to_none": round(found["median_s"] / base, 3),
+                "ratio_to_none": round(found["median_s"] / times["none"]["median_s"], 3),
             }
 
 

@@ -1,9 +1,11 @@
 """Samples long enough for the clock, in turns, as many as fit."""
 
+import time
+
 import pytest
 
 from crosshead.measure import timing
-from crosshead.measure.timing import Sampling, plan_samples, quartiles, time_in_turns
+from crosshead.measure.timing import Sampling, compare, plan_samples, quartiles, time_in_turns
 
 
 @pytest.mark.parametrize(
@@ -54,6 +56,22 @@ def test_a_sample_is_the_mean_of_its_calls(monkeypatch):
     clock = iter([10.0, 16.0])
     monkeypatch.setattr(timing.time, "perf_counter", lambda: next(clock))
     assert timing.time_calls(lambda: None, 3, device="cpu") == 2.0
+
+
+def test_a_comparison_warms_up_takes_turns_and_raises_what_fails():
+    called: list[str] = []
+
+    def run(name: str) -> None:
+        called.append(name)
+        time.sleep(0.011)
+        if name == "broken" and called.count(name) > 2:
+            raise ValueError("out of luck")
+
+    found = compare({name: lambda name=name: run(name) for name in "ab"}, budget=1, repeats=3, device="cpu")
+    assert called == [*"aabb", *"ababab"]
+    assert all(each["median_s"] >= 0.011 for each in found.values())
+    with pytest.raises(ValueError, match="out of luck"):
+        compare({"broken": lambda: run("broken")}, budget=1, repeats=3, device="cpu")
 
 
 def test_quartiles_of_few():

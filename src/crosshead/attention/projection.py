@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from crosshead.attention.plain import has_hooks_on_every_module, is_plain
 from crosshead.attention.transforms import under_torch_func
 
-# From so many tokens on, in a whole batch, a convolution is quicker than a product of matrices. Measured:
-# docs/decisions.md, "Projections as convolutions".
+# From so many tokens on, in a whole batch, a convolution is taken: docs/decisions.md, "Projections as
+# convolutions".
 CONVOLVED_FROM = 64
 # Asked once: torch.compile cannot trace the question.
 _HAS_ONEDNN = torch.backends.mkldnn.is_available()
@@ -40,15 +40,23 @@ def weights_tell_all(layer: nn.Module, x: object) -> TypeGuard[nn.Linear]:
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """`F.linear` of `(B, N, C)` to `(B, N, C')`; on CPUs, in float32, by way of a 1 x 1 convolution.
 
-    oneDNN's convolutions add the bias as they go, and outrun torch's matrix products on many processors.
+    oneDNN's convolutions add the bias as they go; where this was measured they outran torch's products.
 
     Example:
         >>> x, weight, bias = torch.randn(1, 99, 6), torch.randn(4, 6), torch.randn(4)
         >>> torch.allclose(linear(x, weight, bias), F.linear(x, weight, bias), atol=1e-5)
         True
     """
-    if not _convolves(x, weight):
-        return F.linear(x, weight, bias)
+    return convolution(x, weight, bias) if _convolves(x, weight) else F.linear(x, weight, bias)
+
+
+def convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """`linear` as a convolution, whatever the device and dtype.
+
+    Example:
+        >>> convolution(torch.ones(1, 3, 2), torch.ones(4, 2), None).shape
+        torch.Size([1, 3, 4])
+    """
     image = x.transpose(1, 2).unsqueeze(2)  # one row of pixels, channels innermost in memory
     return F.conv2d(image, weight[:, :, None, None], bias).squeeze(2).transpose(1, 2)
 

@@ -93,6 +93,37 @@ def time_in_turns(
     return {name: seconds for name, seconds in times.items() if name not in failed}, failed
 
 
+def compare(
+    runs: Mapping[str, Callable[[], object]], *, budget: float, repeats: int, device: str
+) -> dict[str, dict[str, float]]:
+    """Times computations in turns, none of which may fail, after one call of each to warm up.
+
+    Args:
+        runs: what to time, by name.
+        budget: seconds for each.
+        repeats: rounds at most.
+        device: "cpu" or "cuda".
+
+    Returns:
+        By the same names, what `quartiles` gives.
+
+    Raises:
+        Exception: whatever ended a computation.
+
+    Example:
+        >>> sorted(compare({"one": lambda: 1, "two": lambda: 2}, budget=0.1, repeats=1, device="cpu"))
+        ['one', 'two']
+    """
+    plans = {}
+    for name, run in runs.items():
+        run()
+        plans[name] = plan_samples(time_calls(run, 1, device=device), budget=budget, repeats=repeats)
+    times, failed = time_in_turns(runs, plans, device=device)
+    if failed:
+        raise next(iter(failed.values()))
+    return {name: quartiles(seconds) for name, seconds in times.items()}
+
+
 def quartiles(times: list[float]) -> dict[str, float]:
     """Median, quartiles and minimum, as columns.
 
