@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from crosshead.attention.landmarks import occupied_landmarks, pool_landmarks
     from crosshead.attention.mixing import HeadMixing
     from crosshead.attention.module import InteractiveAttention
+    from crosshead.runs.trained import load
 
 _HOME = {
     "AttentionFactors": "crosshead.attention.impl.reference",
@@ -22,6 +23,7 @@ _HOME = {
     "InteractiveAttention": "crosshead.attention.module",
     "attention_factors": "crosshead.attention.functional",
     "interactive_attention": "crosshead.attention.functional",
+    "load": "crosshead.runs.trained",
     "occupied_landmarks": "crosshead.attention.landmarks",
     "pool_landmarks": "crosshead.attention.landmarks",
 }
@@ -33,6 +35,7 @@ __all__ = [
     "__version__",
     "attention_factors",
     "interactive_attention",
+    "load",
     "occupied_landmarks",
     "pool_landmarks",
 ]

@@ -55,3 +55,40 @@ def test_a_run_without_weights_cannot_be_evaluated(crosshead, trained, tmp_path)
     answer = crosshead("evaluate", "run")
     assert answer.code == 1
     assert answer.err == ("error: run has no weights yet: let it finish an epoch by `crosshead resume run`\n")
+
+
+def test_other_splits_are_measured_beside_the_test(crosshead, trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "run")
+    for split, images in (("val", 143), ("train", 1295)):
+        answer = crosshead("evaluate", "run", "--split", split)
+        assert (answer.code, answer.err) == (0, "")
+        assert f"run: {images:,} {split} images" in answer.out
+        assert json.loads((tmp_path / "run" / f"{split}-evaluation.json").read_text())["images"] == images
+        assert (tmp_path / "run" / f"{split}-confusion.png").is_file()
+    assert not (tmp_path / "run" / "evaluation.json").exists()
+    rows = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
+    found = json.loads((tmp_path / "run" / "val-evaluation.json").read_text())
+    assert found["top1"] == pytest.approx(float(rows[-1].split(",")[6]), abs=1e-5)
+
+
+@pytest.mark.parametrize("split", ["holidays", "../test"])
+def test_a_split_that_is_not_there_is_refused(crosshead, trained, tmp_path, split):
+    shutil.copytree(trained, tmp_path / "run")
+    answer = crosshead("evaluate", "run", "--split", split)
+    assert answer.code == 1
+    assert answer.err == f"error: split={split} is not one of train, val, test: digits data have no others\n"
+
+
+def test_a_further_split_of_ones_own_data_is_measured_by_its_name(dense_run, coco_data, crosshead, tmp_path):
+    shutil.copytree(dense_run("boxes").path, tmp_path / "run")
+    shutil.copytree(coco_data, tmp_path / "data")
+    shutil.copy(tmp_path / "data" / "val.json", tmp_path / "data" / "holidays.json")
+    shutil.copytree(tmp_path / "data" / "val", tmp_path / "data" / "holidays")
+    answer = crosshead("evaluate", "run", "--split", "holidays", "--data-dir", "data", "--accelerator", "cpu")
+    assert (answer.code, answer.err) == (0, "")
+    assert "run: 4 holidays images" in answer.out
+    assert (tmp_path / "run" / "holidays-examples.png").is_file()
+    missing = crosshead("evaluate", "run", "--split", "none", "--data-dir", "data")
+    assert missing.code == 1
+    assert "none" in missing.err
+    assert missing.err.count("\n") == 1

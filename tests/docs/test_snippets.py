@@ -1,8 +1,9 @@
 """Every Python block of README.md and docs/ runs.
 
 The blocks of a page run in their order in one namespace, as a reader would paste them, in a folder where
-RUN, runs/digits-1, runs/bccd-1 and runs/linearize-1 are finished runs. There is no network: timm gives random
-weights where published ones are asked for by name; nothing else is replaced, and no block is left out.
+RUN, runs/digits-1, runs/bccd-1 and runs/linearize-1 are finished runs, and photo.jpg and photos/ images.
+There is no network: timm gives random weights where published ones are asked for by name; nothing else is
+replaced, and no block is left out.
 """
 
 import re
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 ROOT = Path(__file__).parents[2]
@@ -40,6 +42,9 @@ def reader(tmp_path, monkeypatch, digits_run, dense_run) -> Path:
     (tmp_path / "runs").mkdir()
     for name, run in {"RUN": digits_run, "runs/digits-1": digits_run}.items():
         (tmp_path / name).symlink_to(run)
+    (tmp_path / "photos").mkdir()
+    for name in ("photo.jpg", "photos/1.jpg", "photos/2.jpg"):
+        Image.effect_noise((40, 32), 90).convert("RGB").save(tmp_path / name)
     (tmp_path / "runs/bccd-1").symlink_to(dense_run("boxes").path)
     (tmp_path / "runs/linearize-1").symlink_to(dense_run("linearize").path)
     return tmp_path
@@ -57,10 +62,10 @@ def run(page: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("page", [page for page in PAGES if snippets(page)], ids=lambda page: page.name)
 def test_every_snippet_runs(page):
     names = run(page)
-    if page.name == "guide.md":
-        # The last model of the page is that of a run: it has the trained weights.
+    if page.name == "use.md":
+        # The last net of the page is read by timm: it has the trained weights.
         trained = load_file("RUN/model/model.safetensors")
-        loaded = names["model"].state_dict()
+        loaded = names["net"].state_dict()
         assert loaded.keys() == trained.keys()
         assert all(torch.equal(loaded[name], trained[name]) for name in trained)
 

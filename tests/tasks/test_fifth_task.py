@@ -33,15 +33,16 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 from torch.utils.data import TensorDataset
 
 from crosshead.tasks.daylight.recipe import DaylightRecipe
-from crosshead.tasks.images import read_image
 from crosshead.tasks.loading import EpochLoaders
 from crosshead.tasks.module import TaskModule
+from crosshead.tasks.result import Result
 from crosshead.tasks.splits import carve
-from crosshead.tasks.task import Data, Evaluation, Meta, Prediction, Task
+from crosshead.tasks.task import Data, Evaluation, Meta, Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +54,24 @@ class DaylightEvaluation(Evaluation):
 
     def by_class(self):
         return "accuracy", {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DaylightResult(Result):
+    day: bool
+
+    @property
+    def summary(self):
+        return "day" if self.day else "night"
+
+    def to_dict(self):
+        return {"image": self.source, "day": self.day}
+
+    def rows(self):
+        return [self.to_dict()]
+
+    def plot(self):
+        return Image.new("RGB", (8, 8), "white" if self.day else "black")
 
 
 class DaylightNet(nn.Module):
@@ -124,12 +143,12 @@ class Daylight(Task[DaylightRecipe, Meta]):
     def draw(self, title, recipe, data, meta, module):
         return []
 
-    def predict(self, recipe, meta, model, paths, **options):
-        (path,) = paths
-        brightness = float(np.asarray(read_image(path, mode="L")).mean()) / 255
-        day = bool(model(torch.tensor(brightness)) > 0)
-        content = {"image": str(path), "day": day}
-        return Prediction(name=path.stem, summary=meta.classes[day], content=content, files={".txt": b"seen"})
+    def predict(self, recipe, meta, net, inputs, **options):
+        brightness = [float(np.asarray(each.content).mean()) / 255 for each in inputs]
+        return [
+            DaylightResult(name=each.name, source=each.source, day=bool(net(torch.tensor(bright)) > 0))
+            for each, bright in zip(inputs, brightness)
+        ]
 
 
 TASK = Daylight()

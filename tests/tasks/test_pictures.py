@@ -7,7 +7,6 @@ import pytest
 from PIL import Image
 
 from crosshead.tasks.pictures import (
-    GAP,
     SHOWN,
     chosen,
     class_colors,
@@ -17,9 +16,11 @@ from crosshead.tasks.pictures import (
     enlarged,
     enlargement,
     palette,
+    palette_image,
     probability_map,
     shortened,
     stretched,
+    with_legend,
 )
 
 
@@ -200,31 +201,60 @@ def test_probability_grows_brighter():
     assert brightness[-1] > 230
 
 
-def test_before_after_and_change_stand_side_by_side():
+def test_before_after_and_change_stand_side_by_side_with_what_the_colours_mean():
     dark, bright, sure = np.zeros((1, 400, 420)), np.zeros((1, 400, 420)), np.zeros((400, 420))
     bright[:, 200:] = 1
     sure[:, 210:] = 1
-    picture = draw_change(dark, bright, sure, bands=[0])
-    assert picture.size == (3 * 420 + 2 * GAP, 400)
-    pixels = np.asarray(picture)
-    before, after, change = (pixels[:, start : start + 420] for start in (0, 420 + GAP, 840 + 2 * GAP))
+    picture = draw_change(dark, bright, sure, bands=[0], title="field")
+    pixels = np.asarray(picture).astype(int)
+    before, after, change = (pixels[60:440, third : third + 400] for third in (10, 440, 870))
     assert (before == 0).all()
-    assert np.array_equal(after[..., 0], 255 * bright[0])
-    assert np.array_equal(change, np.asarray(probability_map(sure)))
-    assert (pixels[:, 420 : 420 + GAP] == 255).all()
+    assert (after[:150] == 0).all()
+    assert (after[200:] == 255).all()
+    for side, value in ((change[:, :190], 0.0), (change[:, 220:], 1.0)):
+        assert (side == probability_map(np.full((1, 1), value)).getpixel((0, 0))).all()
+    # Right of them, the bar goes through all colours.
+    assert len(np.unique(pixels[60:440, 1305], axis=0)) > 150
+    assert draw_change(dark, bright, sure, bands=[0], title="other name").tobytes() != picture.tobytes()
 
 
-def test_small_pairs_are_enlarged_by_whole_pixels():
-    before, after = np.random.default_rng(0).random((2, 6, 20, 30))
-    picture = draw_change(before, after, before[0], bands=(3, 4, 5))
-    assert picture.size == (3 * 600 + 2 * GAP, 400)
-    first = np.asarray(picture)[::20, :600:20]
-    assert np.array_equal(first, np.asarray(stretched(before, bands=(3, 4, 5))))
+def test_a_small_pair_is_enlarged_and_a_large_one_made_smaller():
+    for shape in ((6, 20, 30), (6, 1500, 1600), (6, 2000, 40)):
+        before, after = np.random.default_rng(0).random((2, *shape))
+        picture = draw_change(before, after, before[0], bands=(3, 4, 5), title="field")
+        assert 1200 <= picture.width <= 2600
+        assert picture.height <= 1400
+
+
+def test_a_legend_names_colours_in_rows_below_the_picture():
+    picture = Image.new("RGB", (300, 200), "gray")
+    colors = class_colors([f"class {number}" for number in range(12)])
+    whole = with_legend(picture, colors)
+    assert np.array_equal(np.asarray(whole)[:200], np.asarray(picture))
+    below = np.asarray(whole)[200:]
+    assert all((below == color).all(2).any() for color in colors.values())
+    assert with_legend(picture, {}) is picture
+    assert with_legend(picture, {"cat": (250, 0, 0)}).height < whole.height
+    many = class_colors([f"class {number}" for number in range(60)])
+    assert with_legend(picture, many).height < with_legend(picture, dict(list(many.items())[:45])).height + 30
+
+
+def test_labels_are_seen_in_colours_and_stay_labels(tmp_path):
+    labels = np.array([[0, 1, 2]], np.uint8)
+    colors = class_colors(["background", "cell", "spot"])
+    palette_image(labels, colors, ["background", "cell", "spot"]).save(tmp_path / "labels.png")
+    opened = Image.open(tmp_path / "labels.png")
+    assert np.array_equal(np.asarray(opened), labels)
+    shown = np.asarray(opened.convert("RGB"))[0]
+    assert [tuple(color) for color in shown.tolist()] == [(0, 0, 0), *colors.values()]
+    wide = labels.astype(np.uint16) + 300
+    palette_image(wide, {}, []).save(tmp_path / "wide.png")
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "wide.png")), wide)
 
 
 def test_shapes_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match=r"probability \(4, 5\)"):
-        draw_change(np.zeros((1, 4, 4)), np.zeros((1, 4, 4)), np.zeros((4, 5)), bands=[0])
+        draw_change(np.zeros((1, 4, 4)), np.zeros((1, 4, 4)), np.zeros((4, 5)), bands=[0], title="")
 
 
 RED_IMAGE, GREEN_IMAGE = Image.new("RGB", (400, 300), (250, 0, 0)), Image.new("RGB", (300, 400), (0, 250, 0))

@@ -1,6 +1,5 @@
 import pickle
 import traceback
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,8 +8,6 @@ from torch.utils.data import DataLoader, Dataset
 from crosshead.recipes import RECIPES
 from crosshead.tasks.classify.recipe import ClassifyRecipe
 from crosshead.tasks.task import DataError, Evaluation, require_folder, task_of
-
-ONE, TWO = Path("one.png"), Path("two.png")
 
 
 class Failing(Dataset):
@@ -72,18 +69,15 @@ def test_a_name_that_leads_to_no_task_is_refused(name):
         task_of(name)
 
 
-@pytest.mark.parametrize("name", ["segment", "boxes"])
-def test_each_image_is_an_input(dense_recipe, name):
-    assert task_of(dense_recipe(name).task).inputs((ONE, TWO)) == [(ONE,), (TWO,)]
+@pytest.mark.parametrize(("name", "pairs"), [("segment", False), ("boxes", False), ("change", True)])
+def test_a_change_detection_alone_looks_at_pairs(dense_recipe, name, pairs):
+    assert task_of(dense_recipe(name).task).pairs == pairs
 
 
-def test_the_files_of_two_dates_are_one_input():
-    task = task_of("change")
-    assert task.inputs((ONE, TWO)) == [(ONE, TWO)]
-    with pytest.raises(ValueError, match=r"^1 file for two dates: give the files of the earlier date"):
-        task.inputs((ONE,))
-    with pytest.raises(ValueError, match=r"^3 files for two dates"):
-        task.inputs((ONE, TWO, TWO))
+def test_a_detector_alone_tells_of_objects():
+    assert task_of("detect").to_coco([]) == {"images": [], "annotations": [], "categories": []}
+    with pytest.raises(ValueError, match=r"^COCO's format holds objects, and only a detector finds them"):
+        task_of("segment").to_coco([])
 
 
 @pytest.mark.parametrize("name", ["segment", "boxes", "masks", "change"])

@@ -8,18 +8,21 @@ from crosshead.cli.arguments import RunArgument
 def evaluate(
     run: RunArgument,
     *,
+    split: str = "test",
     data_dir: Path | None = None,
     best: bool = False,
     accelerator: str = "auto",
     batch_size: int | None = None,
     workers: int | None = None,
 ) -> None:
-    """Measure a trained net on its test images.
+    """Measure a trained net on its test images, or on another split.
 
     Prints the metrics of its task, and writes evaluation.json and pictures into the run folder.
 
     Args:
         run: the run folder.
+        split: test, val or train, or the name of a further split of data in COCO's format or of label images;
+            what is written then has that name before its own.
         data_dir: where the data are now, if elsewhere than in training.
         best: take the epoch that did best on the validation set in place of the last.
         accelerator: cpu, cuda, mps or auto.
@@ -37,6 +40,7 @@ def evaluate(
     with quiet():
         metrics, pictures = evaluation.evaluate(
             folder,
+            split=split,
             data_dir=data_dir,
             best=best,
             accelerator=accelerator,
@@ -45,7 +49,7 @@ def evaluate(
         )
     console = Terminal()
     table = Table(
-        title=f"{run}: {metrics.images:,} test {metrics.counted}, weights of the {metrics.weights} epoch"
+        title=f"{run}: {metrics.images:,} {split} {metrics.counted}, weights of the {metrics.weights} epoch"
     )
     table.add_column("metric")
     for column in metrics.columns:
@@ -61,6 +65,7 @@ def evaluate(
     if hidden > 0:
         table.add_row(f"... {hidden} classes that do better", "")
     console.print(table)
-    console.line(f"metrics: {folder.evaluation}")
+    name = folder.evaluation.name
+    console.line(f"metrics: {folder.path / (name if split == 'test' else f'{split}-{name}')}")
     for content, path in pictures:
         console.line(f"{content}: {path}")

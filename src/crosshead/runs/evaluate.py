@@ -2,26 +2,32 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from crosshead.runs.engine import make_module, make_trainer
 from crosshead.runs.folder import RunError, RunFolder, write_atomically, write_json
 from crosshead.runs.load import load_run
-from crosshead.tasks.task import Evaluation, task_of
+from crosshead.tasks.recipe import Recipe
+from crosshead.tasks.splits import SPLITS
+from crosshead.tasks.task import Data, Evaluation, task_of
 
 
 def evaluate(
     run: RunFolder,
     *,
+    split: str = "test",
     data_dir: Path | None = None,
     best: bool = False,
     accelerator: str = "auto",
     batch_size: int | None = None,
     workers: int | None = None,
 ) -> tuple[Evaluation, list[tuple[str, Path]]]:
-    """Measures a run on its test images; writes evaluation.json and pictures into it.
+    """Measures a run on its test images, or on others; writes evaluation.json and pictures into it.
 
     Args:
         run: the run.
+        split: test, val or train; or the name of a further one, where the recipe names its test split. What
+            is written has the name of any split but test before its own: `val-evaluation.json`.
         data_dir: where the data are now, if elsewhere than in training.
         best: take the epoch that did best on the validation set, in place of the last one.
         accelerator: cpu, cuda, mps or auto.
@@ -32,8 +38,8 @@ def evaluate(
         The metrics, and the pictures: what each shows, and where it lies.
 
     Raises:
-        RunError: if the run has no usable weights, the data have other classes, or a batch size is given to
-            a task that measures image by image.
+        RunError: if the run has no usable weights, the data have other classes or no such split, or a batch
+            size is given to a task that measures image by image.
         DataError: if the data are not as they should be.
     """
     record, model = load_run(run, best=best)
@@ -54,7 +60,7 @@ def evaluate(
         workers=record.recipe.workers if workers is None else workers,
         compile=False,
     )
-    data, meta = task.data(recipe), record.meta
+    data, meta = _measured(task.data(_naming(recipe, split)), split), record.meta
     found = data.meta
     if (found.classes, found.in_chans) != (meta.classes, meta.in_chans):
         raise RunError(
@@ -68,13 +74,33 @@ def evaluate(
     # The type of map-style data sets does not promise a length.
     images = len(loaders.test)  # pyright: ignore[reportArgumentType]
     evaluation = task.evaluation(module, meta, images=images, weights="best" if best else "last")
-    write_json(run.evaluation, dataclasses.asdict(evaluation))
+    before = "" if split == "test" else f"{split}-"
+    write_json(run.path / f"{before}{run.evaluation.name}", dataclasses.asdict(evaluation))
     pictures = []
-    for picture in task.draw(run.path.name, recipe, data, meta, module):
-        path = run.path / f"{picture.name}.png"
+    for picture in task.draw(f"{run.path.name}, {split}", recipe, data, meta, module):
+        path = run.path / f"{before}{picture.name}.png"
         write_atomically(path, picture.content)
         pictures.append((picture.name, path))
     return evaluation, pictures
+
+
+def _naming(recipe: Recipe, split: str) -> Recipe:
+    """The recipe with a further split for its test split."""
+    if split in SPLITS:
+        return recipe
+    if not hasattr(recipe, "test_split") or Path(split).name != split:
+        raise RunError(f"split={split} is not one of {', '.join(SPLITS)}: {recipe.data} data have no others")
+    return dataclasses.replace(recipe, test_split=split)
+
+
+def _measured(data: Data[Any], split: str) -> Data[Any]:
+    """The data with what is measured for their test split."""
+    if split not in ("train", "val"):
+        return data
+    images = getattr(data, split)
+    if images is None:
+        raise RunError("split=val holds nothing: the run was trained without a validation set")
+    return dataclasses.replace(data, test=images)
 
 
 def _listed(names: tuple[str, ...]) -> str:

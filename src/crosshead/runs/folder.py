@@ -1,11 +1,12 @@
-"""The run folder: where everything lies, and writes that are either complete or did not happen."""
+"""The run folder: where everything lies, and JSON that is either complete or was not written."""
 
 import json
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from crosshead.tasks.files import partial, write_atomically
 
 
 class RunError(ValueError):
@@ -100,28 +101,6 @@ def next_run(parent: Path, name: str) -> RunFolder:
     while (parent / f"{name}-{number}").exists():
         number += 1
     return RunFolder(parent / f"{name}-{number}")
-
-
-def partial(path: Path) -> Path:
-    """Where `write_atomically` writes the content of `path` first; a later write takes the same place."""
-    return path.with_name(f".{path.name}.partial")
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a neighbouring file, then puts it in the place of `path` in one step.
-
-    Killed at any moment, `path` holds the old content or the new, never a part.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = partial(path)
-    try:
-        with beside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

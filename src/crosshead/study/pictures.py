@@ -108,16 +108,18 @@ def draw_heads(axes: Axes, report: Report) -> None:
     for line in report.lines:
         summary = line.summary
         curves.setdefault(arm_of(summary.attention), {})[int(summary.columns["heads"])] = summary
-    for name, found in sorted(curves.items()):
+    for place, (name, found) in enumerate(sorted(curves.items())):
         heads = sorted(found)
+        # Beside each other, or points of one height would hide each other.
+        shift = 2 ** (0.06 * (place - (len(curves) - 1) / 2))
         axes.errorbar(
-            heads,
+            [count * shift for count in heads],
             [100 * found[count].accuracy for count in heads],
             yerr=[100 * found[count].standard_error for count in heads],
             marker="o",
             capsize=3,
             linestyle="-" if name.startswith("interactive") else ":",
-            label=name,
+            label=name.replace(":mixing=", ", mixing "),
         )
     counts = sorted({count for found in curves.values() for count in found})
     axes.set_xscale("log", base=2)

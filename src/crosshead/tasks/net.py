@@ -1,4 +1,4 @@
-"""Nets around a model of timm: the names that timm knows, and errors that say what does not fit."""
+"""Nets around a model of timm: the names that timm knows, errors that say what does not fit, and devices."""
 
 import dataclasses
 import difflib
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import timm
+import torch
 from torch import nn
 
 import crosshead.vision  # noqa: F401  registers the iViT models with timm
@@ -55,6 +56,17 @@ def build_dense(recipe: Recipe, build: Callable[[dict[str, Any]], N]) -> N:
         reason = " ".join(str(error).split())
         raise ValueError(f"model {recipe.model} with {options} cannot be built: {reason}") from error
     return net
+
+
+def device_of(net: nn.Module) -> torch.device:
+    """Where a net computes; a net without parameters, such as an exported one, on the CPU.
+
+    Example:
+        >>> device_of(nn.Linear(1, 1)), device_of(nn.ReLU())
+        (device(type='cpu'), device(type='cpu'))
+    """
+    parameter = next(net.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device
 
 
 def dense_config(recipe: Recipe, meta: Meta, **head: Any) -> dict[str, Any]:

@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_rgb
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from PIL import Image
+from matplotlib.ticker import PercentFormatter
+from PIL import Image, ImageDraw, ImageFont
 
 Color = tuple[int, int, int]
 
@@ -22,8 +24,10 @@ MOST_NAMED, NAME_LENGTH = 40, 24
 # Paul Tol, "Colour schemes", 2021: the scheme "bright", which the colour-blind can tell apart.
 _BRIGHT = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#BBBBBB")
 _LIGHTNESS = (0.35, 0.75, 0.55)
+_PROBABILITY = "inferno"
 # Of a grid: the width of a cell in pixels, its greatest height by its width, and the size of text.
 _DPI, _NARROWEST, _WIDEST, _TALLEST, _LETTER, _LINE = 100, 320, 480, 1.5, 8, 20
+_LETTER_SIZE = 13
 
 
 def chosen(count: int) -> list[int]:
@@ -125,6 +129,7 @@ def draw_labels(
     *,
     classes: Sequence[str],
     ignore_index: int | None = None,
+    colors: Mapping[str, Color] | None = None,
     opacity: float = 0.5,
 ) -> Image.Image:
     """Lays the colour of its class over each pixel; background and ignored pixels stay as they are.
@@ -134,8 +139,9 @@ def draw_labels(
     Args:
         image: of any mode and size; small ones are enlarged.
         labels: (height, width), each from 0 to the number of classes - 1, or `ignore_index`.
-        classes: the name of each label; `class_colors` gives their colours.
+        classes: the name of each label.
         ignore_index: the label of pixels without one.
+        colors: of classes by their names, by default those of `class_colors`; others stay as they are.
         opacity: of the colours inside the borders, 0 to 1.
 
     Returns:
@@ -155,50 +161,132 @@ def draw_labels(
         raise ValueError(
             f"labels must be 0..{len(classes) - 1} or ignore_index; got {counted.min()}..{counted.max()}"
         )
-    named = class_colors(classes)
+    named = class_colors(classes) if colors is None else colors
     # Ignored pixels get a number beyond all classes, so that they end a region as a class does.
-    colors = [*(named.get(name) for name in classes), None]
+    shown = [*(named.get(name) for name in classes), None]
     numbers = np.where(labels == ignore_index, len(classes), labels.astype(np.int32))
     factor, picture = enlargement(image.size), enlarged(image)
     numbers = numbers.repeat(factor, axis=0).repeat(factor, axis=1)
     strength = np.where(_borders(numbers, width=line_width(picture)), 1.0, opacity)
-    strength[np.array([color is None for color in colors])[numbers]] = 0
-    overlay = Image.fromarray(np.array([color or (0, 0, 0) for color in colors], np.uint8)[numbers])
+    strength[np.array([color is None for color in shown])[numbers]] = 0
+    overlay = Image.fromarray(np.array([color or (0, 0, 0) for color in shown], np.uint8)[numbers])
     picture.paste(overlay, mask=Image.fromarray(np.rint(255 * strength).astype(np.uint8)))
     return picture
 
 
+def with_legend(picture: Image.Image, colors: Mapping[str, Color]) -> Image.Image:
+    """The picture with the names of colours in rows below it; of more than 40 the first ones are told.
+
+    Args:
+        picture: RGB.
+        colors: each name's colour; without any, the picture stays as it is.
+
+    Example:
+        >>> with_legend(Image.new("RGB", (400, 300)), {"cat": (255, 0, 0), "dog": (0, 0, 255)}).size
+        (400, 330)
+    """
+    names = [*colors][:MOST_NAMED]
+    if not names:
+        return picture
+    letters = ImageFont.load_default(_LETTER_SIZE)
+    texts = {name: shortened(name, NAME_LENGTH) for name in names}
+    if len(colors) > len(names):
+        texts[names[-1]] += f" and {len(colors) - len(names)} more"
+    rows: list[list[str]] = [[]]
+    room = picture.width - GAP
+    for name in names:
+        needed = _LINE + round(letters.getlength(texts[name])) + 2 * GAP
+        if needed > room and rows[-1]:
+            rows.append([])
+            room = picture.width - GAP
+        rows[-1].append(name)
+        room -= needed
+    whole = Image.new("RGB", (picture.width, picture.height + len(rows) * _LINE + 10), "white")
+    whole.paste(picture)
+    draw = ImageDraw.Draw(whole)
+    for number, row in enumerate(rows):
+        left, top = GAP, picture.height + 5 + number * _LINE
+        for name in row:
+            draw.rectangle((left, top + 3, left + 13, top + 16), fill=colors[name])
+            draw.text((left + _LINE, top + _LINE // 2), texts[name], fill="black", font=letters, anchor="lm")
+            left += _LINE + round(letters.getlength(texts[name])) + 2 * GAP
+    return whole
+
+
+def palette_image(labels: np.ndarray, colors: Mapping[str, Color], classes: Sequence[str]) -> Image.Image:
+    """Labels as an image whose pixels are the labels themselves, and which is seen in colours when opened.
+
+    Args:
+        labels: (height, width), uint8; uint16 has no colours in PNG files, and stays grey.
+        colors: of each class by its name; a class without one is black.
+        classes: the name of each label.
+
+    Example:
+        >>> image = palette_image(np.array([[0, 1]], np.uint8), {"cell": (255, 0, 0)}, ["background", "cell"])
+        >>> image.getpixel((1, 0)), image.convert("RGB").getpixel((1, 0))
+        (1, (255, 0, 0))
+    """
+    image = Image.fromarray(labels)
+    if image.mode == "L":
+        image.putpalette([value for name in classes for value in colors.get(name, (0, 0, 0))])
+    return image
+
+
 def draw_change(
-    before: np.ndarray, after: np.ndarray, probability: np.ndarray, *, bands: Sequence[int]
+    before: np.ndarray, after: np.ndarray, probability: np.ndarray, *, bands: Sequence[int], title: str
 ) -> Image.Image:
-    """Draws before, after and the probability of change side by side.
+    """Draws before, after and the probability of change side by side, with a bar that tells its colours.
 
     Args:
         before: (bands, height, width), finite numbers of any scale.
         after: the same shape.
         probability: (height, width), 0 to 1: black where nothing changed, yellow where all did.
         bands: which bands to show as red, green and blue; one alone is shown grey.
+        title: what stands above.
 
     Returns:
-        RGB; small images are enlarged.
+        RGB; small images are enlarged, and large ones are made smaller.
 
     Raises:
         ValueError: if the shapes do not fit, or a band is not there.
 
     Example:
-        >>> image = np.zeros((6, 400, 400))
-        >>> draw_change(image, image, image[0], bands=(0, 1, 2)).size
-        (1216, 400)
+        >>> image = np.zeros((6, 40, 40))
+        >>> draw_change(image, image, image[0], bands=(0, 1, 2), title="field").mode
+        'RGB'
     """
     if before.shape != after.shape or probability.shape != before.shape[1:]:
         raise ValueError(
             "before and after must be (bands, height, width) and probability (height, width); got before "
             f"{before.shape}, after {after.shape} and probability {probability.shape}"
         )
-    parts = [*(stretched(image, bands=bands) for image in (before, after)), probability_map(probability)]
-    pixels = [np.asarray(enlarged(part, smooth=False)) for part in parts]
-    gap = np.full((len(pixels[0]), GAP, 3), 255, np.uint8)
-    return Image.fromarray(np.hstack([pixels[0], gap, pixels[1], gap, pixels[2]]))
+    height, width = probability.shape
+    side = min(max(SHORT_SIDE, width), 2 * SHORT_SIDE)
+    tall = min(max(height / width, 0.4), _TALLEST) * side
+    size = ((3 * side + 130) / _DPI, (tall + 60) / _DPI)
+    figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
+    shown = {
+        "before": stretched(before, bands=bands),
+        "after": stretched(after, bands=bands),
+        "change": probability_map(probability),
+    }
+    for axes, (name, picture) in zip(figure.subplots(1, 3), shown.items(), strict=True):
+        axes.imshow(picture, interpolation="nearest" if width < side else None)
+        axes.set_title(name, fontsize=10)
+        axes.set_axis_off()
+    colors = ScalarMappable(Normalize(0, 1), _PROBABILITY)
+    bar = figure.colorbar(colors, ax=figure.axes, fraction=0.03, pad=0.01)
+    bar.set_label("probability of change", fontsize=9)
+    bar.ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+    figure.suptitle(shortened(title, 100), fontsize=11, parse_math=False)
+    return rendered(figure)
+
+
+def rendered(figure: Figure) -> Image.Image:
+    """A figure of matplotlib as an image, RGB."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
 
 def stretched(image: np.ndarray, *, bands: Sequence[int]) -> Image.Image:
@@ -234,7 +322,7 @@ def probability_map(probability: np.ndarray) -> Image.Image:
         >>> probability_map(np.zeros((2, 3))).getpixel((0, 0))
         (0, 0, 3)
     """
-    colors = colormaps["inferno"](np.asarray(probability, dtype=np.float64), bytes=True)
+    colors = colormaps[_PROBABILITY](np.asarray(probability, dtype=np.float64), bytes=True)
     return Image.fromarray(np.ascontiguousarray(colors[..., :3]))
 
 

@@ -5,10 +5,9 @@ The folder `tasks/NAME/` belongs to the task NAME. Its `task.py` holds the class
 
 from __future__ import annotations
 
-import io
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,12 +16,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 from crosshead.tasks.recipe import Recipe
 
 if TYPE_CHECKING:
-    from PIL import Image
     from torch import nn
     from torch.utils.data import Dataset
 
     from crosshead.tasks.loading import EpochLoaders
     from crosshead.tasks.module import TaskModule, Updates
+    from crosshead.tasks.result import Result
+    from crosshead.tasks.sources import Input
 
 
 class DataError(ValueError):
@@ -121,30 +121,14 @@ class Picture:
     content: bytes
 
 
-@dataclass(frozen=True, kw_only=True)
-class Prediction:
-    """What a net makes of one input.
-
-    Attributes:
-        name: stem of the files.
-        summary: the prediction in a line.
-        content: the prediction as JSON.
-        files: what to write beside the JSON, by suffix, such as `.png`.
-    """
-
-    name: str
-    summary: str
-    content: dict[str, Any]
-    files: dict[str, bytes] = field(default_factory=dict)
-
-
 class Task(ABC, Generic[R, M]):
     """What the engine asks of a task; without state of its own.
 
     Attributes:
         recipe: the class of its recipes.
         meta: the class of its metadata.
-        options: the flags of `crosshead predict` that it takes.
+        options: what `predict` may be told, beside what to look at.
+        pairs: whether it looks at two dates at a time, so that an input is a tuple.
         single_images: whether val and test are measured image by image, whatever the batch size.
         arguments: what `crosshead predict RUN` is given, in capitals.
     """
@@ -152,6 +136,7 @@ class Task(ABC, Generic[R, M]):
     recipe: ClassVar[type[Recipe]]
     meta: ClassVar[type[Meta]]
     options: ClassVar[frozenset[str]] = frozenset()
+    pairs: ClassVar[bool] = False
     single_images: ClassVar[bool] = False
     arguments: ClassVar[str] = "IMAGE"
 
@@ -203,20 +188,48 @@ class Task(ABC, Generic[R, M]):
             module: that has been tested.
         """
 
-    @abstractmethod
-    def predict(
-        self, recipe: R, meta: M, model: nn.Module, paths: tuple[Path, ...], **options: Any
-    ) -> Prediction:
-        """What the net makes of one input.
+    def read(self, meta: M, source: Any, *, position: int) -> Input:
+        """What the net looks at: by default an image, in the mode that the net was trained on.
+
+        Args:
+            meta: of the run.
+            source: what a user gives: see `crosshead.tasks.sources.read_input`.
+            position: of the source among those that were given, from 0 on.
 
         Raises:
             DataError: if a file cannot be read or does not fit the net.
+            ValueError: if an array or a tensor is no image.
+            TypeError: if the source is of a kind that the task does not take.
+        """
+        # The other way round, what reads a source needs the errors above.
+        from crosshead.tasks.sources import read_input
+
+        return read_input(source, in_chans=meta.in_chans, position=position)
+
+    @abstractmethod
+    def predict(
+        self, recipe: R, meta: M, net: nn.Module, inputs: Sequence[Input], **options: Any
+    ) -> list[Result]:
+        """What the net makes of some inputs; none depends on the others.
+
+        Args:
+            recipe: of the run.
+            meta: of the run.
+            net: in evaluation mode.
+            inputs: one or more, from `read`.
+            **options: some of `options`.
+
+        Raises:
             ValueError: if an option is out of its range.
         """
 
-    def inputs(self, paths: tuple[Path, ...]) -> list[tuple[Path, ...]]:
-        """The files of each input: of one image one file."""
-        return [(path,) for path in paths]
+    def to_coco(self, results: Sequence[Any]) -> dict[str, Any]:
+        """What was found in several images as one file of COCO's format.
+
+        Raises:
+            ValueError: if the task finds no objects.
+        """
+        raise ValueError("COCO's format holds objects, and only a detector finds them: leave --coco out")
 
 
 def task_of(name: str) -> Task[Any, Any]:
@@ -235,13 +248,6 @@ def task_of(name: str) -> Task[Any, Any]:
     if found is None or found.submodule_search_locations is None:
         raise ValueError(f"task must be a folder of crosshead.tasks; got {name!r}")
     return import_module(f"crosshead.tasks.{name}.task").TASK
-
-
-def png(image: Image.Image) -> bytes:
-    """An image as a PNG file."""
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return file.getvalue()
 
 
 def require_folder(recipe: Recipe, *, downloads: bool = False) -> Path:

@@ -1,9 +1,7 @@
 """Change detection as a whole: an evaluation speaks of the very map that a prediction writes."""
 
-import io
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,9 +40,9 @@ def test_the_map_that_a_prediction_writes_gives_exactly_the_metrics_of_the_evalu
     record, model = loaded
     assert max(TASK.data(record.recipe).test.pairs[0].size) > record.recipe.tile
     paths = tuple(pair_data / date / "field.npy" for date in ("before", "after"))
-    prediction = TASK.predict(record.recipe, record.meta, model, paths)
-    with Image.open(io.BytesIO(prediction.files[".labels.png"])) as picture:
-        predicted = np.asarray(picture).astype(int)
+    pair = TASK.read(record.meta, paths, position=0)
+    (prediction,) = TASK.predict(record.recipe, record.meta, model, [pair])
+    predicted = np.asarray(prediction.maps()[".labels.png"]).astype(int)
     (held_out,) = TASK.data(record.recipe).test.pairs
     labelled = held_out.label > 0
     truth, guess = held_out.label[labelled].astype(int), predicted[labelled]
@@ -74,14 +72,7 @@ def test_an_evaluation_draws_the_pairs_with_the_labels_of_every_split(evaluated)
         assert picture.width > picture.height
 
 
-def test_files_for_two_dates_come_in_pairs():
-    paths = tuple(map(Path, "abcd"))
-    assert TASK.inputs(paths) == [paths]
-    with pytest.raises(ValueError, match=r"^3 files for two dates: give the files of the earlier date, then"):
-        TASK.inputs(paths[:3])
-
-
 def test_a_negative_tile_is_refused(loaded):
     record, model = loaded
     with pytest.raises(ValueError, match=r"^tile must be 1 pixel or more, or 0 to see pairs whole; got -1$"):
-        TASK.predict(record.recipe, record.meta, model, (Path("a"), Path("b")), tile=-1)
+        TASK.predict(record.recipe, record.meta, model, [], tile=-1)

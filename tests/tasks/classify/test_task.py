@@ -185,14 +185,15 @@ def test_an_image_is_predicted(trained, tmp_path, refused):
     path = tmp_path / "a.png"
     data.test[0][0].save(path)
     model = module.model.eval()
-    prediction = TASK.predict(DIGITS, data.meta, model, (path,), top=3)
-    classes = json.loads(json.dumps(prediction.content))["classes"]
+    inputs = [TASK.read(data.meta, path, position=0)]
+    (prediction,) = TASK.predict(DIGITS, data.meta, model, inputs, top=3)
+    classes = json.loads(prediction.to_json())["classes"]
     probabilities = [each["probability"] for each in classes]
     assert probabilities == sorted(probabilities, reverse=True)
-    assert len(classes) == 3
+    assert len(classes) == len(prediction.rows()) == 3
     assert prediction.name == "a"
     assert prediction.summary.startswith(f"{classes[0]['name']} {probabilities[0]:.2%}, ")
-    assert len(TASK.predict(DIGITS, data.meta, model, (path,), top=99).content["classes"]) == 10
+    assert len(TASK.predict(DIGITS, data.meta, model, inputs, top=99)[0].ranked) == 10
     with pytest.raises(ValueError, match="top is 0: give 1 or more"):
-        TASK.predict(DIGITS, data.meta, model, (path,), top=0)
-    refused(lambda: TASK.predict(DIGITS, data.meta, model, (tmp_path / "b.png",)), tmp_path / "b.png")
+        TASK.predict(DIGITS, data.meta, model, inputs, top=0)
+    refused(lambda: TASK.read(data.meta, tmp_path / "b.png", position=0), tmp_path / "b.png")

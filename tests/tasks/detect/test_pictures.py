@@ -134,19 +134,6 @@ def test_a_crowd_is_not_hidden_by_names(found, written):
     assert differing(named, silent).any() == written
 
 
-def test_a_crowd_of_several_classes_has_a_key_in_the_corner():
-    found = crowd(60)
-    found["labels"][::3] = 2
-    named, silent = (draw_objects(GREY, **found, classes=names) for names in (["cell", "spot"], ["", ""]))
-    rows, columns = differing(named, silent).nonzero()
-    assert len(rows)
-    assert rows.max() < 60
-    assert columns.max() < 100
-    one = crowd(60)
-    named, silent = (draw_objects(GREY, **one, classes=[name, "spot"]) for name in ("cell", ""))
-    assert not differing(named, silent).any()
-
-
 @pytest.mark.parametrize("name", ["x" * 500, "two\nlines", "Zelle ä 细胞 🦠", "_$\\frac{", ""])
 @pytest.mark.parametrize("size", [(30, 20), (3, 700), (700, 3), (1, 1)])
 def test_no_name_and_no_size_is_too_odd(name, size):

@@ -1,4 +1,3 @@
-import io
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ from crosshead.runs.load import load_run
 from crosshead.tasks.segment.data import SegmentMeta
 from crosshead.tasks.segment.predict import label_map, predict_labels
 from crosshead.tasks.segment.task import TASK
-from crosshead.tasks.task import DataError
+from crosshead.tasks.sources import Input, read_input
 
 META = SegmentMeta(
     classes=("dark", "red", "blue"), in_chans=3, mean=(0.4,) * 3, std=(0.3,) * 3, ignore_index=255
@@ -31,8 +30,8 @@ class ByColor(torch.nn.Module):
         return 50 * torch.stack([torch.full_like(red, 0.5), red, blue], 1)
 
 
-def opened(content: bytes) -> Image.Image:
-    return Image.open(io.BytesIO(content))
+def seen(path: Path, *, in_chans: int = 3) -> Input:
+    return read_input(path, in_chans=in_chans, position=0)
 
 
 @pytest.fixture
@@ -54,14 +53,15 @@ def trained(dense_run):
 @pytest.mark.parametrize("tile", [0, 16, 64])
 def test_each_pixel_gets_its_class_whole_or_in_windows(flag, tile):
     net = ByColor().eval()
-    prediction = predict_labels(META, net, flag, tile=tile)
+    prediction = predict_labels(META, net, seen(flag), tile=tile)
     expected = np.zeros((53, 17), np.uint8)
     expected[:10, :5], expected[40:, 12:] = 1, 2
-    labels = opened(prediction.files[".labels.png"])
-    assert labels.mode == "L"
+    labels = prediction.maps()[".labels.png"]
+    assert labels.mode == "P"
     assert np.array_equal(np.asarray(labels), expected)
+    assert len(labels.convert("RGB").getcolors() or []) == 3  # seen when it is opened
     assert prediction.name == "flag"
-    assert prediction.content == {
+    assert prediction.to_dict() == {
         "image": str(flag),
         "size": [17, 53],
         "classes": ["dark", "red", "blue"],
@@ -69,16 +69,17 @@ def test_each_pixel_gets_its_class_whole_or_in_windows(flag, tile):
     }
     assert prediction.summary == "dark 87.2%, blue 7.2%, red 5.5%"
     assert max(max(shape[2:]) for shape in net.seen) == (16 if tile == 16 else 53)
-    picture = opened(prediction.files[".png"])
+    assert prediction.rows()[1] == {"image": str(flag), "class": "red", "fraction": 50 / 901}
+    picture = prediction.plot()
     assert picture.width >= 17
     assert picture.height >= 53
 
 
 def test_a_class_that_is_not_seen_is_not_in_the_summary(tmp_path):
     Image.new("RGB", (8, 8), "red").save(tmp_path / "red.png")
-    prediction = predict_labels(META, ByColor(), tmp_path / "red.png", tile=0)
+    prediction = predict_labels(META, ByColor(), seen(tmp_path / "red.png"), tile=0)
     assert prediction.summary == "red 100.0%"
-    assert prediction.content["fractions"] == {"dark": 0, "red": 1, "blue": 0}
+    assert prediction.fractions == {"dark": 0, "red": 1, "blue": 0}
 
 
 def test_labels_of_more_than_256_classes_keep_their_numbers(tmp_path):
@@ -101,36 +102,33 @@ def test_labels_of_more_than_256_classes_keep_their_numbers(tmp_path):
 def test_images_of_any_size_and_kind_are_taken(trained, tmp_path, size, mode):
     record, model = trained
     Image.new(mode, size).save(tmp_path / "image.png")
-    prediction = TASK.predict(record.recipe, record.meta, model, (tmp_path / "image.png",))
-    labels = np.asarray(opened(prediction.files[".labels.png"]))
+    (prediction,) = TASK.predict(record.recipe, record.meta, model, [seen(tmp_path / "image.png")])
+    labels = np.asarray(prediction.maps()[".labels.png"])
     assert labels.shape == size[::-1]
     assert labels.max() < 3
-    assert sum(prediction.content["fractions"].values()) == pytest.approx(1)
+    assert sum(prediction.fractions.values()) == pytest.approx(1)
 
 
 def test_a_net_of_grey_images_takes_coloured_ones(dense_recipe, flag):
     recipe = dense_recipe("segment", in_chans=1)
     meta = TASK.data(recipe).meta
     assert meta.in_chans == 1
-    prediction = TASK.predict(recipe, meta, TASK.build(recipe, meta).eval(), (flag,))
-    assert opened(prediction.files[".labels.png"]).size == (17, 53)
+    (found,) = TASK.predict(recipe, meta, TASK.build(recipe, meta).eval(), [seen(flag, in_chans=1)])
+    assert found.labels.shape == (53, 17)
 
 
 @pytest.mark.parametrize(("options", "largest"), [({}, 32), ({"tile": 24}, 24), ({"tile": 0}, 90)])
 def test_windows_are_by_default_as_large_as_the_crops_of_the_training(trained, tmp_path, options, largest):
     record, model = trained
     Image.new("RGB", (90, 40)).save(tmp_path / "wide.png")
-    seen = []
-    watch = model.register_forward_pre_hook(lambda _, inputs: seen.append(max(inputs[0].shape[2:])))
-    TASK.predict(record.recipe, record.meta, model, (tmp_path / "wide.png",), **options)
+    sides = []
+    watch = model.register_forward_pre_hook(lambda _, inputs: sides.append(max(inputs[0].shape[2:])))
+    TASK.predict(record.recipe, record.meta, model, [seen(tmp_path / "wide.png")], **options)
     watch.remove()
-    assert max(seen) == largest
+    assert max(sides) == largest
 
 
-def test_a_negative_tile_and_an_unreadable_file_are_refused(trained, tmp_path):
+def test_a_negative_tile_is_refused(trained, flag):
     record, model = trained
-    (tmp_path / "bad.png").write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"^tile is -1: give 1 pixel or more, or 0 to see images whole$"):
-        TASK.predict(record.recipe, record.meta, model, (tmp_path / "bad.png",), tile=-1)
-    with pytest.raises(DataError, match=r"bad.png: not readable as an image"):
-        TASK.predict(record.recipe, record.meta, model, (tmp_path / "bad.png",))
+        TASK.predict(record.recipe, record.meta, model, [seen(flag)], tile=-1)

@@ -90,8 +90,8 @@ def test_what_predict_writes_is_what_evaluate_counted(dense_recipe, label_data, 
     def written() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         paths = sorted((label_data / "test" / "images").iterdir())
         for path, (_, truth) in zip(paths, data.test, strict=True):
-            content = TASK.predict(recipe, meta, model, (path,)).files[".labels.png"]
-            yield truth, np.asarray(Image.open(io.BytesIO(content)))
+            (found,) = TASK.predict(recipe, meta, model, [TASK.read(meta, path, position=0)])
+            yield truth, np.asarray(found.maps()[".labels.png"])
 
     assert evaluation.confusion == confusion_of(written(), 3)
     assert sum(1 for row in np.transpose(evaluation.confusion) if row.any()) > 1

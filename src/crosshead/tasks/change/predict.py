@@ -1,74 +1,174 @@
 """What a change detection sees: maps of change, as files and as pictures."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 from crosshead.tasks.change.data import ChangeData, ChangeMeta, WholePairs
 from crosshead.tasks.change.net import class_probabilities
 from crosshead.tasks.change.pairs import ImagePair, listed
 from crosshead.tasks.change.read import read_channels, read_shape
+from crosshead.tasks.net import device_of
 from crosshead.tasks.pictures import (
+    Color,
     chosen,
-    class_colors,
     draw_change,
     draw_grid,
     draw_labels,
+    palette,
+    palette_image,
     probability_map,
     stretched,
 )
-from crosshead.tasks.task import DataError, Prediction, png
+from crosshead.tasks.result import Result
+from crosshead.tasks.sources import Input
+from crosshead.tasks.task import DataError
 
 
-def predict_change(
-    meta: ChangeMeta, model: nn.Module, paths: tuple[Path, ...], *, tile: int | None
-) -> Prediction:
+@dataclass(frozen=True, kw_only=True)
+class ChangeResult(Result):
+    """What has changed between two dates, pixel by pixel.
+
+    Attributes:
+        files: of the earlier date and of the later one; names for what came from memory.
+        pair: both dates, as they were given.
+        classes: what is told apart; the first one is the absence of change.
+        probabilities: (classes, height, width), float32.
+    """
+
+    files: tuple[tuple[str, ...], tuple[str, ...]]
+    pair: ImagePair
+    classes: tuple[str, ...]
+    probabilities: np.ndarray
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The class of each pixel as in training, (height, width), uint8: k stands for `classes[k - 1]`."""
+        return (self.probabilities.argmax(0) + 1).astype(np.uint8)
+
+    @property
+    def fractions(self) -> dict[str, float]:
+        """The fraction of the pixels that each class has."""
+        labels = self.labels
+        return {name: float((labels == number).mean()) for number, name in enumerate(self.classes, 1)}
+
+    @property
+    def summary(self) -> str:
+        """The fraction of each class."""
+        return ", ".join(f"{name} {fraction:.1%}" for name, fraction in self.fractions.items())
+
+    def to_dict(self) -> dict[str, Any]:
+        """`image`, `before`, `after`, `size` as width and height, `classes` and `fractions`."""
+        before, after = self.files
+        return {
+            "image": self.source,
+            "before": list(before),
+            "after": list(after),
+            "size": list(self.labels.shape[::-1]),
+            "classes": list(self.classes),
+            "fractions": self.fractions,
+        }
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row for each class: `image`, `class`, `fraction`."""
+        return [
+            {"image": self.source, "class": name, "fraction": fraction}
+            for name, fraction in self.fractions.items()
+        ]
+
+    def plot(self) -> Image.Image:
+        """Both dates, and the probability of change between them."""
+        return draw_change(
+            self.pair.before,
+            self.pair.after,
+            1 - self.probabilities[0],
+            bands=shown_channels(len(self.pair.before)),
+            title=f"{self.name}: {self.summary}",
+        )
+
+    def maps(self) -> dict[str, Image.Image]:
+        """`.labels.png`: the labels, in the colours of their classes."""
+        return {".labels.png": palette_image(self.labels, change_colors(self.classes), ("", *self.classes))}
+
+
+def read_dates(meta: ChangeMeta, source: Any, *, position: int) -> Input:
+    """A pair as a net takes it.
+
+    Args:
+        meta: of the pairs that the net was trained on.
+        source: as many files or images for the earlier date as, after them, for the later one; the channels
+            of a date are those of its files one after another. Images are images of PIL, arrays (height,
+            width) or (height, width, channels), or tensors (channels, height, width), in the numbers that
+            the files of the training hold.
+        position: of the pair among those that were given, from 0 on; names it if it has no name.
+
+    Raises:
+        DataError: if a file cannot be read, or sizes or channels do not fit.
+        ValueError: if the dates have not equally many files, or an array has no such form.
+        TypeError: if the source is no tuple or list of such images.
+    """
+    if not isinstance(source, tuple | list):
+        raise TypeError(
+            f"a pair must be a tuple: the earlier date, then the later one; got {type(source).__name__}"
+        )
+    if len(source) % 2 or not source:
+        raise ValueError(
+            f"{len(source)} file{'s' if len(source) > 1 else ''} for two dates: give the files of the "
+            "earlier date, then as many of the later one"
+        )
+    parts = [_Part.of(each, name=f"image-{position + 1}") for each in source]
+    middle = len(parts) // 2
+    for part in parts:
+        if part.shape[1:] != parts[0].shape[1:]:
+            raise DataError(
+                f"{part.source}: {part.shape[2]} x {part.shape[1]} pixels, and {parts[0].source} has "
+                f"{parts[0].shape[2]} x {parts[0].shape[1]}; give files of one size"
+            )
+    dates = parts[:middle], parts[middle:]
+    for date in dates:
+        channels = sum(part.shape[0] for part in date)
+        if channels != meta.in_chans:
+            raise DataError(
+                f"{date[0].source}: {channels} channels in the files of its date, and the net takes "
+                f"{meta.in_chans} ({listed(meta.bands)}); give as many files for each date as hold them"
+            )
+    before, after = (np.concatenate([part.read() for part in date]) for date in dates)
+    name = Path(parts[0].source).stem
+    nothing = np.zeros(parts[0].shape[1:], np.uint8)
+    pair = ImagePair(name=name, before=before, after=after, label=nothing, bands=meta.bands)
+    files = tuple(tuple(part.source for part in date) for date in dates)
+    return Input(name=name, source=parts[0].source, content=(files, pair))
+
+
+def predict_change(meta: ChangeMeta, net: nn.Module, each: Input, *, tile: int | None) -> ChangeResult:
     """The class of each pixel of a pair.
 
     Args:
         meta: of the pairs that the net was trained on.
-        model: a change detection in evaluation mode.
-        paths: the files of the earlier date, then as many of the later one; the channels of a date are those
-            of its files one after another.
+        net: a change detection in evaluation mode.
+        each: a pair, from `read_dates`.
         tile: larger pairs are seen in windows of this side in pixels; None for never.
-
-    Returns:
-        A picture of both dates and the change between them, a map of labels (`.labels.png`: k for
-        `classes[k - 1]`, as in training) and the fraction of each class.
-
-    Raises:
-        DataError: if a file cannot be read, or sizes or channels do not fit.
     """
-    pair = _read_pair(meta, paths)
-    probabilities = pair_probabilities(model, meta.standardise(pair), tile=tile)
-    labels = (probabilities.argmax(0) + 1).astype(np.uint8)
-    fractions = {name: float((labels == number).mean()) for number, name in enumerate(meta.classes, 1)}
-    middle = len(paths) // 2
-    channels = shown_channels(meta.in_chans)
-    return Prediction(
-        name=pair.name,
-        summary=", ".join(f"{name} {fraction:.1%}" for name, fraction in fractions.items()),
-        content={
-            "image": str(paths[0]),
-            "before": [str(path) for path in paths[:middle]],
-            "after": [str(path) for path in paths[middle:]],
-            "size": list(labels.shape[::-1]),
-            "classes": list(meta.classes),
-            "fractions": fractions,
-        },
-        files={
-            ".png": png(draw_change(pair.before, pair.after, 1 - probabilities[0], bands=channels)),
-            ".labels.png": png(Image.fromarray(labels)),
-        },
+    files, pair = each.content
+    return ChangeResult(
+        name=each.name,
+        source=each.source,
+        files=files,
+        pair=pair,
+        classes=meta.classes,
+        probabilities=pair_probabilities(net, meta.standardise(pair), tile=tile),
     )
 
 
 def pair_probabilities(model: nn.Module, pair: ImagePair, *, tile: int | None) -> np.ndarray:
     """Probabilities (classes, height, width) of a standardised pair; `tile` as in `predict_change`."""
-    device = next(model.parameters()).device
+    device = device_of(model)
     before, after, _ = WholePairs([pair])[0]
     with torch.inference_mode():
         found = class_probabilities(model, before[None].to(device), after[None].to(device), tile=tile)
@@ -78,7 +178,7 @@ def pair_probabilities(model: nn.Module, pair: ImagePair, *, tile: int | None) -
 def draw_pairs(title: str, data: ChangeData, meta: ChangeMeta, model: nn.Module, *, tile: int) -> bytes:
     """Draws a few pairs, what the net finds in them, and the labels of each split, as a PNG file."""
     model, rows, ready = model.eval(), [], data.standardised(meta)
-    classes = ("unlabelled", *meta.classes)
+    classes, colors = ("unlabelled", *meta.classes), change_colors(meta.classes)
     splits = {"labels to learn from": ready.train, "to validate on": ready.val, "to test on": ready.test}
     for position in chosen(len(ready.test)):
         pair = ready.test.pairs[position]
@@ -92,14 +192,13 @@ def draw_pairs(title: str, data: ChangeData, meta: ChangeMeta, model: nn.Module,
                 ("after", after),
                 ("probability of change", change),
                 *(
-                    (what, draw_labels(after, split.pairs[position].label, classes=classes, ignore_index=0))
+                    (what, draw_labels(after, split.pairs[position].label, classes=classes, colors=colors))
                     for what, split in splits.items()
                     if split is not None
                 ),
             ]
         )
-    legend = {name: color for name, color in class_colors(classes).items() if name in meta.classes}
-    return draw_grid(rows, title=title, legend=legend)
+    return draw_grid(rows, title=title, legend=colors)
 
 
 def shown_channels(count: int) -> tuple[int, ...]:
@@ -112,24 +211,40 @@ def shown_channels(count: int) -> tuple[int, ...]:
     return (0, 1, 2) if count >= 3 else (0,)
 
 
-def _read_pair(meta: ChangeMeta, paths: tuple[Path, ...]) -> ImagePair:
-    """The pair, once the headers of all its files say that it fits."""
-    middle = len(paths) // 2
-    shapes = [read_shape(path) for path in paths]
-    for path, (_, height, width) in zip(paths, shapes, strict=True):
-        if (height, width) != shapes[0][1:]:
-            raise DataError(
-                f"{path}: {width} x {height} pixels, and {paths[0]} has {shapes[0][2]} x {shapes[0][1]}; "
-                "give files of one size"
+def change_colors(classes: Sequence[str]) -> dict[str, Color]:
+    """Grey for the first class, the absence of change, then red and further colours.
+
+    Example:
+        >>> change_colors(["unchanged", "changed"])
+        {'unchanged': (187, 187, 187), 'changed': (238, 102, 119)}
+    """
+    blue, red, green, yellow, cyan, purple, grey, *more = palette(max(len(classes), 7))
+    colors = [grey, red, blue, yellow, green, cyan, purple, *more]
+    return dict(zip(classes, colors, strict=False))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One file or image of a date: its shape is known before a pixel is decoded."""
+
+    source: str
+    shape: tuple[int, ...]
+    read: Callable[[], np.ndarray]
+
+    @classmethod
+    def of(cls, source: Any, *, name: str) -> "_Part":
+        if isinstance(source, str | Path):
+            return cls(str(source), read_shape(source), lambda: read_channels(source))
+        if isinstance(source, Tensor):
+            array = source.detach().cpu().numpy()
+        elif isinstance(source, Image.Image | np.ndarray):
+            array = np.asarray(source)
+            array = array.transpose(2, 0, 1) if array.ndim == 3 else array
+        else:
+            raise TypeError(
+                "a date must be paths, images of PIL, arrays or tensors; got " + type(source).__name__
             )
-    for date in (slice(None, middle), slice(middle, None)):
-        channels = sum(shape[0] for shape in shapes[date])
-        if channels != meta.in_chans:
-            raise DataError(
-                f"{paths[date][0]}: {channels} channels in the files of its date, and the net takes "
-                f"{meta.in_chans} ({listed(meta.bands)}); give as many files for each date as hold them"
-            )
-    images = [read_channels(path) for path in paths]
-    before, after = np.concatenate(images[:middle]), np.concatenate(images[middle:])
-    nothing = np.zeros(shapes[0][1:], np.uint8)
-    return ImagePair(name=paths[0].stem, before=before, after=after, label=nothing, bands=meta.bands)
+        array = array[None] if array.ndim == 2 else array
+        if array.ndim != 3 or not np.isfinite(array).all():
+            raise ValueError(f"a date must be one image of finite numbers; got the shape {array.shape}")
+        return cls(name, array.shape, lambda: array)

@@ -1,7 +1,6 @@
 """Change detection, as the engine sees it."""
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 from torch import nn
@@ -11,12 +10,13 @@ from crosshead.tasks.change.data import ChangeData, ChangeMeta, check_data, load
 from crosshead.tasks.change.evaluation import ChangeEvaluation
 from crosshead.tasks.change.module import ChangeDetector
 from crosshead.tasks.change.net import SiameseNet
-from crosshead.tasks.change.predict import draw_pairs, predict_change
+from crosshead.tasks.change.predict import ChangeResult, draw_pairs, predict_change, read_dates
 from crosshead.tasks.change.recipe import ChangeRecipe
 from crosshead.tasks.loading import EpochLoaders
 from crosshead.tasks.module import Updates
 from crosshead.tasks.net import build_dense, dense_config
-from crosshead.tasks.task import Picture, Prediction, Task
+from crosshead.tasks.sources import Input
+from crosshead.tasks.task import Picture, Task
 
 
 class ChangeDetection(Task[ChangeRecipe, ChangeMeta]):
@@ -25,6 +25,7 @@ class ChangeDetection(Task[ChangeRecipe, ChangeMeta]):
     recipe = ChangeRecipe
     meta = ChangeMeta
     options: ClassVar[frozenset[str]] = frozenset({"tile"})
+    pairs: ClassVar[bool] = True
     single_images: ClassVar[bool] = True
     arguments: ClassVar[str] = "BEFORE... AFTER..."
 
@@ -101,38 +102,31 @@ class ChangeDetection(Task[ChangeRecipe, ChangeMeta]):
         """A few pairs with what was found and what is labelled."""
         return [Picture("examples", draw_pairs(title, data, meta, module.model, tile=recipe.tile))]
 
-    def inputs(self, paths: tuple[Path, ...]) -> list[tuple[Path, ...]]:
-        """All files belong to one pair.
-
-        Raises:
-            ValueError: if the dates have not equally many files.
-        """
-        if len(paths) % 2:
-            raise ValueError(
-                f"{len(paths)} file{'s' if len(paths) > 1 else ''} for two dates: give the files of the "
-                "earlier date, then as many of the later one"
-            )
-        return [paths]
+    def read(self, meta: ChangeMeta, source: Any, *, position: int) -> Input:
+        """A pair: see `crosshead.tasks.change.predict.read_dates`."""
+        return read_dates(meta, source, position=position)
 
     def predict(
         self,
         recipe: ChangeRecipe,
         meta: ChangeMeta,
-        model: nn.Module,
-        paths: tuple[Path, ...],
+        net: nn.Module,
+        inputs: Sequence[Input],
         *,
         tile: int | None = None,
-    ) -> Prediction:
-        """The map of change of a pair, in windows of `tile` pixels, 0 for never, by default as it is tested.
+    ) -> list[ChangeResult]:
+        """The map of change of each pair.
+
+        Large pairs are seen in windows as they are tested; `tile` is another side of the windows in pixels, 0
+        for never.
 
         Raises:
-            DataError: if a file cannot be read, or sizes or channels do not fit.
             ValueError: if `tile` is negative.
         """
         tile = recipe.tile if tile is None else tile
         if tile < 0:
             raise ValueError(f"tile must be 1 pixel or more, or 0 to see pairs whole; got {tile}")
-        return predict_change(meta, model, paths, tile=tile or None)
+        return [predict_change(meta, net, each, tile=tile or None) for each in inputs]
 
 
 TASK = ChangeDetection()

@@ -1,8 +1,7 @@
 """Image classification, as the engine sees it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import nn
@@ -20,13 +19,14 @@ from crosshead.tasks.classify.folder import (
 )
 from crosshead.tasks.classify.module import Classifier
 from crosshead.tasks.classify.net import build_model, model_config
-from crosshead.tasks.classify.predict import rank_classes
+from crosshead.tasks.classify.predict import ClassifyResult, rank_classes
 from crosshead.tasks.classify.recipe import ClassifyRecipe
 from crosshead.tasks.classify.transforms import eval_transform, train_transform
 from crosshead.tasks.loading import ImageLoaders
 from crosshead.tasks.module import Updates
+from crosshead.tasks.sources import Input
 from crosshead.tasks.splits import carve
-from crosshead.tasks.task import Data, DataError, Picture, Prediction, Task, require_folder
+from crosshead.tasks.task import Data, DataError, Picture, Task, require_folder
 
 
 class Classification(Task[ClassifyRecipe, ClassifyMeta]):
@@ -129,14 +129,13 @@ class Classification(Task[ClassifyRecipe, ClassifyMeta]):
         self,
         recipe: ClassifyRecipe,
         meta: ClassifyMeta,
-        model: nn.Module,
-        paths: tuple[Path, ...],
+        net: nn.Module,
+        inputs: Sequence[Input],
         *,
         top: int = 5,
-    ) -> Prediction:
-        """The most probable classes of an image."""
-        (path,) = paths
-        return rank_classes(recipe, meta, model, path, top=top)
+    ) -> list[ClassifyResult]:
+        """The `top` most probable classes of each image."""
+        return rank_classes(recipe, meta, net, inputs, top=top)
 
 
 def _load(recipe: ClassifyRecipe) -> Data[ClassifyMeta]:

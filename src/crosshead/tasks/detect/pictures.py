@@ -35,9 +35,9 @@ def draw_objects(
 ) -> Image.Image:
     """Draws masks, or boxes where there are none, with names and scores where these find room.
 
-    The colour tells the class. Masks of a single class are told apart by colours of their own, and its name
-    is not written. In a crowd of several classes a key in the corner names their colours. Small objects come
-    on top of large ones.
+    The colour tells the class, and is that of `crosshead.tasks.pictures.palette`. Masks of a single class are
+    told apart by colours of their own, and its name is not written; nor are names in a crowd. Small objects
+    come on top of large ones.
 
     Args:
         image: of any mode and size; small ones are enlarged.
@@ -86,15 +86,12 @@ def draw_objects(
         left, top, right, bottom = (round(side) for side in boxes[number].tolist())
         edges = (left, top, max(left, right - 1), max(top, bottom - 1))
         ImageDraw.Draw(picture).rectangle(edges, outline=colors[number], width=line_width(picture))
-    if count > MOST_NAMED:
-        _write_key(picture, labels, classes)
-    else:
-        for number in order:
-            # Of a single class the name says nothing.
-            name = shortened(classes[int(labels[number]) - 1], NAME_LENGTH) if len(classes) > 1 else ""
-            text = name if scores is None else f"{name} {scores[number]:.2f}".strip()
-            if text:
-                _write(picture, text, boxes[number], colors[number], always=count <= FEW)
+    for number in order if count <= MOST_NAMED else ():
+        # Of a single class the name says nothing.
+        name = shortened(classes[int(labels[number]) - 1], NAME_LENGTH) if len(classes) > 1 else ""
+        text = name if scores is None else f"{name} {scores[number]:.2f}".strip()
+        if text:
+            _write(picture, text, boxes[number], colors[number], always=count <= FEW)
     return picture
 
 
@@ -113,24 +110,8 @@ def _draw_mask(picture: Image.Image, mask: np.ndarray, color: Color, *, factor: 
         picture.paste(color, (factor * left, factor * top), mask_of_color)
 
 
-def _write_key(picture: Image.Image, labels: np.ndarray, classes: Sequence[str]) -> None:
-    """Names the colours of the most frequent classes, one below the other, if there are several."""
-    found, counts = np.unique(labels, return_counts=True)
-    if len(found) < 2:
-        return
-    top = 0.0
-    for label in found[np.argsort(-counts, kind="stable")][:FEW].tolist():
-        box = np.array([0.0, top, picture.width, picture.height])
-        text = shortened(classes[int(label) - 1], NAME_LENGTH)
-        top = _write(picture, text, box, palette(len(classes))[int(label) - 1], always=True)
-
-
-def _write(picture: Image.Image, text: str, box: np.ndarray, color: Color, *, always: bool) -> float:
-    """Writes into the upper left corner of a box, or above one too small if it has to be written.
-
-    Returns:
-        Where the text ends, below.
-    """
+def _write(picture: Image.Image, text: str, box: np.ndarray, color: Color, *, always: bool) -> None:
+    """Writes into the upper left corner of a box, or above one too small if it has to be written."""
     draw = ImageDraw.Draw(picture)
     letters = ImageFont.load_default(max(12, round(min(picture.size) / 40)))
     left, top, right, bottom = draw.textbbox((0, 0), text, font=letters)
@@ -138,10 +119,9 @@ def _write(picture: Image.Image, text: str, box: np.ndarray, color: Color, *, al
     x, y = box[0], box[1]
     if width > box[2] - box[0] or 2 * height > box[3] - box[1]:
         if not always:
-            return y
+            return
         y -= height
     x, y = round(max(0, min(x, picture.width - width))), round(max(0, min(y, picture.height - height)))
     draw.rectangle((x, y, x + width - 1, y + height - 1), fill=color)
     dark = float(np.dot(color, (0.299, 0.587, 0.114))) <= 140
     draw.text((x + 2 - left, y + 2 - top), text, fill="white" if dark else "black", font=letters)
-    return y + height

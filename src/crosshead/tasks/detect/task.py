@@ -1,8 +1,7 @@
 """Object detection and instance segmentation, as the engine sees them."""
 
 import dataclasses
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 from torch import nn
@@ -11,13 +10,14 @@ from crosshead.tasks.detect.data import DetectMeta, check_objects, load_objects
 from crosshead.tasks.detect.evaluation import DetectEvaluation
 from crosshead.tasks.detect.module import Detector
 from crosshead.tasks.detect.net import build_detector
-from crosshead.tasks.detect.predict import predict_objects, show_objects
+from crosshead.tasks.detect.predict import DetectResult, coco_file, predict_objects, show_objects
 from crosshead.tasks.detect.recipe import DetectRecipe
 from crosshead.tasks.detect.transforms import collate, eval_transform, train_transform
 from crosshead.tasks.loading import AugmentedItems, EpochLoaders
 from crosshead.tasks.module import Updates
 from crosshead.tasks.net import build_dense, dense_config
-from crosshead.tasks.task import Data, Picture, Prediction, Task
+from crosshead.tasks.sources import Input
+from crosshead.tasks.task import Data, Picture, Task
 
 
 class Detection(Task[DetectRecipe, DetectMeta]):
@@ -125,15 +125,18 @@ class Detection(Task[DetectRecipe, DetectMeta]):
         self,
         recipe: DetectRecipe,
         meta: DetectMeta,
-        model: nn.Module,
-        paths: tuple[Path, ...],
+        net: nn.Module,
+        inputs: Sequence[Input],
         *,
         min_score: float = 0.5,
         tile: int | None = None,
-    ) -> Prediction:
-        """The objects in an image."""
-        (path,) = paths
-        return predict_objects(meta, model, path, min_score=min_score, tile=tile)
+    ) -> list[DetectResult]:
+        """The objects in each image."""
+        return [predict_objects(meta, net, each, min_score=min_score, tile=tile) for each in inputs]
+
+    def to_coco(self, results: Sequence[DetectResult]) -> dict[str, Any]:
+        """Boxes, masks and scores."""
+        return coco_file(results)
 
 
 TASK = Detection()

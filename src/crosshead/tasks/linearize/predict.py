@@ -1,8 +1,10 @@
 """Tokens as colours: the three directions in which a teacher's tokens differ most, and the student's."""
 
 import functools
+import io
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,15 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as transforms
 
-from crosshead.tasks.images import channel_mode, read_image
+from crosshead.tasks.images import channel_mode
 from crosshead.tasks.linearize.agreement import agreement
 from crosshead.tasks.linearize.data import LinearizeMeta
 from crosshead.tasks.linearize.recipe import LinearizeRecipe
 from crosshead.tasks.linearize.teacher import Teacher, find_teacher
+from crosshead.tasks.net import device_of
 from crosshead.tasks.pictures import chosen, draw_grid
-from crosshead.tasks.task import Prediction
+from crosshead.tasks.result import Result
+from crosshead.tasks.sources import Input
 from crosshead.vision.on_grid import GridViT
 
 logger = logging.getLogger(__name__)
@@ -31,21 +35,62 @@ SHOWN = 256
 OUTERMOST = 0.01
 
 
+@dataclass(frozen=True, kw_only=True)
+class LinearizeResult(Result):
+    """The normalised patch tokens of an image.
+
+    Attributes:
+        image: as the net was given it.
+        tokens: (rows, columns, C) of `linearized`, after those of its `teacher` where that can be had.
+    """
+
+    image: Image.Image
+    tokens: dict[str, Tensor]
+
+    @property
+    def agreement(self) -> dict[str, float]:
+        """`cosine` with the teacher's tokens, `centered_cosine` without their mean; {} without a teacher."""
+        if "teacher" not in self.tokens:
+            return {}
+        found = agreement(*(self.tokens[name].flatten(0, 1)[None] for name in ("linearized", "teacher")))
+        return {"cosine": float(found.cosine), "centered_cosine": float(found.centered)}
+
+    @property
+    def summary(self) -> str:
+        """How well the tokens agree with the teacher's."""
+        if not (agreed := self.agreement):
+            return "tokens of the linearized net alone"
+        return f"cosine {agreed['cosine']:.4f}, without the mean {agreed['centered_cosine']:.4f}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """`image`, `grid` as rows and columns, and the agreement."""
+        return {"image": self.source, "grid": list(self.tokens["linearized"].shape[:2]), **self.agreement}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row: `image`, `rows`, `columns`, and the agreement."""
+        height, width = self.tokens["linearized"].shape[:2]
+        return [{"image": self.source, "rows": height, "columns": width, **self.agreement}]
+
+    def plot(self) -> Image.Image:
+        """The image and the tokens as colours."""
+        row = token_row(Path(self.source).name, self.image, self.tokens)
+        return Image.open(io.BytesIO(draw_grid([row], title=self.summary))).convert("RGB")
+
+
 def predict_tokens(
-    recipe: LinearizeRecipe, meta: LinearizeMeta, model: GridViT, path: Path, *, size: int | None
-) -> Prediction:
-    """Draws the tokens of an image, and says how well they agree with the teacher's.
+    recipe: LinearizeRecipe, meta: LinearizeMeta, net: GridViT, each: Input, *, size: int | None
+) -> LinearizeResult:
+    """The tokens of an image, and its teacher's.
 
     Args:
-        recipe: of the run; names the teacher. Where that cannot be had, the student is drawn alone.
+        recipe: of the run; names the teacher. Where that cannot be had, the student is seen alone.
         meta: of the run.
-        model: in evaluation mode.
-        path: an image of any size.
+        net: in evaluation mode.
+        each: an image of any size.
         size: what its shorter side is brought to, in pixels, rounded to whole patches; None for twice the
             side of the crops of the training.
 
     Raises:
-        DataError: if the image cannot be read.
         ValueError: if `size` is less than one.
     """
     if size is not None and size < 1:
@@ -53,18 +98,10 @@ def predict_tokens(
     nets: dict[str, VisionTransformer] = {}
     teacher = find_teacher_of(recipe)
     if teacher is not None:
-        nets["teacher"] = teacher.to(next(model.parameters()).device)
-    nets["linearized"] = model
-    image = read_image(path, mode=channel_mode(meta.in_chans))
-    found = tokens_of(nets, meta, image, size=size or 2 * meta.image_size)
-    content: dict[str, Any] = {"image": str(path), "grid": list(found["linearized"].shape[:2])}
-    summary = "tokens of the linearized net alone"
-    if "teacher" in found:
-        agreed = agreement(*(found[name].flatten(0, 1)[None] for name in ("linearized", "teacher")))
-        content |= {"cosine": float(agreed.cosine), "centered_cosine": float(agreed.centered)}
-        summary = f"cosine {content['cosine']:.4f}, without the mean {content['centered_cosine']:.4f}"
-    picture = draw_grid([token_row(path.name, image, found)], title=summary)
-    return Prediction(name=path.stem, summary=summary, content=content, files={".png": picture})
+        nets["teacher"] = teacher.to(device_of(net))
+    nets["linearized"] = net
+    tokens = tokens_of(nets, meta, each.content, size=size or 2 * meta.image_size)
+    return LinearizeResult(name=each.name, source=each.source, image=each.content, tokens=tokens)
 
 
 def draw_tokens(
@@ -116,9 +153,7 @@ def tokens_of(
     grid = height // meta.patch[0], width // meta.patch[1]
     with torch.inference_mode():
         return {
-            name: net.forward_features(pixels[None].to(next(net.parameters()).device))[
-                0, net.num_prefix_tokens :
-            ]
+            name: net.forward_features(pixels[None].to(device_of(net)))[0, net.num_prefix_tokens :]
             .float()
             .cpu()
             .unflatten(0, grid)

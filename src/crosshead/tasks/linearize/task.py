@@ -1,9 +1,8 @@
 """Linearizing a trained ViT, as the engine sees it."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import nn
@@ -22,7 +21,7 @@ from crosshead.tasks.linearize.data import (
 )
 from crosshead.tasks.linearize.evaluation import LinearizeEvaluation, agreement_of, label_metrics
 from crosshead.tasks.linearize.module import Linearizer
-from crosshead.tasks.linearize.predict import draw_tokens, predict_tokens
+from crosshead.tasks.linearize.predict import LinearizeResult, draw_tokens, predict_tokens
 from crosshead.tasks.linearize.recipe import LinearizeRecipe
 from crosshead.tasks.linearize.teacher import (
     Teacher,
@@ -34,7 +33,8 @@ from crosshead.tasks.linearize.teacher import (
 from crosshead.tasks.loading import AugmentedImages, ImageLoaders, epoch_order
 from crosshead.tasks.module import Updates
 from crosshead.tasks.seeding import seed_from
-from crosshead.tasks.task import Data, Picture, Prediction, Task
+from crosshead.tasks.sources import Input
+from crosshead.tasks.task import Data, Picture, Task
 from crosshead.vision.on_grid import GridViT
 
 # Images to validate on, test images that are compared at other sizes than that of the training, and labelled
@@ -148,15 +148,13 @@ class Linearization(Task[LinearizeRecipe, LinearizeMeta]):
         self,
         recipe: LinearizeRecipe,
         meta: LinearizeMeta,
-        model: nn.Module,
-        paths: tuple[Path, ...],
+        net: Any,
+        inputs: Sequence[Input],
         *,
         size: int | None = None,
-    ) -> Prediction:
-        """The tokens of an image."""
-        assert isinstance(model, GridViT)
-        (path,) = paths
-        return predict_tokens(recipe, meta, model, path, size=size)
+    ) -> list[LinearizeResult]:
+        """The tokens of each image."""
+        return [predict_tokens(recipe, meta, net, each, size=size) for each in inputs]
 
 
 class LinearizeLoaders(ImageLoaders):

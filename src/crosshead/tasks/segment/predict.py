@@ -1,6 +1,6 @@
 """What a segmentation sees: maps of labels, as files and as pictures."""
 
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,51 +9,97 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import Dataset
 
-from crosshead.tasks.images import channel_mode, read_image
-from crosshead.tasks.pictures import chosen, class_colors, draw_grid, draw_labels
+from crosshead.tasks.net import device_of
+from crosshead.tasks.pictures import (
+    chosen,
+    class_colors,
+    draw_grid,
+    draw_labels,
+    palette_image,
+    with_legend,
+)
+from crosshead.tasks.result import Result
 from crosshead.tasks.segment.data import SegmentMeta
 from crosshead.tasks.segment.transforms import eval_transform
-from crosshead.tasks.task import Prediction, png
+from crosshead.tasks.sources import Input
 from crosshead.tasks.windows import sliding_windows
 
 
-def predict_labels(meta: SegmentMeta, model: nn.Module, path: Path, *, tile: int) -> Prediction:
+@dataclass(frozen=True, kw_only=True)
+class SegmentResult(Result):
+    """The class of each pixel of an image.
+
+    Attributes:
+        image: as the net was given it.
+        classes: what each label stands for.
+        labels: (height, width), uint8, or uint16 for more than 256 classes.
+    """
+
+    image: Image.Image
+    classes: tuple[str, ...]
+    labels: np.ndarray
+
+    @property
+    def fractions(self) -> dict[str, float]:
+        """The fraction of the pixels that each class has."""
+        counts = np.bincount(self.labels.ravel(), minlength=len(self.classes)).tolist()
+        return {name: count / self.labels.size for name, count in zip(self.classes, counts, strict=True)}
+
+    @property
+    def summary(self) -> str:
+        """The five largest classes."""
+        largest = sorted(self.fractions.items(), key=lambda item: -item[1])[:5]
+        return ", ".join(f"{name} {fraction:.1%}" for name, fraction in largest if fraction)
+
+    def to_dict(self) -> dict[str, Any]:
+        """`image`, `size` as width and height, `classes` and `fractions`."""
+        return {
+            "image": self.source,
+            "size": list(self.image.size),
+            "classes": list(self.classes),
+            "fractions": self.fractions,
+        }
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row for each class: `image`, `class`, `fraction`."""
+        return [
+            {"image": self.source, "class": name, "fraction": fraction}
+            for name, fraction in self.fractions.items()
+        ]
+
+    def plot(self) -> Image.Image:
+        """The classes laid over the image, and the names of those that occur below it."""
+        colors = class_colors(self.classes)
+        found = {
+            name: colors[name] for name, fraction in self.fractions.items() if fraction and name in colors
+        }
+        return with_legend(draw_labels(self.image, self.labels, classes=self.classes), found)
+
+    def maps(self) -> dict[str, Image.Image]:
+        """`.labels.png`: the labels, in the colours of their classes where there are up to 256."""
+        return {".labels.png": palette_image(self.labels, class_colors(self.classes), self.classes)}
+
+
+def predict_labels(meta: SegmentMeta, net: nn.Module, each: Input, *, tile: int) -> SegmentResult:
     """The class of each pixel of an image.
 
     Args:
         meta: of the images that the net was trained on.
-        model: a segmentation in evaluation mode.
-        path: an image of any size.
+        net: a segmentation in evaluation mode.
+        each: an image of any size.
         tile: larger images are seen in windows of this side in pixels; 0 for never.
 
-    Returns:
-        A picture, a map of labels (`.labels.png`: the values index the classes) and the fraction of the
-        pixels that each class has.
-
     Raises:
-        DataError: if the image cannot be read.
         ValueError: if `tile` is negative.
     """
     if tile < 0:
         raise ValueError(f"tile is {tile}: give 1 pixel or more, or 0 to see images whole")
-    image = read_image(path, mode=channel_mode(meta.in_chans))
-    labels = label_map(meta, model, image, window=tile or None)
-    counts = np.bincount(labels.ravel(), minlength=len(meta.classes)).tolist()
-    fractions = {name: count / labels.size for name, count in zip(meta.classes, counts, strict=True)}
-    largest = sorted(fractions.items(), key=lambda item: -item[1])[:5]
-    return Prediction(
-        name=path.stem,
-        summary=", ".join(f"{name} {fraction:.1%}" for name, fraction in largest if fraction),
-        content={
-            "image": str(path),
-            "size": list(image.size),
-            "classes": list(meta.classes),
-            "fractions": fractions,
-        },
-        files={
-            ".png": png(draw_labels(image, labels, classes=meta.classes)),
-            ".labels.png": png(Image.fromarray(labels)),
-        },
+    return SegmentResult(
+        name=each.name,
+        source=each.source,
+        image=each.content,
+        classes=meta.classes,
+        labels=label_map(meta, net, each.content, window=tile or None),
     )
 
 
@@ -68,9 +114,10 @@ def label_map(meta: SegmentMeta, model: nn.Module, image: Image.Image, *, window
     """
     nothing = np.zeros(image.size[::-1], np.uint8)
     tensor, _ = eval_transform(mean=meta.mean, std=meta.std)(image, nothing)
-    device = next(model.parameters()).device
     with torch.inference_mode():
-        probabilities = sliding_windows(model, tensor[None].to(device), size=window or max(image.size))
+        probabilities = sliding_windows(
+            model, tensor[None].to(device_of(model)), size=window or max(image.size)
+        )
     labels = probabilities[0].argmax(0).cpu().numpy()
     return labels.astype(np.uint8 if len(meta.classes) <= 256 else np.uint16)
 

@@ -1,7 +1,6 @@
 """Semantic segmentation, as the engine sees it."""
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 from torch import nn
@@ -16,10 +15,11 @@ from crosshead.tasks.segment.data import SegmentMeta, load_label_images, paint_d
 from crosshead.tasks.segment.evaluation import SegmentEvaluation
 from crosshead.tasks.segment.module import Segmenter
 from crosshead.tasks.segment.net import SegmentationNet
-from crosshead.tasks.segment.predict import draw_examples, predict_labels
+from crosshead.tasks.segment.predict import SegmentResult, draw_examples, predict_labels
 from crosshead.tasks.segment.recipe import SegmentRecipe
 from crosshead.tasks.segment.transforms import eval_transform, train_transform
-from crosshead.tasks.task import Data, Picture, Prediction, Task
+from crosshead.tasks.sources import Input
+from crosshead.tasks.task import Data, Picture, Task
 
 
 class Segmentation(Task[SegmentRecipe, SegmentMeta]):
@@ -125,14 +125,14 @@ class Segmentation(Task[SegmentRecipe, SegmentMeta]):
         self,
         recipe: SegmentRecipe,
         meta: SegmentMeta,
-        model: nn.Module,
-        paths: tuple[Path, ...],
+        net: nn.Module,
+        inputs: Sequence[Input],
         *,
         tile: int | None = None,
-    ) -> Prediction:
-        """The class of each pixel of an image."""
-        (path,) = paths
-        return predict_labels(meta, model, path, tile=recipe.crop if tile is None else tile)
+    ) -> list[SegmentResult]:
+        """The class of each pixel, in windows of `tile` pixels, 0 for never, by default as it is tested."""
+        tile = recipe.crop if tile is None else tile
+        return [predict_labels(meta, net, each, tile=tile) for each in inputs]
 
 
 TASK = Segmentation()
