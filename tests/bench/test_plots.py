@@ -4,12 +4,14 @@ from itertools import pairwise
 
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from crosshead.bench.attention import AttentionRow
 from crosshead.bench.backbone import BackboneRow
-from crosshead.bench.plots import draw_attention, draw_backbones, draw_curves, spread
+from crosshead.bench.options import MODELS, PROVIDERS
+from crosshead.bench.plots import colours_of, draw_attention, draw_backbones, draw_curves, spread
 
 CURVES = {f"model {n}": [(256, 1.0), (1024, 2.0 + 0.001 * n)] for n in range(8)}
 
@@ -91,3 +93,28 @@ def test_backbones_are_drawn_whether_or_not_they_were_measured(tmp_path):
     ]
     draw_backbones(tmp_path / "speed.png", rows, title="title")
     assert is_picture(tmp_path / "speed.png")
+
+
+def test_a_name_has_the_same_colour_whatever_it_is_drawn_with():
+    for level in ("operator", "layer"):
+        names = [provider.name for provider in PROVIDERS if provider.level == level]
+        together = colours_of(names)
+        assert len(set(together.values())) == len(names)
+        assert all(colours_of([name, "my own"])[name] == color for name, color in together.items())
+    assert len(set(colours_of([*MODELS, "a", "b", "c"]).values())) == len(MODELS) + 3
+
+
+def test_a_single_size_is_drawn_as_bars():
+    axes = Figure().subplots()
+    draw_curves(axes, {"fused": [(256, 2.0)], "exact": [(256, 8.0)]})
+    assert not axes.lines
+    assert [bar.get_height() for bar in axes.patches] == [2.0, 8.0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["fused", "exact"]
+    assert axes.get_ylim()[0] == 0
+
+
+def test_leaders_have_no_colour_of_data():
+    axes = Figure(layout="constrained").subplots()
+    draw_curves(axes, CURVES)
+    leaders = {to_hex(text.arrow_patch.get_edgecolor()) for text in axes.texts}  # pyright: ignore
+    assert leaders == {"#bbbbbb"}

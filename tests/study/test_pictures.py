@@ -24,6 +24,10 @@ MANY = [
 ]
 
 
+# Without the marks by which a command line takes options.
+PLAIN = str.maketrans("=_", "  ")
+
+
 @pytest.fixture
 def two(make_row, results):
     values = {"interactive:mixing=both": (0.85, 0.87, 0.86), "interactive:mixing=none": (0.84, 0.85, 0.86)}
@@ -106,7 +110,7 @@ def test_the_picture_of_heads_has_a_line_for_each_mechanism_and_says_what_its_ba
     assert axes.get_ylabel() == "test accuracy, % (± standard error)"
     names, lines = axes.get_legend_handles_labels()[::-1]
     assert names == ["interactive", "linformer", "softmax"]
-    places = np.array([line.lines[0].get_xdata() for line in lines])  # pyright: ignore
+    places = np.array([line.lines[0].get_xdata() for line in lines], float)  # pyright: ignore
     assert (2 ** np.log2(places).round() == [2, 4, 8]).all()
     assert (np.diff(places, axis=0) > 0).all()  # beside each other
     assert [label.get_text() for label in axes.get_xticklabels()] == ["2", "4", "8"]
@@ -136,7 +140,7 @@ def test_names_beside_costs_never_overlap_and_stay_inside(many, monkeypatch):
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     boxes = {text.get_text(): Text.get_window_extent(text, canvas.get_renderer()) for text in axes.texts}
-    assert boxes.keys() == set(MANY)
+    assert boxes.keys() == {name.translate(PLAIN).replace(":", ", ") for name in MANY}
     ordered = sorted(boxes.values(), key=lambda box: box.y0)
     assert all(below.y1 <= above.y0 for below, above in pairwise(ordered))
     assert min(box.y0 for box in ordered) >= 0
@@ -178,3 +182,13 @@ def test_without_costs_nothing_is_placed(two):
     axes = Figure().subplots()
     draw_cost(axes, read_study(two))
     assert not axes.texts
+
+
+def test_a_picture_says_what_was_trained_and_names_mechanisms_plainly(growing, tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr("crosshead.study.pictures.save", lambda figure, path: figures.append(figure))
+    draw_study(growing, read_study(growing))
+    (accuracy, heads) = (figure.axes[0] for figure in figures)
+    assert accuracy.get_title() == heads.get_title() == "digits, 640 training samples, 2 seeds"
+    named = [label.get_text() for label in accuracy.get_yticklabels()]
+    assert not [name for name in named if set(name) & set(":=_")]

@@ -1,7 +1,7 @@
 """Pictures of the measurements: log-log, each line named where it ends."""
 
 import io
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator
 
 from crosshead.bench.attention import AttentionRow
 from crosshead.bench.backbone import BackboneRow
-from crosshead.bench.options import BY_NAME
+from crosshead.bench.options import BY_NAME, MODELS, PROVIDERS
 from crosshead.bench.report import points_of
 from crosshead.runs.folder import write_atomically
 
@@ -93,8 +93,10 @@ def draw_curves(axes: Axes, curves: Curves, *, dotted: Collection[str] = (), log
     if not curves:
         axes.text(0.5, 0.5, "nothing measured", transform=axes.transAxes, ha="center", color="#777777")
         return
-    palette = mpl.colormaps["tab10"].colors  # type: ignore[attr-defined]
-    colours = {name: palette[index % len(palette)] for index, name in enumerate(curves)}
+    colours = colours_of(curves)
+    if len({x for points in curves.values() for x, _ in points}) == 1:
+        _draw_bars(axes, {name: points[0][1] for name, points in curves.items()}, colours)
+        return
     for name, points in curves.items():
         axes.plot(
             *zip(*points, strict=True),
@@ -113,6 +115,37 @@ def draw_curves(axes: Axes, curves: Curves, *, dotted: Collection[str] = (), log
     name_points(axes, {name: points[-1] for name, points in curves.items()}, colours)
 
 
+def _draw_bars(axes: Axes, heights: Mapping[str, float], colours: Mapping[str, Any]) -> None:
+    """Of a single size there is nothing to connect: a bar for each name, from 0 on."""
+    axes.set(xscale="linear", yscale="linear")
+    drawn = axes.bar(range(len(heights)), list(heights.values()), color=[colours[name] for name in heights])
+    axes.bar_label(drawn, [f"{height:,.4g}" for height in heights.values()], padding=2, fontsize=8)
+    axes.set_xticks(range(len(heights)), list(heights), rotation=30, ha="right", rotation_mode="anchor")
+    axes.grid(visible=False, axis="x")
+
+
+def colours_of(names: Iterable[str]) -> dict[str, Any]:
+    """The colour of each name, the same in every picture for what the benchmarks know.
+
+    Example:
+        >>> colours_of(["fused"]) == {"fused": colours_of(["exact", "fused"])["fused"]}
+        True
+    """
+    pairs = mpl.colormaps["tab20"].colors  # type: ignore[attr-defined]
+    palette = (*pairs[::2], *pairs[1::2])
+    # Operators, layers and models never share a panel.
+    levels = (
+        [provider.name for provider in PROVIDERS if provider.level == "operator"],
+        [provider.name for provider in PROVIDERS if provider.level == "layer"],
+        list(MODELS),
+    )
+    places = {name: place for level in levels for place, name in enumerate(level)}
+    names = list(names)
+    others = (name for name in names if name not in places)
+    places |= {name: len(palette) - 1 - number for number, name in enumerate(others)}
+    return {name: palette[places[name] % len(palette)] for name in names}
+
+
 def name_points(
     axes: Axes, points: Mapping[str, tuple[float, float]], colours: Mapping[str, Any], *, fontsize: int = 9
 ) -> None:
@@ -129,7 +162,8 @@ def name_points(
     order = sorted(heights, key=lambda name: heights[name])
     gap = min(LABEL_HEIGHT, 1 / max(1, len(order)))
     for name, height in zip(order, spread([heights[name] for name in order], gap=gap), strict=True):
-        arrow = {"arrowstyle": "-", "color": colours[name], "alpha": 0.35, "linewidth": 0.8}
+        # Thin and grey, so that nobody takes it for data.
+        arrow = {"arrowstyle": "-", "color": "#bbbbbb", "linewidth": 0.6}
         axes.annotate(
             name,
             xy=points[name],

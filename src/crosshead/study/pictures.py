@@ -46,7 +46,7 @@ def draw_accuracy(axes: Axes, report: Report) -> None:
             color=colour,
             capsize=3,
         )
-    axes.set_yticks(range(len(lines)), [line.summary.label for line in lines])
+    axes.set_yticks(range(len(lines)), [_plain(line.summary.label) for line in lines])
     shown = "mean ± standard error; dots: seeds" if _has_errors(report) else "one seed"
     axes.set(xlabel=f"test accuracy, % ({shown})", ylim=(-0.6, len(lines) - 0.4))
     axes.grid(axis="x", alpha=0.25)
@@ -60,7 +60,8 @@ def draw_cost(axes: Axes, report: Report) -> None:
             continue
         summary, point = line.summary, (float(line.cost["train_ms"]), 100 * line.summary.accuracy)
         if math.isfinite(summary.accuracy):
-            points[summary.label], colours[summary.label] = point, _colour(line)
+            name = _plain(summary.label)
+            points[name], colours[name] = point, _colour(line)
         axes.errorbar(
             *point,
             yerr=100 * summary.standard_error,
@@ -97,7 +98,7 @@ def draw_pairs(axes: Axes, report: Report) -> None:
     axes.set(
         xlabel="seed",
         ylabel="difference of test accuracy, %",
-        title=f"{other.summary.label} minus {base.summary.label}\n{mean} %, "
+        title=f"{_plain(other.summary.label)} minus {_plain(base.summary.label)}\n{mean} %, "
         + (interval if math.isnan(found.low) else f"95 % interval {interval}"),
     )
 
@@ -119,7 +120,7 @@ def draw_heads(axes: Axes, report: Report) -> None:
             marker="o",
             capsize=3,
             linestyle="-" if name.startswith("interactive") else ":",
-            label=name.replace(":mixing=", ", mixing "),
+            label=_plain(name),
         )
     counts = sorted({count for found in curves.values() for count in found})
     axes.set_xscale("log", base=2)
@@ -141,8 +142,30 @@ def _draw(path: Path, draw, report: Report) -> Path:
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
     draw(axes, report)
+    if not axes.get_title():
+        axes.set_title(_described(report), fontsize=10)
     save(figure, path)
     return path
+
+
+def _described(report: Report) -> str:
+    """The data and the budget, where they are the same throughout, and the number of seeds."""
+    columns = [line.summary.columns for line in report.lines]
+    data, samples = ({column[name] for column in columns} for name in ("data", "samples"))
+    seeds = max(len(line.summary.seeds) for line in report.lines)
+    words = [*(data if len(data) == 1 else ())]
+    words += [f"{int(count):,} training samples" for count in (samples if len(samples) == 1 else ())]
+    return ", ".join([*words, f"{seeds} seed{'s' if seeds > 1 else ''}"])
+
+
+def _plain(label: str) -> str:
+    """The name of a mechanism without the marks by which a command line takes it.
+
+    Example:
+        >>> _plain("interactive:local_kernel=3")
+        'interactive, local kernel 3'
+    """
+    return label.replace(":", ", ").replace("=", " ").replace("_", " ")
 
 
 def _has_errors(report: Report) -> bool:
