@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 DATA := ../shared/data
 WORKERS ?= 2
 
-.PHONY: demo test test-floor check kernel clean help
+.PHONY: demo test test-floor check docs kernel clean help
 help:
 	@echo "make demo   install, train on the digits data set, evaluate, predict one image (about two minutes after the installation)"
 	@echo "make test   install, then run the tests"
 	@echo "make test-floor  install the lowest versions that pyproject.toml promises beside it, then ruff, pyright and the tests with them"
 	@echo "make check  install, then ruff and pyright"
+	@echo "make docs   install, then build the pages as a site: site/index.html"
 	@echo "make clean  remove .venv and the demo's run folder"
 
 $(VENV)/bin/python:
@@ -52,5 +53,9 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
+docs: $(VENV)/.installed-docs
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs site
+	@echo "open site/index.html"
+
 clean:
-	rm -rf $(VENV) $(FLOOR) runs/demo
+	rm -rf $(VENV) $(FLOOR) runs/demo site
