@@ -17,8 +17,8 @@ RECIPES = {
     "nuclei": ["--pyramid-dim", "32", "--rois", "16"],
     "bccd": ["--pyramid-dim", "32", "--rois", "16"],
     "nuclei-semantic": ["--crop", "32"],
-    "masks": ["--crop", "32", "--decoder", "fpn", "--decoder-dim", "64", "--workers", "0"],
-    "pairs": ["--block", "10", "--crop", "16", "--crops", "8", "--tile", "24"],
+    "segment": ["--crop", "32", "--decoder", "fpn", "--decoder-dim", "64", "--workers", "0"],
+    "change": ["--block", "10", "--crop", "16", "--crops", "8", "--tile", "24"],
 }
 
 
@@ -161,7 +161,7 @@ PAIRS: dict[str, Fault] = {
         "values are not finite",
     ),
 }
-FAULTS = {"nuclei": MASKS, "bccd": BOXES, "masks": LABELS, "pairs": PAIRS}
+FAULTS = {"nuclei": MASKS, "bccd": BOXES, "segment": LABELS, "change": PAIRS}
 
 
 @pytest.fixture
@@ -169,7 +169,7 @@ def sound(write_coco_data, write_label_data, write_pair_data, tmp_path) -> Calla
     """Makes a folder of data for a recipe, without fault."""
 
     def make(name: str) -> Path:
-        write = {"masks": write_label_data, "pairs": write_pair_data}.get(name, write_coco_data)
+        write = {"segment": write_label_data, "change": write_pair_data}.get(name, write_coco_data)
         return write(tmp_path / "data")
 
     return make
@@ -184,7 +184,7 @@ def test_of_sound_data_nothing_is_said(crosshead, sound, name, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("name", ["nuclei", "bccd", "masks"])
+@pytest.mark.parametrize("name", ["nuclei", "bccd", "segment"])
 def test_every_fault_is_listed_in_a_line_of_its_own(crosshead, sound, name):
     root, faults = sound(name), FAULTS[name]
     for damage, _, _ in faults.values():
@@ -243,8 +243,8 @@ def test_json_that_is_no_coco_is_told_from_coco(crosshead, sound, tmp_path, cont
 
 @pytest.mark.parametrize("extra", [[], ["--check-data"]])
 def test_pairs_that_cannot_be_parted_are_told_with_the_class_that_lacks(crosshead, sound, tmp_path, extra):
-    root = sound("pairs")
-    answer = crosshead("train", "pairs", "--block", "50", "--data-dir", root, *extra)
+    root = sound("change")
+    answer = crosshead("train", "change", "--block", "50", "--data-dir", root, *extra)
     assert answer.code == 1
     said = answer.out if extra else answer.err
     assert str(root) in said
@@ -265,7 +265,7 @@ def test_a_folder_that_is_missing_or_not_named_is_told(crosshead, tmp_path, name
 
 
 @pytest.mark.parametrize("workers", ["0", "1"])
-@pytest.mark.parametrize(("name", "place"), [("masks", "train/labels/4.png"), ("bccd", "train/6.png")])
+@pytest.mark.parametrize(("name", "place"), [("segment", "train/labels/4.png"), ("bccd", "train/6.png")])
 def test_a_file_that_is_found_damaged_while_training_is_named(
     crosshead, sound, monkeypatch, name, place, workers
 ):

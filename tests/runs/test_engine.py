@@ -209,7 +209,7 @@ def test_a_run_that_cannot_start_leaves_no_folder(tiny, tmp_path):
     [
         ({"batch_size": 5000}, "1295 training images do not fill a step of 5000: lower --batch-size"),
         ({"data": "fashion-mnist"}, "fashion-mnist needs the folder of its images: name it with --data-dir"),
-        ({"data": "folder", "data_dir": "here", "download": True}, "folder cannot be downloaded"),
+        ({"data": "folder", "data_dir": "here", "download": True}, "classify cannot be downloaded"),
         ({"accelerator": "tpu"}, "accelerator=tpu devices=1 .* cannot be used"),
         ({"logger": "wandb"}, "pip install wandb"),
         ({"optimizer": "adamm"}, "optimizer adamm is unknown: did you mean adam"),

@@ -12,8 +12,8 @@ from crosshead.tasks.task import DataError
 
 
 def test_a_folder_that_is_none_missing_or_a_file_is_refused(tmp_path, refused):
-    refused(lambda: existing_folder(None), "data_dir is None", "give the folder")
-    refused(lambda: existing_folder(tmp_path / "none"), tmp_path / "none", "no such folder", "give data_dir")
+    refused(lambda: existing_folder(None), "no folder is given", "--data-dir")
+    refused(lambda: existing_folder(tmp_path / "none"), tmp_path / "none", "no such folder", "--data-dir")
     (tmp_path / "set.zip").touch()
     refused(lambda: existing_folder(tmp_path / "set.zip"), tmp_path / "set.zip", "a file", "unpacked")
 

@@ -36,7 +36,7 @@ def meta_of(*pairs: ImagePair) -> ChangeMeta:
 
 @pytest.fixture
 def recipe(pair_data) -> ChangeRecipe:
-    return ChangeRecipe(data="pairs", data_dir=pair_data, block=5, model="ivit_nano", epochs=1)
+    return ChangeRecipe(data="folder", data_dir=pair_data, block=5, model="ivit_nano", epochs=1)
 
 
 def labels_of(data: ChangeData) -> list[np.ndarray]:
@@ -110,7 +110,7 @@ class TestSplits:
         ]
         assert list(TASK.check_data(recipe)) == []
 
-    @pytest.mark.parametrize("data", ["pairs", "landsat"])
+    @pytest.mark.parametrize("data", ["folder", "landsat"])
     def test_checking_lists_every_fault_and_a_missing_folder_as_one(self, recipe, tmp_path, data):
         elsewhere = replace(recipe, data=data, data_dir=tmp_path / "none")
         assert list(TASK.check_data(elsewhere)) == [
@@ -120,14 +120,14 @@ class TestSplits:
             (tmp_path / part).mkdir()
             (tmp_path / part / "field.png").write_bytes(b"nonsense")
         faults = list(TASK.check_data(replace(recipe, data=data, data_dir=tmp_path)))
-        assert len(faults) == {"pairs": 3, "landsat": 5}[data]
+        assert len(faults) == {"folder": 3, "landsat": 5}[data]
 
     def test_without_a_folder_nothing_is_looked_for(self, recipe, refused):
-        for data in ("pairs", "landsat"):
+        for data in ("folder", "landsat"):
             refused(
                 lambda data=data: load_data(replace(recipe, data=data, data_dir=None)), data, "--data-dir"
             )
-        refused(lambda: load_data(replace(recipe, download=True)), "pairs", "cannot be downloaded")
+        refused(lambda: load_data(replace(recipe, download=True)), "change", "cannot be downloaded")
 
 
 class TestRecipe:

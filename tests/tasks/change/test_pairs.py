@@ -192,7 +192,7 @@ def test_everything_that_is_wrong_is_listed(folder):
 
 def test_a_folder_that_is_missing_is_refused(tmp_path, refused):
     refused(lambda: load(tmp_path / "none"), tmp_path / "none", "no such folder")
-    refused(lambda: load(None), "data_dir is None")
+    refused(lambda: load(None), "--data-dir")
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,7 @@ class TestLandsat:
 
     def test_a_missing_folder_is_refused(self, tmp_path, refused):
         refused(lambda: gather(scan_landsat(tmp_path / "none")), tmp_path / "none", "no such folder")
-        refused(lambda: gather(scan_landsat(None)), "data_dir is None")
+        refused(lambda: gather(scan_landsat(None)), "--data-dir")
 
     def test_the_real_scene_is_complete(self, real_data):
         (pair,) = gather(scan_landsat(real_data / "landsat-taizhou"))

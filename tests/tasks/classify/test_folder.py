@@ -308,5 +308,5 @@ def test_validation_images_that_are_not_sorted_yet_are_refused(imagenet, refused
 
 
 def test_an_imagenet_that_is_not_named_or_missing_is_refused(tmp_path, refused):
-    refused(lambda: load_imagenet1k(None), "data_dir is None")
+    refused(lambda: load_imagenet1k(None), "--data-dir")
     refused(lambda: load_imagenet1k(tmp_path / "none"), tmp_path / "none", "no such folder")

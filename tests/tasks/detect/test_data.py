@@ -22,15 +22,18 @@ EMPTY = {"size": [4, 6], "counts": [24]}
 
 def recipe_of(root, **choices) -> DetectRecipe:
     """Without a validation set, unless it is asked for."""
-    return DetectRecipe(**{"data": "coco", "data_dir": root, "model": "", "epochs": 1, "val": 0.0, **choices})
+    return DetectRecipe(
+        **{"data": "folder", "data_dir": root, "model": "", "epochs": 1, "val": 0.0, **choices}
+    )
 
 
 def load(root, *, masks=False, **choices) -> Any:
     return load_objects(recipe_of(root, **choices), masks=masks)
 
 
-def check(root, *, masks) -> list[str]:
-    return list(check_objects(recipe_of(root), masks=masks))
+def check(root, *, masks, **choices) -> list[str]:
+    found = check_objects(recipe_of(root, **choices), masks=masks)
+    return [fault for fault in found if isinstance(fault, str)]
 
 
 def test_images_come_with_their_objects(write_coco, coco_document):
@@ -79,11 +82,11 @@ def test_grey_images_have_one_channel_unless_three_are_asked_for(write_coco, coc
 @pytest.mark.parametrize(
     ("document", "words"),
     [
-        ({"id": "x"}, "annotation at position 0: id is 'x'"),
+        ({"id": "x"}, "ids of annotation entries are texts, such as 'x'"),
         ({"image_id": 5}, "annotation 1: no image has its image_id 5"),
         ({"category_id": 5}, "annotation 1: no category has its category_id 5"),
         ({"bbox": [0, 0, 9, 2]}, "annotation 1 of image 1 (1.png): box [0, 0, 9, 2] reaches outside"),
-        ({"segmentation": None}, "annotation 1 of image 1 (1.png): no segmentation"),
+        ({"segmentation": None}, "annotation 1 of image 1 (1.png): no mask; draw one"),
         ({"segmentation": [[1, 1, 2, 2]]}, "annotation 1 of image 1 (1.png): polygon of 2 points"),
         ({"segmentation": {"size": [6, 4], "counts": [24]}}, "(1.png): mask of 4 x 6 pixels"),
         ({"segmentation": EMPTY}, "annotation 1 of image 1 (1.png): empty mask"),
@@ -261,7 +264,7 @@ def test_a_broken_file_hides_nothing_of_the_other(write_coco, coco_document):
 
 def test_a_folder_without_splits_is_one_finding(tmp_path):
     (line,) = check(tmp_path, masks=False)
-    assert line.startswith(f"{tmp_path}: no annotations of the train split")
+    assert line.startswith(f"{tmp_path}: no annotations; put a COCO json, a YOLO data.yaml")
 
 
 @pytest.fixture(scope="module")
@@ -341,7 +344,7 @@ def test_the_choices_of_the_recipe_reach_the_data(write_coco_data, tmp_path):
     choices: dict = {"train_split": "learn", "test_split": "measure.json", "in_chans": 1}
     with pytest.raises(DataError, match=r"annotation 1 .* has no area"):
         load(root, **choices)
-    assert len(list(check_objects(recipe_of(root, **choices), masks=False))) == 1
+    assert len(check(root, masks=False, **choices)) == 1
     data = load(root, skip_faulty=True, **choices)
     assert data.meta.in_chans == 1
     assert [len(objects) for _, objects in data.train][:2] == [1, 1]
@@ -349,7 +352,7 @@ def test_the_choices_of_the_recipe_reach_the_data(write_coco_data, tmp_path):
 
 def test_a_source_without_a_folder_or_that_cannot_be_fetched_is_refused(coco_data):
     for call in (load_objects, lambda recipe, masks: list(check_objects(recipe, masks=masks))):
-        with pytest.raises(DataError, match=r"^coco needs the folder .* --data-dir$"):
+        with pytest.raises(DataError, match=r"^detect needs the folder .* --data-dir$"):
             call(recipe_of(None), masks=False)
-        with pytest.raises(DataError, match=r"^coco cannot be downloaded: leave --download out"):
+        with pytest.raises(DataError, match=r"^detect cannot be downloaded: leave --download out"):
             call(recipe_of(coco_data, download=True), masks=False)

@@ -110,7 +110,7 @@ def test_an_evaluation_is_drawn(dense_recipe):
 
 def test_masks_of_objects_are_painted(dense_recipe, coco_data):
     read = TASK.data(dense_recipe("segment"))
-    painted = TASK.data(dense_recipe("segment", data="coco", data_dir=coco_data))
+    painted = TASK.data(dense_recipe("segment", data="folder", data_dir=coco_data))
     assert read.meta.classes == painted.meta.classes == ("background", "red", "blue")
     assert read.meta.ignore_index == painted.meta.ignore_index == 255
     for position, split in ((0, "train"), (7, "train"), (1, "val"), (3, "test")):
@@ -123,8 +123,8 @@ def test_masks_of_objects_are_painted(dense_recipe, coco_data):
 
 def test_both_kinds_of_data_are_checked(dense_recipe, coco_data, tmp_path):
     assert list(TASK.check_data(dense_recipe("segment"))) == []
-    assert list(TASK.check_data(dense_recipe("segment", data="coco", data_dir=coco_data))) == []
-    for choices in ({"data": "masks"}, {"data": "coco"}, {"data": "fashion-scenes"}):
+    assert list(TASK.check_data(dense_recipe("segment", data="folder", data_dir=coco_data))) == []
+    for choices in ({"data": "folder"}, {"data": "folder"}, {"data": "fashion-scenes"}):
         findings = list(TASK.check_data(dense_recipe("segment", data_dir=tmp_path, **choices)))
         assert len(findings) == 1
         assert str(tmp_path) in findings[0]

@@ -118,7 +118,7 @@ def load_data(recipe: ChangeRecipe) -> ChangeData:
             a split lacks a class.
 
     Example:
-        >>> load_data(ChangeRecipe(data="pairs", model="ivit_nano", epochs=1))
+        >>> load_data(ChangeRecipe(data="folder", model="ivit_nano", epochs=1))
         Traceback (most recent call last):
             ...
         crosshead.tasks.task.DataError: pairs needs the folder of its images: name it with --data-dir

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 
 from crosshead.tasks.recipe import Recipe
 
-Source = Literal["digits", "fashion-mnist", "cifar10", "folder", "imagenet1k"]
+Source = Literal["folder", "digits", "fashion-mnist", "cifar10", "imagenet1k"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,9 @@ class ClassifyRecipe(Recipe):
     task: ClassVar[str] = "classify"
 
     data: Source
-    """Where the images come from."""
+    """A folder for each class in --data-dir, or a data set that is published."""
+    test: float = 0.2
+    """Fraction of each class to test on, where the data set has no held-out split; always the same images."""
     image_size: int | None = None
     """Side of the images in pixels; by default that of the data set."""
     crop_fraction: float = 1.0
@@ -67,6 +69,7 @@ class ClassifyRecipe(Recipe):
         """
         super().check()
         self.require_counts("image_size")
+        self.require_held_out("test")
         self.require_fractions("dropout", "smoothing", "flip", "erasing")
         self.require_no_less_than_zero("mixup", "cutmix", "crop_padding")
         if self.rand_augment and not self.rand_augment.startswith("rand-"):

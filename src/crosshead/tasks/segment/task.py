@@ -1,25 +1,27 @@
 """Semantic segmentation, as the engine sees it."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import nn
 
 from crosshead.tasks.classify.confusion import draw_confusion
+from crosshead.tasks.counts import Counts
 from crosshead.tasks.detect.data import check_objects, load_objects
 from crosshead.tasks.loading import AugmentedItems, EpochLoaders
 from crosshead.tasks.module import Updates
 from crosshead.tasks.net import build_dense, dense_config
 from crosshead.tasks.segment.check import check_label_images
-from crosshead.tasks.segment.data import SegmentMeta, load_label_images, paint_data
+from crosshead.tasks.segment.data import SegmentMeta, load_label_images, of_label_images, paint_data
 from crosshead.tasks.segment.evaluation import SegmentEvaluation
 from crosshead.tasks.segment.module import Segmenter
 from crosshead.tasks.segment.net import SegmentationNet
 from crosshead.tasks.segment.predict import draw_examples, predict_labels
 from crosshead.tasks.segment.recipe import SegmentRecipe
 from crosshead.tasks.segment.transforms import eval_transform, train_transform
-from crosshead.tasks.task import Data, Picture, Prediction, Task
+from crosshead.tasks.task import Data, DataError, Picture, Prediction, Task
 
 
 class Segmentation(Task[SegmentRecipe, SegmentMeta]):
@@ -32,13 +34,18 @@ class Segmentation(Task[SegmentRecipe, SegmentMeta]):
 
     def data(self, recipe: SegmentRecipe) -> Data[SegmentMeta]:
         """Images with labels."""
-        if recipe.data == "masks":
+        if of_label_images(recipe):
             return load_label_images(recipe)
         return paint_data(load_objects(recipe, masks=True))
 
-    def check_data(self, recipe: SegmentRecipe) -> Iterator[str]:
-        """Everything that is wrong with images and labels."""
-        return check_label_images(recipe) if recipe.data == "masks" else check_objects(recipe, masks=True)
+    def check_data(self, recipe: SegmentRecipe) -> Iterator[str | Counts]:
+        """Everything that is wrong with images and labels, and what the splits hold."""
+        try:
+            check = check_label_images if of_label_images(recipe) else partial(check_objects, masks=True)
+        except DataError as error:
+            yield str(error)
+            return
+        yield from check(recipe)
 
     def build(self, recipe: SegmentRecipe, meta: SegmentMeta) -> nn.Module:
         """A decoder over a backbone."""
