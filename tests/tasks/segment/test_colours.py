@@ -19,7 +19,8 @@ def write(tmp_path):
 
     def call(text=MAPS["labelmap.txt"], *, name="labelmap.txt", mode="RGB"):
         (tmp_path / name).write_text(text)
-        Image.fromarray(PIXELS).convert(mode).save(tmp_path / "label.png")
+        # With a palette of its own a small image keeps its colours.
+        Image.fromarray(PIXELS).convert(mode, palette=Image.Palette.ADAPTIVE).save(tmp_path / "label.png")
         return tmp_path
 
     return call

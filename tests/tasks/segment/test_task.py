@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
+from crosshead.tasks.counts import Counts
 from crosshead.tasks.seeding import seed_everything
 from crosshead.tasks.segment.task import TASK
 from crosshead.tasks.task import Data
@@ -121,9 +122,10 @@ def test_masks_of_objects_are_painted(dense_recipe, coco_data):
         assert (255 in labels) == (position in (3, 7))
 
 
-def test_both_kinds_of_data_are_checked(dense_recipe, coco_data, tmp_path):
-    assert list(TASK.check_data(dense_recipe("segment"))) == []
-    assert list(TASK.check_data(dense_recipe("segment", data="folder", data_dir=coco_data))) == []
+def test_both_kinds_of_data_are_checked(dense_recipe, label_data, coco_data, tmp_path):
+    for folder in (label_data, coco_data):
+        (counts,) = TASK.check_data(dense_recipe("segment", data_dir=folder))
+        assert isinstance(counts, Counts)
     for choices in ({"data": "folder"}, {"data": "folder"}, {"data": "fashion-scenes"}):
         findings = list(TASK.check_data(dense_recipe("segment", data_dir=tmp_path, **choices)))
         assert len(findings) == 1

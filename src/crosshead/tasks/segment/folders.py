@@ -159,14 +159,15 @@ def pair_labels(images: Path, labels: Path, *, names: Path | None = None) -> Lab
         listed = _listed(names)
         image_files = {name: image_files[name] for name in listed if name in image_files}
         label_files = {name: label_files[name] for name in listed if name in label_files}
-        files.findings += [
+        files.findings.extend(
             f"{names}: line {line}: no image {name} in {images}; add it or take the line out"
             for name, line in listed.items()
             if name not in image_files
-        ]
-    if not image_files and not files.findings:
+        )
+    if not image_files:
         files.findings.append(f"{images}: no image; put images there")
-    elif not image_files.keys() & label_files.keys():
+        return files
+    if not image_files.keys() & label_files.keys():
         found = f"{next(iter(label_files.values()), 'none')} for one" if label_files else "which has none"
         files.findings.append(
             f"{images}: none of its {len(image_files)} images has a label image of its name in {labels}, "
