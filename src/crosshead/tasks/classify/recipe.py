@@ -39,6 +39,9 @@ class ClassifyRecipe(Recipe):
     """Label smoothing."""
     binary_loss: bool = False
     """A sigmoid for each class in place of the softmax."""
+    class_weights: Literal["balanced"] | None = None
+    """Weight classes in the loss by the inverse of their number of training images; by default all images
+    count alike."""
 
     crop: Literal["resized", "padded", "center"] = "resized"
     """Random part resized, whole image shifted, or as in evaluation."""
@@ -72,6 +75,11 @@ class ClassifyRecipe(Recipe):
         self.require_held_out("test")
         self.require_fractions("dropout", "smoothing", "flip", "erasing")
         self.require_no_less_than_zero("mixup", "cutmix", "crop_padding")
+        if self.class_weights and self.binary_loss:
+            raise ValueError(
+                f"class_weights is {self.class_weights} with binary_loss: weights belong to the softmax, "
+                "leave one out"
+            )
         if self.rand_augment and not self.rand_augment.startswith("rand-"):
             raise ValueError(
                 f"rand_augment is {self.rand_augment}: give a policy such as rand-m9-mstd0.5-inc1"
