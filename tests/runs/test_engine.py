@@ -85,8 +85,11 @@ def test_a_run_folder_holds_all_that_is_promised(trained, tiny):
 
 @pytest.mark.parametrize(
     ("changes", "resumed_workers", "stop"),
-    [({"ema": 0.9, "workers": 2}, 0, 8), ({"accumulate": 2, "clip_grad": 1.0}, 0, 5)],
-    ids=["averaged, two workers", "accumulated"],
+    [
+        ({"ema": 0.9, "workers": 2}, 0, 8),
+        ({"accumulate": 2, "clip_grad": 1.0, "class_weights": "balanced"}, 0, 5),
+    ],
+    ids=["averaged, two workers", "accumulated, weighted"],
 )
 def test_a_crashed_run_resumes_to_the_same_bits(tiny, tmp_path, changes, resumed_workers, stop):
     recipe = everything_random(tiny, **changes)

@@ -9,7 +9,9 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from sklearn.utils.class_weight import compute_class_weight
 from torch.utils.data import Dataset, Subset
 
 from crosshead.tasks.classify.data import load_digits
@@ -128,6 +130,28 @@ def test_checking_data_lists_the_faults_of_a_folder_and_the_first_of_published_f
     assert line.startswith(f"{tmp_path}: no train-images-idx3-ubyte.gz")
     (line,) = TASK.check_data(replace(DIGITS, data="imagenet1k", data_dir=tmp_path))
     assert line == f"{tmp_path}: no train/ and val/; give the folder that holds both"
+
+
+def test_balanced_weights_are_those_of_the_training_images(write_images):
+    numbers = {"cat": 12, "dog": 6, "fox": 3}
+    root = write_images(*(f"{name}/{n}.png" for name, count in numbers.items() for n in range(count)))
+    recipe = replace(FOLDER, data_dir=root, val=0)
+    assert TASK.data(recipe).meta.class_weights is None
+    recipe = replace(recipe, class_weights="balanced")
+    data: Any = TASK.data(recipe)
+    counts = np.bincount(data.train.labels)
+    assert counts.tolist() == [10, 5, 2]
+    # As scikit-learn has it.
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=data.train.labels)
+    assert data.meta.class_weights == pytest.approx(expected.tolist())
+    module: Any = TASK.module(recipe, data.meta, torch.nn.Identity(), {})
+    assert module.train_criterion.weight.tolist() == pytest.approx(expected.tolist())
+    assert module.val_criterion.weight is None
+
+
+def test_weights_of_classes_and_a_sigmoid_for_each_exclude_each_other():
+    with pytest.raises(ValueError, match="class_weights is balanced with binary_loss"):
+        replace(FOLDER, class_weights="balanced", binary_loss=True).check()
 
 
 class Untouchable(Dataset):

@@ -132,6 +132,17 @@ def test_both_kinds_of_data_are_checked(dense_recipe, label_data, coco_data, tmp
         assert str(tmp_path) in findings[0]
 
 
+def test_balanced_weights_are_those_of_the_training_pixels(dense_recipe):
+    assert TASK.data(dense_recipe("segment")).meta.class_weights is None
+    recipe = dense_recipe("segment", class_weights="balanced")
+    data: Any = TASK.data(recipe)
+    counts = np.sum([np.bincount(labels.flatten(), minlength=256)[:3] for _, labels in data.train], axis=0)
+    assert data.meta.class_weights == pytest.approx(counts.sum() / (3 * counts))
+    module = TASK.module(recipe, data.meta, torch.nn.Identity(), {})
+    assert module.class_weights is not None
+    assert module.class_weights.tolist() == pytest.approx(data.meta.class_weights)
+
+
 @pytest.mark.parametrize("grad_checkpointing", [False, True])
 def test_the_net_recomputes_where_the_recipe_says(dense_recipe, grad_checkpointing):
     recipe = dense_recipe("segment", grad_checkpointing=grad_checkpointing)

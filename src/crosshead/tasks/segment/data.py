@@ -1,7 +1,7 @@
 """Images with a label for each pixel: from folders of label images, or painted from the masks of objects."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, get_args
 
@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 from torch.utils.data import Dataset
 
+from crosshead.tasks.class_weights import balanced_weights
 from crosshead.tasks.detect.data import DetectMeta
 from crosshead.tasks.detect.formats import formats_in
 from crosshead.tasks.detect.objects import Objects
@@ -41,9 +42,11 @@ class SegmentMeta(Meta):
     Attributes:
         ignore_index: the label of pixels that are neither learned nor measured: 255, or 65535 beside more
             than 255 classes, whatever the files have for it.
+        class_weights: weight of each class in the cross-entropy of a training; None if all count alike.
     """
 
     ignore_index: int
+    class_weights: tuple[float, ...] | None = None
 
 
 @dataclass(eq=False)
@@ -153,6 +156,16 @@ def deal_label_images(
     """
     alike = {split: [0] * len(part.images) for split, part in files.items()}
     return deal(alike, val=recipe.val, test=recipe.test, seed=recipe.seed)
+
+
+def weigh_classes(data: Data[SegmentMeta]) -> Data[SegmentMeta]:
+    """Adds the weights that balance the classes over the pixels of the training images, which it reads."""
+    train: Any = data.train
+    counts = np.zeros(len(data.meta.classes), int)
+    for position in range(len(train)):
+        _, labels = train[position]
+        counts += np.bincount(labels.flatten(), minlength=len(counts))[: len(counts)]
+    return replace(data, meta=replace(data.meta, class_weights=balanced_weights(counts)))
 
 
 def paint_data(data: Data[DetectMeta]) -> Data[SegmentMeta]:

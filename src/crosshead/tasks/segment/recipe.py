@@ -55,6 +55,9 @@ class SegmentRecipe(Recipe):
     """Channels of the decoder; a multiple of 64 for fpn."""
     dice: float = 1.0
     """Weight of the Dice loss beside the cross-entropy."""
+    class_weights: Literal["balanced"] | None = None
+    """Weight classes in the cross-entropy by the inverse of their number of training pixels; by default all
+    pixels count alike."""
     crop: int
     """Side of the crops to train on, in pixels; larger images are tested in windows of this size."""
     scale: tuple[float, float] = (0.5, 2.0)

@@ -14,7 +14,13 @@ from crosshead.tasks.loading import AugmentedItems, EpochLoaders
 from crosshead.tasks.module import Updates
 from crosshead.tasks.net import build_dense, dense_config
 from crosshead.tasks.segment.check import check_label_images
-from crosshead.tasks.segment.data import SegmentMeta, load_label_images, of_label_images, paint_data
+from crosshead.tasks.segment.data import (
+    SegmentMeta,
+    load_label_images,
+    of_label_images,
+    paint_data,
+    weigh_classes,
+)
 from crosshead.tasks.segment.evaluation import SegmentEvaluation
 from crosshead.tasks.segment.module import Segmenter
 from crosshead.tasks.segment.net import SegmentationNet
@@ -35,8 +41,10 @@ class Segmentation(Task[SegmentRecipe, SegmentMeta]):
     def data(self, recipe: SegmentRecipe) -> Data[SegmentMeta]:
         """Images with labels."""
         if of_label_images(recipe):
-            return load_label_images(recipe)
-        return paint_data(load_objects(recipe, masks=True))
+            data = load_label_images(recipe)
+        else:
+            data = paint_data(load_objects(recipe, masks=True))
+        return weigh_classes(data) if recipe.class_weights == "balanced" else data
 
     def check_data(self, recipe: SegmentRecipe) -> Iterator[str | Counts]:
         """Everything that is wrong with images and labels, and what the splits hold."""
@@ -74,6 +82,7 @@ class Segmentation(Task[SegmentRecipe, SegmentMeta]):
             classes=meta.classes,
             ignore_index=meta.ignore_index,
             dice=recipe.dice,
+            class_weights=meta.class_weights,
             window=recipe.crop,
             **updates,
         )
