@@ -176,11 +176,21 @@ def sound(write_coco_data, write_label_data, write_pair_data, tmp_path) -> Calla
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_of_sound_data_nothing_is_said(crosshead, sound, name, tmp_path):
+def test_of_sound_data_it_is_said_what_there_is(crosshead, sound, name, tmp_path):
     root = sound(name)
     answer = crosshead("train", name, *RECIPES[name], "--data-dir", root, "--check-data")
     assert (answer.code, answer.err) == (0, "")
-    assert answer.out == f"{root}: nothing wrong\n"
+    first, splits, images, *classes = answer.out.splitlines()
+    assert first == f"{root}: nothing wrong"
+    assert splits.split() == ["train", "val", "test"]
+    counts = {
+        "change": ["pairs", "with", "labels", "1", "1", "1"],
+    }.get(name, ["images", "8", "4", "4"])
+    assert images.split() == counts
+    kind = "pixels" if name in ("segment", "change") else "objects"
+    named = {"change": ("unchanged", "changed")}.get(name, ("red", "blue"))
+    for what in named:
+        assert any(line.startswith(f"{kind} of {what} ") for line in classes)
     assert not (tmp_path / "runs").exists()
 
 

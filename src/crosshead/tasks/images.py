@@ -9,25 +9,16 @@ from typing import Literal
 import numpy as np
 import torch
 from PIL import ExifTags, Image, ImageOps
-from PIL.PngImagePlugin import PngImageFile
-from PIL.TiffImagePlugin import BITSPERSAMPLE, TiffImageFile
 from torch.utils.data import Dataset
 
+from crosshead.tasks.depth import FORMATS, eight_bit, stated_bits
+from crosshead.tasks.spread import spread
 from crosshead.tasks.task import DataError
 
 logger = logging.getLogger(__name__)
 
-# Images whose brightness stands for that of all.
-MEASURED = 64
-
-# Pillow recognises a file by its content, and some of its formats start other programs (EPS does).
-_FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
 _GREY = {"1", "L", "LA", "I;16", "I;16B", "I;16L"}
 
-_TOO_DARK = (
-    "16 bits a channel, with white at 65535, but no value above 4095: if white is 4095, multiply the values "
-    "by 16 and save it again"
-)
 _ORIENTATION = ExifTags.Base.Orientation
 # EXIF orientations of images that lie on their side.
 _ON_SIDE = range(5, 9)
@@ -74,10 +65,10 @@ def read_image(
     if Path(path).exists() and not Path(path).is_file():
         raise DataError(f"{path}: not a regular file; give an image file")
     try:
-        with Image.open(path, formats=_FORMATS) as image:
-            stated = _stated_bits(image)
+        with Image.open(path, formats=FORMATS) as image:
+            stated = stated_bits(image)
             image.load()
-            upright = _eight_bit(_upright(image), stated, bits).convert(mode)
+            upright = eight_bit(_upright(image), stated, bits).convert(mode)
     # Pillow's decoders meet damaged files with almost any exception there is.
     except Exception as error:
         raise _unreadable(path, error) from error
@@ -194,20 +185,6 @@ class ImageFiles(Dataset[tuple[Image.Image, int]]):
             return None
 
 
-def spread(count: int, *, most: int = MEASURED) -> list[int]:
-    """Positions spread evenly over a set, the first and the last among them; always the same ones.
-
-    Args:
-        count: how many there are to choose from.
-        most: how many to choose at most.
-
-    Example:
-        >>> spread(9, most=3)
-        [0, 4, 8]
-    """
-    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(int)).tolist()
-
-
 def find_channels(paths: Sequence[Path]) -> Literal[1, 3]:
     """How many channels the images of a set have, judged by a few spread over it.
 
@@ -230,28 +207,6 @@ def find_channels(paths: Sequence[Path]) -> Literal[1, 3]:
     return 1 if {_mode(paths[position]) for position in spread(len(paths))} <= _GREY else 3
 
 
-def find_bits(paths: Sequence[str | Path]) -> int | None:
-    """How many bits of a channel the images of a set use, judged by the largest value of a few spread over
-    it.
-
-    Args:
-        paths: the image files; those that cannot be read are passed over.
-
-    Returns:
-        9 to 16, for `read_image`; None if no file tried has more than 8 bits a channel.
-
-    Example:
-        >>> from tempfile import mkdtemp
-        >>> path = Path(mkdtemp(), "camera.png")
-        >>> Image.fromarray(np.array([[0, 3100]], np.uint16)).save(path)
-        >>> find_bits([path])
-        12
-    """
-    largest = [_largest_value(paths[position]) for position in spread(len(paths))]
-    found = [value for value in largest if value is not None]
-    return max(9, max(found).bit_length()) if found else None
-
-
 def image_size(path: str | Path) -> tuple[int, int]:
     """Width and height in pixels of an image as `read_image` gives it, upright; no pixel is decoded.
 
@@ -266,7 +221,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
         (6, 4)
     """
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with Image.open(path, formats=FORMATS) as image:
             size = image.size
             try:
                 on_side = image.getexif().get(_ORIENTATION) in _ON_SIDE
@@ -311,7 +266,7 @@ def mean_and_std(images: Sequence[Image.Image]) -> tuple[tuple[float, ...], tupl
 
 def _mode(path: Path) -> str:
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with Image.open(path, formats=FORMATS) as image:
             return image.mode
     except Exception as error:
         raise _unreadable(path, error) from error
@@ -331,47 +286,3 @@ def _upright(image: Image.Image) -> Image.Image:
     except Exception as error:
         logger.debug("EXIF orientation not readable (%s); the image is taken as it lies", error)
         return image
-
-
-def _stated_bits(image: Image.Image) -> int:
-    """Bits a channel of an image that is not decoded yet; Pillow keeps 16 of grey ones only."""
-    if isinstance(image, TiffImageFile):
-        return max(image.tag_v2.get(BITSPERSAMPLE, (1,)))
-    return 16 if isinstance(image, PngImageFile) and ";16" in str(image.tile[0][3]) else 8
-
-
-def _largest_value(path: str | Path) -> int | None:
-    """The largest value of an image of more than 8 bits a channel; None for any other file."""
-    try:
-        with Image.open(path, formats=_FORMATS) as image:
-            stated = _stated_bits(image)
-            if stated <= 8:
-                return None
-            if stated < 16:
-                # The file says so itself.
-                return 2**stated - 1
-            image.load()
-            if image.mode.startswith("I;16"):
-                return int(np.asarray(image).max())
-            # Of colours, Pillow has kept the upper 8 bits.
-            return int(np.asarray(image.convert("RGB")).max()) << 8
-    # Whoever reads the file for good says what is wrong with it.
-    except Exception:
-        return None
-
-
-def _eight_bit(image: Image.Image, stated: int, bits: int | None) -> Image.Image:
-    if image.mode.startswith("I;16"):
-        values = np.asarray(image)
-        if bits is None and stated == 16 and 0 < values.max() < 4096:
-            raise ValueError(_TOO_DARK)
-        used = bits or stated
-        # Pillow's own conversion clips at 255, which turns the image white.
-        return Image.fromarray((np.minimum(values, 2**used - 1) >> (used - 8)).astype(np.uint8))
-    # Of colours, Pillow has kept the upper 8 bits.
-    if stated == 16 and np.asarray(image.convert("RGB")).max() < 16:
-        raise ValueError(_TOO_DARK)
-    if image.mode in ("I", "F"):
-        raise ValueError(f"mode {image.mode} does not say which value is white; save it with 8 or 16 bits")
-    # Pillow warns when a palette with transparency goes straight to RGB.
-    return image.convert("RGBA") if image.mode == "P" and "transparency" in image.info else image

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from crosshead.tasks.detect.annotated import AnnotatedImages, decode_mask
-from crosshead.tasks.detect.check import segmentation_fault
 from crosshead.tasks.detect.coco.layout import find_coco
 from crosshead.tasks.detect.coco.read import read_coco
+from crosshead.tasks.detect.faults import segmentation_fault
 from crosshead.tasks.task import DataError
 
 # Column by column: two pixels out, three in, and so on.

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from crosshead.tasks.counts import Counts
-from crosshead.tasks.detect.data import check_objects, load_objects
+from crosshead.tasks.detect.check import check_objects
+from crosshead.tasks.detect.data import load_objects
 from crosshead.tasks.detect.formats import find_annotations, formats_in
 from crosshead.tasks.detect.recipe import DetectRecipe
 

@@ -10,7 +10,8 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from crosshead.tasks.classify.class_tree import findings, hidden, read_class_tree
 from crosshead.tasks.classify.data import ClassifyMeta
-from crosshead.tasks.images import ImageFiles, find_bits, read_image
+from crosshead.tasks.depth import find_bits
+from crosshead.tasks.images import ImageFiles, read_image
 from crosshead.tasks.splits import NAMES, existing_folder, find_places, stratified_split
 from crosshead.tasks.task import Data, DataError
 

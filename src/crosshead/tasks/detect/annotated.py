@@ -10,7 +10,7 @@ from faster_coco_eval.core import mask as codec
 from PIL import Image
 from torch.utils.data import Dataset
 
-from crosshead.tasks.detect.check import EMPTY_MASK, corners, object_faults, overshoot
+from crosshead.tasks.detect.faults import EMPTY_MASK, corners, object_faults, overshoot
 from crosshead.tasks.detect.objects import Objects, no_objects
 from crosshead.tasks.images import channel_mode, read_image
 from crosshead.tasks.task import DataError

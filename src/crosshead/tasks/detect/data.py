@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crosshead.tasks.classify.data import load_fashion_mnist
-from crosshead.tasks.counts import Counts
+from crosshead.tasks.depth import find_bits
 from crosshead.tasks.detect.annotated import AnnotatedImage, AnnotatedImages, Annotations
-from crosshead.tasks.detect.check import OVERSHOOT
+from crosshead.tasks.detect.faults import OVERSHOOT
 from crosshead.tasks.detect.formats import find_annotations
 from crosshead.tasks.detect.scenes import FashionScenes
-from crosshead.tasks.images import MEASURED, find_bits, find_channels, mean_and_std, spread
-from crosshead.tasks.splits import carve, choose, deal, shared_files
+from crosshead.tasks.images import find_channels, mean_and_std
+from crosshead.tasks.splits import carve, choose, deal
+from crosshead.tasks.spread import MEASURED, spread
 from crosshead.tasks.task import Data, DataError, Meta, require_folder
 
 if TYPE_CHECKING:
@@ -80,90 +81,6 @@ def load_objects(recipe: DetectRecipe | SegmentRecipe, *, masks: bool) -> Data[D
     )
 
 
-def check_objects(recipe: DetectRecipe | SegmentRecipe, *, masks: bool) -> Iterator[str | Counts]:
-    """Walks the whole data set of a recipe and lists everything that is wrong with it.
-
-    Where `load_objects` stops at the first fault and opens a few images, this goes on, opens them all and
-    decodes every mask.
-
-    Args:
-        recipe: names the data.
-        masks: whether objects need masks.
-
-    Yields:
-        One line for each fault, as soon as it is found: what is wrong with the files, with their entries,
-        with images and masks; and images that are in two splits. At the end what the splits hold.
-
-    Raises:
-        DataError: if no folder is given, or there is none of that name.
-    """
-    require_folder(recipe, downloads=recipe.data == "fashion-scenes")
-    try:
-        if recipe.data == "fashion-scenes":
-            load_objects(recipe, masks=masks)
-            return
-        readers = find_annotations(recipe)
-    except DataError as error:
-        yield str(error)
-        return
-    found: dict[str, Annotations] = {}
-    for split, read in readers.items():
-        try:
-            found[split] = read(masks=masks)
-        except DataError as error:
-            yield str(error)
-    for each in found.values():
-        yield from each.findings
-        yield from each.faulty
-    yield from _category_differences(found)
-    bits = find_bits([image.path for image in found["train"].images]) if "train" in found else None
-    for each in found.values():
-        images = AnnotatedImages(each, masks=masks, in_chans=3, bits=bits)
-        for index in range(len(images)):
-            yield from images.findings(index)
-    yield from shared_files({split: [image.path for image in each.images] for split, each in found.items()})
-    if found.keys() == readers.keys():
-        try:
-            yield count_objects(found, _deal(recipe, found))
-        except DataError as error:
-            yield str(error)
-
-
-def count_objects(found: Mapping[str, Annotations], parts: Mapping[str, tuple[str, Sequence[int]]]) -> Counts:
-    """Images and objects of each class by split.
-
-    Args:
-        found: the annotations.
-        parts: the splits that are made of them, as `deal` gives them.
-    """
-    chosen = {
-        split: [found[source].images[position] for position in positions]
-        for split, (source, positions) in parts.items()
-    }
-    names = list(found["train"].categories.values())
-    counted = {
-        split: np.bincount(
-            np.concatenate([np.zeros(0, int), *(image.objects.labels for image in images)]),
-            minlength=len(names) + 1,
-        )
-        for split, images in chosen.items()
-    }
-    clipped = sum(each.clipped for each in found.values())
-    return Counts(
-        totals={
-            "images": {split: len(images) for split, images in chosen.items()},
-            "images without objects": {
-                split: sum(not len(image.objects) for image in images) for split, images in chosen.items()
-            },
-        },
-        classes={
-            f"objects of {name}": {split: int(counts[label]) for split, counts in counted.items()}
-            for label, name in enumerate(names, start=1)
-        },
-        notes=(_clipped(clipped),) if clipped else (),
-    )
-
-
 def _scenes(recipe: DetectRecipe | SegmentRecipe, *, masks: bool) -> Data[DetectMeta]:
     (train, test), size = recipe.scenes, recipe.scene_size
     if min(train, test) < 1:
@@ -202,7 +119,7 @@ def _annotated(recipe: DetectRecipe | SegmentRecipe, *, masks: bool) -> Data[Det
     found = {split: read(masks=masks) for split, read in find_annotations(recipe).items()}
     findings = [
         *(finding for each in found.values() for finding in each.findings),
-        *_category_differences(found),
+        *category_differences(found),
     ]
     if findings:
         raise DataError(findings[0])
@@ -214,7 +131,7 @@ def _annotated(recipe: DetectRecipe | SegmentRecipe, *, masks: bool) -> Data[Det
                 "%s: annotations left out for %d faults; %s", each.path, len(each.faulty), each.faulty[0]
             )
         if each.clipped:
-            logger.warning("%s: %s", each.path, _clipped(each.clipped))
+            logger.warning("%s: %s", each.path, clipped_boxes(each.clipped))
     paths = [image.path for image in found["train"].images]
     in_chans, bits = recipe.in_chans or find_channels(paths), find_bits(paths)
     sets = {
@@ -227,7 +144,7 @@ def _annotated(recipe: DetectRecipe | SegmentRecipe, *, masks: bool) -> Data[Det
     for images in sets.values():
         for position in spread(len(images), most=PROBED):
             images[position]
-    splits = choose(sets, _deal(recipe, found))
+    splits = choose(sets, deal_objects(recipe, found))
     sizes = [image.size for each in found.values() for image in each.images]
     return Data(
         train=splits["train"],
@@ -247,9 +164,14 @@ def _annotated(recipe: DetectRecipe | SegmentRecipe, *, masks: bool) -> Data[Det
     )
 
 
-def _deal(
+def deal_objects(
     recipe: DetectRecipe | SegmentRecipe, found: Mapping[str, Annotations]
 ) -> dict[str, tuple[str, list[int]]]:
+    """The splits that are made of those of a folder, as `deal` gives them.
+
+    Raises:
+        DataError: if there are too few images.
+    """
     carved = ("test" not in found) + ("val" not in found and recipe.val > 0)
     labels = {
         split: _rarest_classes(each.images, fewest=carved + 1) if split == "train" else [0] * len(each.images)
@@ -258,14 +180,20 @@ def _deal(
     return deal(labels, val=recipe.val, test=recipe.test, seed=recipe.seed)
 
 
-def _clipped(count: int) -> str:
+def clipped_boxes(count: int) -> str:
+    """What is said of boxes that reach outside.
+
+    Example:
+        >>> clipped_boxes(1)
+        '1 box reaches outside the image by up to 5% of its side; clipped'
+    """
     return (
         f"{count} box{'es reach' if count > 1 else ' reaches'} outside the image by up to {OVERSHOOT:.0%} of "
         "its side; clipped"
     )
 
 
-def _category_differences(found: Mapping[str, Annotations]) -> Iterator[str]:
+def category_differences(found: Mapping[str, Annotations]) -> Iterator[str]:
     """Where the categories of a split differ from those of the first, a line each."""
     first, *others = found.values() or (None,)
     for other in others:

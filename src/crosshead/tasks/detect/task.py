@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 from torch import nn
 
 from crosshead.tasks.counts import Counts
-from crosshead.tasks.detect.data import DetectMeta, check_objects, load_objects
+from crosshead.tasks.detect.check import check_objects
+from crosshead.tasks.detect.data import DetectMeta, load_objects
 from crosshead.tasks.detect.evaluation import DetectEvaluation
 from crosshead.tasks.detect.module import Detector
 from crosshead.tasks.detect.net import build_detector

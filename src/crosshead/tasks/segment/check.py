@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from crosshead.tasks.counts import Counts
-from crosshead.tasks.images import find_bits
+from crosshead.tasks.depth import find_bits
 from crosshead.tasks.segment.classes import ValueLegend, find_legend
 from crosshead.tasks.segment.data import LabelImages, deal_label_images
 from crosshead.tasks.segment.folders import find_label_files

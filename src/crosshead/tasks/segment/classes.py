@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from crosshead.tasks.images import spread
 from crosshead.tasks.segment.colours import ColourLegend, find_colours
 from crosshead.tasks.segment.labels import (
     VALUES,
@@ -19,6 +18,7 @@ from crosshead.tasks.segment.labels import (
 )
 from crosshead.tasks.segment.recipe import SegmentRecipe
 from crosshead.tasks.splits import existing_folder
+from crosshead.tasks.spread import spread
 from crosshead.tasks.task import DataError
 
 CLASSES_FILE = "classes.txt"

@@ -10,17 +10,11 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from crosshead.tasks.class_weights import balanced_weights
+from crosshead.tasks.depth import find_bits
 from crosshead.tasks.detect.data import DetectMeta
 from crosshead.tasks.detect.formats import formats_in
 from crosshead.tasks.detect.objects import Objects
-from crosshead.tasks.images import (
-    channel_mode,
-    find_bits,
-    find_channels,
-    mean_and_std,
-    read_image,
-    spread,
-)
+from crosshead.tasks.images import channel_mode, find_channels, mean_and_std, read_image
 from crosshead.tasks.loading import AugmentedItems
 from crosshead.tasks.segment.classes import ValueLegend, find_legend
 from crosshead.tasks.segment.colours import ColourLegend
@@ -28,6 +22,7 @@ from crosshead.tasks.segment.folders import LabelledFiles, find_label_files, has
 from crosshead.tasks.segment.labels import ignored_label
 from crosshead.tasks.segment.recipe import Format, SegmentRecipe
 from crosshead.tasks.splits import choose, deal, existing_folder
+from crosshead.tasks.spread import spread
 from crosshead.tasks.task import Data, DataError, Meta, require_folder
 
 BACKGROUND = "background"

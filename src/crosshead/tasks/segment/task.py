@@ -9,7 +9,8 @@ from torch import nn
 
 from crosshead.tasks.classify.confusion import draw_confusion
 from crosshead.tasks.counts import Counts
-from crosshead.tasks.detect.data import check_objects, load_objects
+from crosshead.tasks.detect.check import check_objects
+from crosshead.tasks.detect.data import load_objects
 from crosshead.tasks.loading import AugmentedItems, EpochLoaders
 from crosshead.tasks.module import Updates
 from crosshead.tasks.net import build_dense, dense_config
@@ -27,7 +28,7 @@ from crosshead.tasks.segment.net import SegmentationNet
 from crosshead.tasks.segment.predict import draw_examples, predict_labels
 from crosshead.tasks.segment.recipe import SegmentRecipe
 from crosshead.tasks.segment.transforms import eval_transform, train_transform
-from crosshead.tasks.task import Data, DataError, Picture, Prediction, Task
+from crosshead.tasks.task import Data, DataError, Picture, Prediction, Task, require_folder
 
 
 class Segmentation(Task[SegmentRecipe, SegmentMeta]):
@@ -48,6 +49,7 @@ class Segmentation(Task[SegmentRecipe, SegmentMeta]):
 
     def check_data(self, recipe: SegmentRecipe) -> Iterator[str | Counts]:
         """Everything that is wrong with images and labels, and what the splits hold."""
+        require_folder(recipe, downloads=recipe.data == "fashion-scenes")
         try:
             check = check_label_images if of_label_images(recipe) else partial(check_objects, masks=True)
         except DataError as error:

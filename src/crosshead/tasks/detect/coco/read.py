@@ -9,8 +9,8 @@ from pathlib import Path
 from reprlib import repr as brief
 
 from crosshead.tasks.detect.annotated import Annotations, Listed, annotate
-from crosshead.tasks.detect.check import category_fault, image_fault, unique_entries
 from crosshead.tasks.detect.coco.layout import LISTS, CocoPlace, choose_folder
+from crosshead.tasks.detect.faults import category_fault, image_fault, unique_entries
 from crosshead.tasks.images import image_size
 from crosshead.tasks.splits import find_file
 from crosshead.tasks.task import DataError
