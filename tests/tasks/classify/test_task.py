@@ -32,6 +32,10 @@ FOLDER = replace(DIGITS, data="folder", image_size=16, batch_size=4)
 CLASSES = [f"{name}/{number}.png" for name in ("cat", "dog") for number in range(5)]
 
 
+def checked(recipe: ClassifyRecipe) -> list[Any]:
+    return list(TASK.check_data(recipe))
+
+
 def names(images: Dataset) -> set[str]:
     """The files of a set of image files, or of a part of one."""
     if isinstance(images, Subset):
@@ -97,7 +101,7 @@ def test_the_size_of_the_recipe_takes_the_place_of_that_of_the_data():
 
 @pytest.mark.parametrize("name", ["fashion-mnist", "cifar10", "folder", "imagenet1k"])
 def test_a_folder_that_is_not_named_is_asked_for(name):
-    for call in (TASK.data, lambda recipe: list(TASK.check_data(recipe))):
+    for call in (TASK.data, checked):
         with pytest.raises(
             DataError, match=r" needs the folder of its images: name it with --data-dir$"
         ) as caught:
@@ -114,21 +118,21 @@ def test_what_nobody_offers_is_not_downloaded(tmp_path, name):
 def test_checking_data_lists_the_faults_of_a_folder_and_the_first_of_published_files(write_images, tmp_path):
     root = write_images(*(f"{split}/{name}" for split in ("train", "val") for name in CLASSES))
     recipe = replace(FOLDER, data_dir=root)
-    (counts,) = TASK.check_data(recipe)
+    (counts,) = checked(recipe)
     assert counts.totals == {"images": {"train": len(CLASSES) - 2, "val": 2, "test": len(CLASSES)}}
     shutil.copy(root / "train/cat/0.png", root / "val/dog/0.png")
     (root / "val/dog/1.png").write_bytes(b"broken")
-    copy, broken = TASK.check_data(recipe)
+    copy, broken = checked(recipe)
     assert copy.startswith(f"{root / 'val/dog/0.png'}: byte for byte the same as {root / 'train/cat/0.png'}")
     assert "of the train split" in copy
     assert broken.startswith(f"{root / 'val/dog/1.png'}: not readable")
-    (counts,) = TASK.check_data(DIGITS)
+    (counts,) = checked(DIGITS)
     assert counts.lines()[:2] == ["             train  val  test", "images       1,295  143   359"]
     shutil.rmtree(root / "train")
-    assert list(TASK.check_data(recipe)) == [f"{root}: has val/ but no train/; add the training split"]
-    (line,) = TASK.check_data(replace(DIGITS, data="fashion-mnist", data_dir=tmp_path))
+    assert checked(recipe) == [f"{root}: has val/ but no train/; add the training split"]
+    (line,) = checked(replace(DIGITS, data="fashion-mnist", data_dir=tmp_path))
     assert line.startswith(f"{tmp_path}: no train-images-idx3-ubyte.gz")
-    (line,) = TASK.check_data(replace(DIGITS, data="imagenet1k", data_dir=tmp_path))
+    (line,) = checked(replace(DIGITS, data="imagenet1k", data_dir=tmp_path))
     assert line == f"{tmp_path}: no train/ and val/; give the folder that holds both"
 
 

@@ -129,7 +129,7 @@ def test_both_kinds_of_data_are_checked(dense_recipe, label_data, coco_data, tmp
     for choices in ({"data": "folder"}, {"data": "folder"}, {"data": "fashion-scenes"}):
         findings = list(TASK.check_data(dense_recipe("segment", data_dir=tmp_path, **choices)))
         assert len(findings) == 1
-        assert str(tmp_path) in findings[0]
+        assert str(tmp_path) in str(findings[0])
 
 
 def test_balanced_weights_are_those_of_the_training_pixels(dense_recipe):

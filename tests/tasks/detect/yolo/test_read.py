@@ -35,6 +35,7 @@ def test_polygons_are_painted_as_cocos_in_the_box_around_them(read):
     line = "2 0.25 0.25 0.75 0.25 0.75 0.5 0.25 0.5"
     _, found = read(line, masks=True)
     _, objects = AnnotatedImages(found, masks=True, in_chans=1)[0]
+    assert objects.masks is not None
     assert objects.boxes.tolist() == [[2, 4, 6, 8]]
     expected = np.zeros((16, 8), np.uint8)
     expected[4:8, 2:6] = 1
@@ -43,6 +44,7 @@ def test_polygons_are_painted_as_cocos_in_the_box_around_them(read):
     triangle = "0 0.1 0.1 0.9 0.3 0.4 0.8"
     polygon = [0.8, 1.6, 7.2, 4.8, 3.2, 12.8]
     _, objects = AnnotatedImages(read(triangle, masks=True)[1], masks=True, in_chans=1)[0]
+    assert objects.masks is not None
     assert np.array_equal(objects.masks[0], decode_mask([polygon], size=(8, 16)))
     # Without masks the same lines are boxes.
     assert read(line)[1].images[0].objects.boxes.tolist() == [[2, 4, 6, 8]]
