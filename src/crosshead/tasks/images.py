@@ -230,7 +230,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
                 on_side = False
     except Exception as error:
         raise _unreadable(path, error) from error
-    return size[::-1] if on_side else size
+    return (size[1], size[0]) if on_side else size
 
 
 def channel_mode(in_chans: int) -> Literal["L", "RGB"]:

@@ -60,8 +60,9 @@ def test_a_size_that_is_not_given_is_measured(write, size):
 
 
 def test_lists_of_names_are_splits(write):
-    for name in "abc":
-        root = write(thing(1, 1, 2, 2), f"Annotations/{name}.xml")
+    root = write(thing(1, 1, 2, 2), "Annotations/a.xml")
+    for name in "bc":
+        write(thing(1, 1, 2, 2), f"Annotations/{name}.xml")
     lists = root / "ImageSets" / "Main"
     lists.mkdir(parents=True)
     (lists / "train.txt").write_text("a\nb -1\n")

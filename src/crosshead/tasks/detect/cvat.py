@@ -177,7 +177,7 @@ def _points(polygon: Element) -> np.ndarray:
         points = np.array([[float(value) for value in pair.split(",")] for pair in text.split(";")])
     except ValueError:
         points = np.zeros(0)
-    if points.ndim != 2 or points.shape[1] != 2:
+    if points.ndim != 2 or points.shape[-1] != 2:
         raise ValueError(f"points are {text[:40]!r}; give x,y;x,y;...")
     return points
 
