@@ -215,19 +215,19 @@ BACKBONE = {
     "landmarks": (2, 2, 2, 1),
 }
 SHARED = {"model": "ivit_nano", "model_args": BACKBONE, "epochs": 1, "batch_size": 4, "lr": 5e-3}
-DETECT = {"data": "coco", "pyramid_dim": 32, "rois": 16, "anchor_sizes": (4, 8, 16, 24, 32)}
+DETECT = {"data": "folder", "pyramid_dim": 32, "rois": 16, "anchor_sizes": (4, 8, 16, 24, 32)}
 # By what is trained: the recipe's class and its choices.
 DENSE: dict[str, tuple[str, dict[str, Any]]] = {
     "segment": (
         "segment.recipe.SegmentRecipe",
-        {"data": "masks", "decoder": "fpn", "decoder_dim": 64, "crop": 32},
+        {"data": "folder", "decoder": "fpn", "decoder_dim": 64, "crop": 32},
     ),
     "boxes": ("detect.recipe.DetectRecipe", {**DETECT, "detector": "faster-rcnn"}),
     "masks": ("detect.recipe.DetectRecipe", {**DETECT, "detector": "mask-rcnn"}),
     "retinanet": ("detect.recipe.DetectRecipe", {**DETECT, "detector": "retinanet"}),
     "change": (
         "change.recipe.ChangeRecipe",
-        {"data": "pairs", "block": 10, "dim": 16, "detail_dim": 8, "crop": 16, "crops": 8, "tile": 24},
+        {"data": "folder", "block": 10, "dim": 16, "detail_dim": 8, "crop": 16, "crops": 8, "tile": 24},
     ),
     "linearize": (
         "linearize.recipe.LinearizeRecipe",
@@ -290,8 +290,8 @@ def dense_recipe(coco_data, label_data, pair_data, vit) -> Callable[..., Any]:
     def make(name: str, **changes: object) -> Any:
         place, choices = DENSE[name]
         module, _, kind = place.rpartition(".")
-        folders = {"masks": label_data, "coco": coco_data, "pairs": pair_data, "images": coco_data}
-        choices = {"data_dir": folders[choices["data"]], "accelerator": "cpu", **SHARED, **choices}
+        folder = {"segment": label_data, "change": pair_data}.get(name, coco_data)
+        choices = {"data_dir": folder, "accelerator": "cpu", **SHARED, **choices}
         if name == "linearize":
             choices["model"] = str(vit)
         recipe = getattr(import_module(f"crosshead.tasks.{module}"), kind)(**choices)

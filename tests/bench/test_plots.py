@@ -108,7 +108,7 @@ def test_a_single_size_is_drawn_as_bars():
     axes = Figure().subplots()
     draw_curves(axes, {"fused": [(256, 2.0)], "exact": [(256, 8.0)]})
     assert not axes.lines
-    assert [bar.get_height() for bar in axes.patches] == [2.0, 8.0]
+    assert [bar.get_height() for bar in axes.containers[0]] == [2.0, 8.0]  # pyright: ignore
     assert [label.get_text() for label in axes.get_xticklabels()] == ["fused", "exact"]
     assert axes.get_ylim()[0] == 0
 

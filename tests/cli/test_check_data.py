@@ -17,8 +17,8 @@ RECIPES = {
     "nuclei": ["--pyramid-dim", "32", "--rois", "16"],
     "bccd": ["--pyramid-dim", "32", "--rois", "16"],
     "nuclei-semantic": ["--crop", "32"],
-    "masks": ["--crop", "32", "--decoder", "fpn", "--decoder-dim", "64", "--workers", "0"],
-    "pairs": ["--block", "10", "--crop", "16", "--crops", "8", "--tile", "24"],
+    "segment": ["--crop", "32", "--decoder", "fpn", "--decoder-dim", "64", "--workers", "0"],
+    "change": ["--block", "10", "--crop", "16", "--crops", "8", "--tile", "24"],
 }
 
 
@@ -161,7 +161,7 @@ PAIRS: dict[str, Fault] = {
         "values are not finite",
     ),
 }
-FAULTS = {"nuclei": MASKS, "bccd": BOXES, "masks": LABELS, "pairs": PAIRS}
+FAULTS = {"nuclei": MASKS, "bccd": BOXES, "segment": LABELS, "change": PAIRS}
 
 
 @pytest.fixture
@@ -169,22 +169,32 @@ def sound(write_coco_data, write_label_data, write_pair_data, tmp_path) -> Calla
     """Makes a folder of data for a recipe, without fault."""
 
     def make(name: str) -> Path:
-        write = {"masks": write_label_data, "pairs": write_pair_data}.get(name, write_coco_data)
+        write = {"segment": write_label_data, "change": write_pair_data}.get(name, write_coco_data)
         return write(tmp_path / "data")
 
     return make
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_of_sound_data_nothing_is_said(crosshead, sound, name, tmp_path):
+def test_of_sound_data_it_is_said_what_there_is(crosshead, sound, name, tmp_path):
     root = sound(name)
     answer = crosshead("train", name, *RECIPES[name], "--data-dir", root, "--check-data")
     assert (answer.code, answer.err) == (0, "")
-    assert answer.out == f"{root}: nothing wrong\n"
+    first, splits, images, *classes = answer.out.splitlines()
+    assert first == f"{root}: nothing wrong"
+    assert splits.split() == ["train", "val", "test"]
+    counts = {
+        "change": ["pairs", "with", "labels", "1", "1", "1"],
+    }.get(name, ["images", "8", "4", "4"])
+    assert images.split() == counts
+    kind = "pixels" if name in ("segment", "change") else "objects"
+    named = {"change": ("unchanged", "changed")}.get(name, ("red", "blue"))
+    for what in named:
+        assert any(line.startswith(f"{kind} of {what} ") for line in classes)
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("name", ["nuclei", "bccd", "masks"])
+@pytest.mark.parametrize("name", ["nuclei", "bccd", "segment"])
 def test_every_fault_is_listed_in_a_line_of_its_own(crosshead, sound, name):
     root, faults = sound(name), FAULTS[name]
     for damage, _, _ in faults.values():
@@ -243,8 +253,8 @@ def test_json_that_is_no_coco_is_told_from_coco(crosshead, sound, tmp_path, cont
 
 @pytest.mark.parametrize("extra", [[], ["--check-data"]])
 def test_pairs_that_cannot_be_parted_are_told_with_the_class_that_lacks(crosshead, sound, tmp_path, extra):
-    root = sound("pairs")
-    answer = crosshead("train", "pairs", "--block", "50", "--data-dir", root, *extra)
+    root = sound("change")
+    answer = crosshead("train", "change", "--block", "50", "--data-dir", root, *extra)
     assert answer.code == 1
     said = answer.out if extra else answer.err
     assert str(root) in said
@@ -265,7 +275,7 @@ def test_a_folder_that_is_missing_or_not_named_is_told(crosshead, tmp_path, name
 
 
 @pytest.mark.parametrize("workers", ["0", "1"])
-@pytest.mark.parametrize(("name", "place"), [("masks", "train/labels/4.png"), ("bccd", "train/6.png")])
+@pytest.mark.parametrize(("name", "place"), [("segment", "train/labels/4.png"), ("bccd", "train/6.png")])
 def test_a_file_that_is_found_damaged_while_training_is_named(
     crosshead, sound, monkeypatch, name, place, workers
 ):

@@ -56,8 +56,8 @@ def test_commands_show_hostile_names(crosshead, trained, tmp_path):
         ("predict", run, tmp_path / "none\x1b[2J.png"),
         ("evaluate", run),
         ("resume", run, "--workers", "0"),
-        ("train", "folder", "--data-dir", tmp_path / "none\x1b[2J"),
-        ("train", "folder", "--data-dir", tmp_path / "none[/x]", "--check-data"),
+        ("train", "classify", "--data-dir", tmp_path / "none\x1b[2J"),
+        ("train", "classify", "--data-dir", tmp_path / "none[/x]", "--check-data"),
         ("train", "digits", "--model", "resnet\x1b[2J[/x]"),
     ):
         answer = crosshead(*command)

@@ -17,9 +17,9 @@ TINY = [
 ]
 # Which recipe gives a run like that of the fixture `dense_run`.
 FLAGS = {
-    "segment": ["masks", "--crop", "32", "--decoder", "fpn", "--decoder-dim", "64", "--workers", "0"],
+    "segment": ["segment", "--crop", "32", "--decoder", "fpn", "--decoder-dim", "64", "--workers", "0"],
     "boxes": ["bccd", "--pyramid-dim", "32", "--rois", "16", "--anchor-sizes", "4", "8", "16", "24", "32"],
-    "change": ["pairs", "--block", "10", "--dim", "16", "--crop", "16", "--crops", "8", "--tile", "24"],
+    "change": ["change", "--block", "10", "--dim", "16", "--crop", "16", "--crops", "8", "--tile", "24"],
 }
 SCORES = {"segment": "mean IoU", "boxes": "box AP", "masks": "mask AP", "change": "F1"}
 LAST = {"segment": "val_mean_iou", "boxes": "val_box_ap", "masks": "val_mask_ap", "change": "val_f1"}

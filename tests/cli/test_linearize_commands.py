@@ -51,11 +51,21 @@ def test_from_a_teacher_to_a_classifier(crosshead, photos, vit, tmp_path):
     assert (tmp_path / "runs" / "linearize-1" / "predictions" / "1.png").exists()
 
     answer = crosshead(
-        *("train", "folder", "--data-dir", photos, "--from", "runs/linearize-1", "--image-size", "16", *FLAGS)
+        *(
+            "train",
+            "classify",
+            "--data-dir",
+            photos,
+            "--from",
+            "runs/linearize-1",
+            "--image-size",
+            "16",
+            *FLAGS,
+        )
     )
     assert answer.code == 0, answer.err
     assert "2 missing there, initialised afresh: head.bias, head.weight" in answer.out
-    answer = crosshead("predict", "runs/folder-1", photo)
+    answer = crosshead("predict", "runs/classify-1", photo)
     assert answer.code == 0, answer.err
 
 

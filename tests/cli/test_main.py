@@ -66,7 +66,7 @@ def test_wrong_usage_exits_with_two(crosshead, arguments):
         (("train", "digits", "--model-args", "wings=2"), "cannot be built"),
         (("train", "fashion-mnist"), "--data-dir"),
         (("train", "fashion-mnist", "--data-dir", "nowhere"), "nowhere: no such folder"),
-        (("train", "folder", "--data-dir", "."), "no "),
+        (("train", "classify", "--data-dir", "."), "no "),
         (("train", "digits", "--from", "nowhere"), "nowhere holds no weights"),
         (("evaluate", "nowhere"), "nowhere is not a folder: name a run folder"),
         (("resume", "nowhere"), "nowhere is not a folder"),

@@ -38,16 +38,16 @@ def data(coco_data, label_data, vit, tmp_path_factory) -> dict[str, Path]:
     made = {
         "fashion-mnist": write_fashion_mnist(root / "fashion-mnist"),
         "cifar10": write_classes(root / "cifar10", CLASSES),
-        "folder": write_classes(root / "folder", ("cat", "dog")),
+        "classify": write_classes(root / "classify", ("cat", "dog")),
         "imagenet1k": write_classes(root / "imagenet1k", tuple(f"n{n:08}" for n in range(1000))),
         "landsat": write_landsat(root / "landsat"),
-        "pairs": write_pairs(root / "pairs"),
+        "change": write_pairs(root / "change"),
     }
     coco: dict[str, Path] = dict.fromkeys(
-        ("bccd", "nuclei", "nuclei-semantic", "coco", "linearize"), coco_data
+        ("detect", "instances", "bccd", "nuclei", "nuclei-semantic", "coco", "linearize"), coco_data
     )
     made["teacher"] = vit
-    return {**made, **coco, "fashion-scenes": made["fashion-mnist"], "masks": label_data}
+    return {**made, **coco, "fashion-scenes": made["fashion-mnist"], "segment": label_data}
 
 
 @pytest.fixture(scope="session")

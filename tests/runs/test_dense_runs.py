@@ -32,7 +32,13 @@ COLUMNS = {
 }
 # Everything that draws random numbers.
 RANDOM = {
-    "segment": {"decoder": "upernet", "decoder_dim": 16, "color_jitter": 0.4, "vertical_flip": 0.5},
+    "segment": {
+        "decoder": "upernet",
+        "decoder_dim": 16,
+        "color_jitter": 0.4,
+        "vertical_flip": 0.5,
+        "class_weights": "balanced",
+    },
     "boxes": {"color_jitter": 0.4, "vertical_flip": 0.5, "scale": (0.8, 1.25)},
     "masks": {"color_jitter": 0.4, "crop": 32},
     "change": {"dropout": 0.2},

@@ -85,8 +85,11 @@ def test_a_run_folder_holds_all_that_is_promised(trained, tiny):
 
 @pytest.mark.parametrize(
     ("changes", "resumed_workers", "stop"),
-    [({"ema": 0.9, "workers": 2}, 0, 8), ({"accumulate": 2, "clip_grad": 1.0}, 0, 5)],
-    ids=["averaged, two workers", "accumulated"],
+    [
+        ({"ema": 0.9, "workers": 2}, 0, 8),
+        ({"accumulate": 2, "clip_grad": 1.0, "class_weights": "balanced"}, 0, 5),
+    ],
+    ids=["averaged, two workers", "accumulated, weighted"],
 )
 def test_a_crashed_run_resumes_to_the_same_bits(tiny, tmp_path, changes, resumed_workers, stop):
     recipe = everything_random(tiny, **changes)
@@ -209,7 +212,7 @@ def test_a_run_that_cannot_start_leaves_no_folder(tiny, tmp_path):
     [
         ({"batch_size": 5000}, "1295 training images do not fill a step of 5000: lower --batch-size"),
         ({"data": "fashion-mnist"}, "fashion-mnist needs the folder of its images: name it with --data-dir"),
-        ({"data": "folder", "data_dir": "here", "download": True}, "folder cannot be downloaded"),
+        ({"data": "folder", "data_dir": "here", "download": True}, "classify cannot be downloaded"),
         ({"accelerator": "tpu"}, "accelerator=tpu devices=1 .* cannot be used"),
         ({"logger": "wandb"}, "pip install wandb"),
         ({"optimizer": "adamm"}, "optimizer adamm is unknown: did you mean adam"),

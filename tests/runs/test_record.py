@@ -35,15 +35,15 @@ SHARED = {"data_dir": Path("/data/birds"), "model": "ivit_nano", "epochs": 4, "v
 # A recipe and meta of each task, with a choice made wherever JSON has no word for it: tuples, paths, None.
 DENSE = {
     "segment": (
-        SegmentRecipe(data="masks", crop=32, scale=(0.5, 1.5), class_names=("crow", "owl"), **SHARED),
+        SegmentRecipe(data="folder", crop=32, scale=(0.5, 1.5), class_names=("crow", "owl"), **SHARED),
         SegmentMeta(**LOOK, ignore_index=255),
     ),
     "detect": (
-        DetectRecipe(data="coco", anchor_sizes=(4, 8, 16, 32, 64), scenes=(8, 4), in_chans=1, **SHARED),
+        DetectRecipe(data="folder", anchor_sizes=(4, 8, 16, 32, 64), scenes=(8, 4), in_chans=1, **SHARED),
         DetectMeta(**LOOK, category_ids=(3, 7), masks=True, min_size=32, max_size=40),
     ),
     "change": (
-        ChangeRecipe(data="pairs", class_names=("same", "gone", "new"), **SHARED),
+        ChangeRecipe(data="folder", class_names=("same", "gone", "new"), **SHARED),
         ChangeMeta(**LOOK, bands=("red",), after_mean=(0.2,), after_std=(0.3,)),
     ),
 }

@@ -13,14 +13,8 @@ import pytest
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from crosshead.tasks.images import (
-    ImageFiles,
-    channel_mode,
-    find_channels,
-    mean_and_std,
-    read_image,
-    spread,
-)
+from crosshead.tasks.images import ImageFiles, channel_mode, find_channels, mean_and_std, read_image
+from crosshead.tasks.spread import spread
 
 
 def encoded(kind: str = "PNG", side: int = 16) -> bytes:

@@ -10,9 +10,9 @@ from crosshead.tasks.detect.recipe import DetectRecipe
 from crosshead.tasks.segment.recipe import SegmentRecipe
 
 GOOD = ClassifyRecipe(data="digits", model="ivit_nano", epochs=3)
-SEGMENT = SegmentRecipe(data="masks", model="ivit_nano", epochs=3, crop=32)
-DETECT = DetectRecipe(data="coco", model="ivit_nano", epochs=3)
-CHANGE = ChangeRecipe(data="pairs", model="ivit_nano", epochs=3)
+SEGMENT = SegmentRecipe(data="folder", model="ivit_nano", epochs=3, crop=32)
+DETECT = DetectRecipe(data="folder", model="ivit_nano", epochs=3)
+CHANGE = ChangeRecipe(data="folder", model="ivit_nano", epochs=3)
 
 
 def test_a_recipe_cannot_be_changed_afterwards():

@@ -115,3 +115,10 @@ def test_nothing_found_is_told(tmp_path, refused):
     (tmp_path / "notes.txt").touch()
     refused(lambda: find_sources(tmp_path), tmp_path, "no image below this folder")
     refused(lambda: find_sources(tmp_path / "*.png"), tmp_path / "*.png", "matches no image")
+
+
+def test_a_deep_file_is_scaled_as_those_of_the_training_were(tmp_path):
+    values = np.array([[0, 2048, 4095]], np.uint16)
+    Image.fromarray(values).save(tmp_path / "deep.png")
+    image = read_input(tmp_path / "deep.png", in_chans=1, position=0, bits=12).content
+    assert np.asarray(image).tolist() == [[0, 128, 255]]

@@ -7,13 +7,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crosshead.tasks.splits import carve, existing_folder, find_places, shared_files, stratified_split
+from crosshead.tasks.splits import (
+    carve,
+    deal,
+    existing_folder,
+    find_file,
+    find_places,
+    shared_files,
+    stratified_split,
+)
 from crosshead.tasks.task import DataError
 
 
 def test_a_folder_that_is_none_missing_or_a_file_is_refused(tmp_path, refused):
-    refused(lambda: existing_folder(None), "data_dir is None", "give the folder")
-    refused(lambda: existing_folder(tmp_path / "none"), tmp_path / "none", "no such folder", "give data_dir")
+    refused(lambda: existing_folder(None), "no folder is given", "--data-dir")
+    refused(lambda: existing_folder(tmp_path / "none"), tmp_path / "none", "no such folder", "--data-dir")
     (tmp_path / "set.zip").touch()
     refused(lambda: existing_folder(tmp_path / "set.zip"), tmp_path / "set.zip", "a file", "unpacked")
 
@@ -142,3 +150,48 @@ def test_a_file_that_is_in_two_splits_is_found(files):
         f"{second}: in both the train and the test split; take it out of one",
         f"{first}: in both the train and the test split; take it out of one",
     ]
+
+
+def positions(parts):
+    return {split: set(found) for split, (_, found) in parts.items()}
+
+
+def test_what_a_data_set_lacks_is_dealt_out_and_nothing_else():
+    labels = {"train": [0] * 30 + [1] * 10}
+    parts = deal(labels, val=0.25, test=0.2, seed=0)
+    found = positions(parts)
+    assert {split: len(part) for split, part in found.items()} == {"train": 24, "val": 8, "test": 8}
+    assert set.union(*found.values()) == set(range(40))
+    # In proportion, and the test whatever the seed and the fraction to validate on.
+    assert {split: sum(place >= 30 for place in part) for split, part in found.items()} == {
+        "train": 6,
+        "val": 2,
+        "test": 2,
+    }
+    assert positions(deal(labels, val=0, test=0.2, seed=3))["test"] == found["test"]
+    assert positions(deal(labels, val=0.25, test=0.2, seed=3))["val"] != found["val"]
+    given = deal({**labels, "test": [0] * 5}, val=0.25, test=0.2, seed=0)
+    assert [(split, source, len(part)) for split, (source, part) in given.items()] == [
+        ("train", "train", 30),
+        ("val", "train", 10),
+        ("test", "test", 5),
+    ]
+    whole = deal({**labels, "val": [0], "test": [0]}, val=0.25, test=0.2, seed=0)
+    assert {split: source for split, (source, _) in whole.items()} == dict(zip(whole, whole, strict=True))
+
+
+def test_too_few_to_hold_back_are_refused(refused):
+    refused(lambda: deal({"train": [0]}, val=0, test=0.2, seed=0), "20% of each class back for the test")
+    words = "50% of each class back for validation", "--val 0"
+    refused(lambda: deal({"train": [0], "test": [0]}, val=0.5, test=0.2, seed=0), *words)
+
+
+@pytest.mark.parametrize(
+    "name", ["a/1.jpg", "set/a/1.jpg", "/home/me/set/a/1.jpg", "..\\set\\a\\1.jpg", "/data/?d=a/1.jpg"]
+)
+def test_a_file_is_found_by_as_much_of_its_name_as_there_is(tmp_path, name):
+    for place in ("a", "b", "."):
+        (tmp_path / place).mkdir(exist_ok=True)
+        (tmp_path / place / "1.jpg").touch()
+    assert find_file(name, tmp_path) == tmp_path / "a" / "1.jpg"
+    assert find_file(name.replace("1", "2"), tmp_path) is None

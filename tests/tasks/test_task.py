@@ -97,9 +97,11 @@ def test_an_evaluation_that_does_not_say_its_metrics_is_none():
 
 def test_a_folder_is_asked_for_and_downloads_are_refused_where_there_are_none(tmp_path):
     recipe = ClassifyRecipe(data="folder", model="ivit_nano", epochs=1)
-    with pytest.raises(DataError, match=r"^folder needs the folder of its images: name it with --data-dir$"):
+    with pytest.raises(
+        DataError, match=r"^classify needs the folder of its images: name it with --data-dir$"
+    ):
         require_folder(recipe)
     given = ClassifyRecipe(data="folder", model="ivit_nano", epochs=1, data_dir=tmp_path, download=True)
-    with pytest.raises(DataError, match=r"^folder cannot be downloaded: leave --download out"):
+    with pytest.raises(DataError, match=r"^classify cannot be downloaded: leave --download out"):
         require_folder(given)
     assert require_folder(given, downloads=True) == tmp_path

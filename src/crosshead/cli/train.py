@@ -62,21 +62,27 @@ def train(
 def check_data(recipe: Recipe) -> None:
     """Lists everything that is wrong with the data of a recipe, and fails where there is something.
 
+    Of sound data it says what the splits hold.
+
     Raises:
         ValueError: with the number of faults.
     """
     from crosshead.cli.console import say
+    from crosshead.tasks.counts import Counts
     from crosshead.tasks.task import task_of
 
     recipe.check()
-    faults = 0
-    for fault in task_of(recipe.task).check_data(recipe):
-        say(fault)
-        faults += 1
+    faults, table = 0, []
+    for found in task_of(recipe.task).check_data(recipe):
+        if isinstance(found, Counts):
+            table = found.lines()
+        else:
+            say(found)
+            faults += 1
     place = recipe.data_dir or recipe.data
     if faults:
         raise ValueError(f"{place}: {faults} fault{'s' if faults > 1 else ''}, listed above: mend them")
-    say(f"{place}: nothing wrong")
+    say(f"{place}: nothing wrong", *table)
 
 
 def with_model_of(start: Path | None, name: str, recipe: Recipe) -> Recipe:

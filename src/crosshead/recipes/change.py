@@ -5,6 +5,19 @@ from dataclasses import replace
 from crosshead.tasks.change.recipe import ChangeRecipe
 
 
+def change() -> ChangeRecipe:
+    """A Siamese iViT on your own image pairs of any number of bands, in folders before/, after/ and label/.
+
+    Labels may be sparse: 0 is unlabelled, 1 unchanged, 2 changed (--class-names for other classes); or
+    binary, 0 and 255.
+
+    Expect: depends on the images. Time: not measured.
+
+    Command: crosshead train change --data-dir DIR
+    """
+    return replace(landsat(), data="folder", crop=64, epochs=30)
+
+
 def landsat() -> ChangeRecipe:
     """A Siamese iViT on the Taizhou scene: Landsat ETM+ at two dates, six bands, sparse labels of change.
 
@@ -39,15 +52,3 @@ def landsat() -> ChangeRecipe:
         dropout=0.1,
         drop_path=0.1,
     )
-
-
-def pairs() -> ChangeRecipe:
-    """A Siamese iViT on your own image pairs of any number of bands, in folders before/, after/ and label/.
-
-    Labels may be sparse: 0 is unlabelled, 1 unchanged, 2 changed (--class-names for other classes).
-
-    Expect: depends on the images. Time: not measured.
-
-    Command: crosshead train pairs --data-dir DIR
-    """
-    return replace(landsat(), data="pairs", crop=64, epochs=30)

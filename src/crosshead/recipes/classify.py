@@ -3,6 +3,33 @@
 from crosshead.tasks.classify.recipe import ClassifyRecipe
 
 
+def classify() -> ClassifyRecipe:
+    """iViT-nano on your own images: a folder for each class, in train/, val/ and test/ or without splits.
+
+    For a few hundred to a few thousand images on one machine; --check-data looks at them first.
+
+    Expect: depends on the images; with few of them, start from a trained run. Time: not measured.
+
+    Command: crosshead train classify --data-dir DIR [--from RUN]
+    """
+    return ClassifyRecipe(
+        data="folder",
+        image_size=224,
+        crop_fraction=0.95,
+        model="ivit_nano",
+        epochs=50,
+        batch_size=32,
+        lr=1e-3,
+        warmup_epochs=3,
+        clip_grad=1.0,
+        smoothing=0.1,
+        drop_path=0.05,
+        crop_scale=(0.35, 1.0),
+        rand_augment="rand-m7-mstd0.5-inc1",
+        workers=2,
+    )
+
+
 def digits() -> ClassifyRecipe:
     """A small iViT on scikit-learn's 8 x 8 digits: real images without a download, to see everything work.
 
@@ -92,31 +119,6 @@ def cifar10() -> ClassifyRecipe:
         cutmix=1.0,
         smoothing=0.1,
         drop_path=0.1,
-        workers=4,
-    )
-
-
-def folder() -> ClassifyRecipe:
-    """iViT-tiny on a folder of your own images, one sub-folder for each class.
-
-    Expect: depends on the images; with few of them, start from a trained run. Time: not measured.
-
-    Command: crosshead train folder --data-dir DIR [--from RUN]
-    """
-    return ClassifyRecipe(
-        data="folder",
-        image_size=224,
-        crop_fraction=0.95,
-        model="ivit_tiny",
-        epochs=30,
-        batch_size=32,
-        lr=5e-4,
-        warmup_epochs=3,
-        clip_grad=1.0,
-        smoothing=0.1,
-        drop_path=0.1,
-        crop_scale=(0.35, 1.0),
-        rand_augment="rand-m7-mstd0.5-inc1",
         workers=4,
     )
 

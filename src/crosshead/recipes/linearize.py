@@ -7,7 +7,7 @@ def linearize() -> LinearizeRecipe:
     """A trained ViT to linear cost: interactive attention that learns to give the teacher's tokens.
 
     Any images do, without labels; the more kinds of them, the better it holds for others. Labels come
-    afterwards, by `crosshead train folder --from RUN`.
+    afterwards, by `crosshead train classify --from RUN`.
 
     Expect: of a ViT-S/14, cosines of .91 with the teacher's tokens at 1,036 pixels, in .28 of its time
     (docs/results.md, with crops of two sizes and a local term). Time: an hour and a half of a CPU core.

@@ -6,27 +6,30 @@ from crosshead.tasks.segment.recipe import SegmentRecipe
 SMALL = {"dims": (32, 64, 128, 192), "depths": (1, 2, 3, 1), "head_dim": 16, "mlp_ratio": 3}
 
 
-def masks() -> SegmentRecipe:
-    """UPerNet over iViT-tiny on your own images: folders of images and of label images.
+def segment() -> SegmentRecipe:
+    """UPerNet over iViT-nano on your own images: label images, grey, palette, binary or coloured, or objects.
 
-    Labels are grey or palette PNG files of class numbers; 255 is ignored, another value by --ignore-index.
+    For a few hundred to a few thousand images on one machine; --check-data looks at them first. Polygons and
+    masks of objects (COCO, YOLO, CVAT) are painted into one map.
 
     Expect: depends on the images; with few of them, start from a trained run. Time: not measured.
 
-    Command: crosshead train masks --data-dir DIR [--from RUN]
+    Command: crosshead train segment --data-dir DIR [--from RUN]
     """
     return SegmentRecipe(
-        data="masks",
-        model="ivit_tiny",
-        drop_path=0.1,
-        crop=512,
+        data="folder",
+        model="ivit_nano",
+        drop_path=0.05,
+        decoder_dim=128,
+        crop=384,
         epochs=50,
+        val_every=2,
         batch_size=8,
-        lr=3e-4,
+        lr=5e-4,
         warmup_epochs=3,
         clip_grad=1.0,
         color_jitter=0.3,
-        workers=4,
+        workers=2,
     )
 
 
@@ -42,7 +45,7 @@ def nuclei_semantic() -> SegmentRecipe:
     Command: crosshead train nuclei-semantic --data-dir DIR
     """
     return SegmentRecipe(
-        data="coco",
+        data="folder",
         model="ivit_nano",
         model_args={"stem_stride": 2, **SMALL},
         decoder="fpn",
@@ -100,7 +103,7 @@ def ade20k() -> SegmentRecipe:
     Command: crosshead train ade20k --data-dir DIR --devices 8 --from RUN
     """
     return SegmentRecipe(
-        data="masks",
+        data="folder",
         reduce_zero_label=True,
         model="ivit_tiny",
         drop_path=0.1,

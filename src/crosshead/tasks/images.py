@@ -8,43 +8,43 @@ from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
-from PIL.PngImagePlugin import PngImageFile
-from PIL.TiffImagePlugin import BITSPERSAMPLE, TiffImageFile
+from PIL import ExifTags, Image, ImageOps
 from torch.utils.data import Dataset
 
+from crosshead.tasks.depth import FORMATS, eight_bit, stated_bits
+from crosshead.tasks.spread import spread
 from crosshead.tasks.task import DataError
 
 logger = logging.getLogger(__name__)
 
-# Images whose brightness stands for that of all.
-MEASURED = 64
-
-# Pillow recognises a file by its content, and some of its formats start other programs (EPS does).
-_FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
 _GREY = {"1", "L", "LA", "I;16", "I;16B", "I;16L"}
 
-_TOO_DARK = (
-    "16 bits a channel, with white at 65535, but no value above 4095: if white is 4095, multiply the values "
-    "by 16 and save it again"
-)
+_ORIENTATION = ExifTags.Base.Orientation
+# EXIF orientations of images that lie on their side.
+_ON_SIDE = range(5, 9)
 
 
 def read_image(
-    path: str | Path, *, mode: Literal["L", "RGB"] = "RGB", side: int | None = None
+    path: str | Path,
+    *,
+    mode: Literal["L", "RGB"] = "RGB",
+    side: int | None = None,
+    bits: int | None = None,
 ) -> Image.Image:
     """Reads and decodes one image file, upright.
 
     White is the largest value of the bits that the file states: 65535 of a PNG or TIFF of 16 bits, 4095 of
     a TIFF of 12. Where a camera's 12 bits are stored in 16, the file does not say so, and the image would
-    come out black: a file of 16 bits a channel is refused if no value is above 4095 (a grey one may be 0
-    throughout). So no image is brightened by a guess, and those of a set are all read alike, for training and
-    for prediction.
+    come out black: `bits` says it, for all images of a set alike (`find_bits`). Without, a file of 16 bits a
+    channel is refused if no value is above 4095 (a grey one may be 0 throughout). So no image is brightened
+    by a guess of its own.
 
     Args:
         path: the file; its content decides the format, not its name.
         mode: "RGB", or "L" for grey.
         side: the width and height in pixels that the image must have; None for any.
+        bits: how many bits of a channel are used where a file has more than 8: white is 2 ** bits - 1, and
+            what is above is white too; None for as many as the file states.
 
     Returns:
         The image, 8 bits a channel, turned as its EXIF orientation says.
@@ -65,10 +65,10 @@ def read_image(
     if Path(path).exists() and not Path(path).is_file():
         raise DataError(f"{path}: not a regular file; give an image file")
     try:
-        with Image.open(path, formats=_FORMATS) as image:
-            bits = _stated_bits(image)
+        with Image.open(path, formats=FORMATS) as image:
+            stated = stated_bits(image)
             image.load()
-            upright = _eight_bit(_upright(image), bits).convert(mode)
+            upright = eight_bit(_upright(image), stated, bits).convert(mode)
     # Pillow's decoders meet damaged files with almost any exception there is.
     except Exception as error:
         raise _unreadable(path, error) from error
@@ -93,6 +93,7 @@ class ImageFiles(Dataset[tuple[Image.Image, int]]):
         labels: integers, (N,).
         root: the folder that messages about the whole set name.
         side: the width and height in pixels that every image must have; None for any.
+        bits: as `read_image` takes it.
 
     Raises:
         ValueError: if there are not as many labels as paths.
@@ -107,7 +108,13 @@ class ImageFiles(Dataset[tuple[Image.Image, int]]):
     """
 
     def __init__(
-        self, paths: Sequence[str], labels: np.ndarray, *, root: Path, side: int | None = None
+        self,
+        paths: Sequence[str],
+        labels: np.ndarray,
+        *,
+        root: Path,
+        side: int | None = None,
+        bits: int | None = None,
     ) -> None:
         if len(paths) != len(labels):
             raise ValueError(f"paths are {len(paths)} and labels {len(labels)}; give one label for each path")
@@ -115,6 +122,7 @@ class ImageFiles(Dataset[tuple[Image.Image, int]]):
         self.labels = labels
         self.root = root
         self.side = side
+        self.bits = bits
         self._unreadable = torch.zeros(len(paths), dtype=torch.bool).share_memory_()
 
     @property
@@ -164,7 +172,7 @@ class ImageFiles(Dataset[tuple[Image.Image, int]]):
         if self._unreadable[position]:
             return None
         try:
-            return read_image(self.paths[position], side=self.side)
+            return read_image(self.paths[position], side=self.side, bits=self.bits)
         except DataError as error:
             self._unreadable[position] = True
             unreadable = int(self._unreadable.sum())
@@ -175,20 +183,6 @@ class ImageFiles(Dataset[tuple[Image.Image, int]]):
                     f"{self.tolerated} that are tolerated; the last is {error}"
                 ) from error
             return None
-
-
-def spread(count: int, *, most: int = MEASURED) -> list[int]:
-    """Positions spread evenly over a set, the first and the last among them; always the same ones.
-
-    Args:
-        count: how many there are to choose from.
-        most: how many to choose at most.
-
-    Example:
-        >>> spread(9, most=3)
-        [0, 4, 8]
-    """
-    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(int)).tolist()
 
 
 def find_channels(paths: Sequence[Path]) -> Literal[1, 3]:
@@ -211,6 +205,32 @@ def find_channels(paths: Sequence[Path]) -> Literal[1, 3]:
         1
     """
     return 1 if {_mode(paths[position]) for position in spread(len(paths))} <= _GREY else 3
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """Width and height in pixels of an image as `read_image` gives it, upright; no pixel is decoded.
+
+    Raises:
+        DataError: if the file cannot be read.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> path = Path(mkdtemp(), "wide.png")
+        >>> Image.new("L", (6, 4)).save(path)
+        >>> image_size(path)
+        (6, 4)
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            size = image.size
+            try:
+                on_side = image.getexif().get(_ORIENTATION) in _ON_SIDE
+            # `read_image` takes such an image as it lies.
+            except Exception:
+                on_side = False
+    except Exception as error:
+        raise _unreadable(path, error) from error
+    return (size[1], size[0]) if on_side else size
 
 
 def channel_mode(in_chans: int) -> Literal["L", "RGB"]:
@@ -246,7 +266,7 @@ def mean_and_std(images: Sequence[Image.Image]) -> tuple[tuple[float, ...], tupl
 
 def _mode(path: Path) -> str:
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with Image.open(path, formats=FORMATS) as image:
             return image.mode
     except Exception as error:
         raise _unreadable(path, error) from error
@@ -266,26 +286,3 @@ def _upright(image: Image.Image) -> Image.Image:
     except Exception as error:
         logger.debug("EXIF orientation not readable (%s); the image is taken as it lies", error)
         return image
-
-
-def _stated_bits(image: Image.Image) -> int:
-    """Bits a channel of an image that is not decoded yet; Pillow keeps 16 of grey ones only."""
-    if isinstance(image, TiffImageFile):
-        return max(image.tag_v2.get(BITSPERSAMPLE, (1,)))
-    return 16 if isinstance(image, PngImageFile) and ";16" in str(image.tile[0][3]) else 8
-
-
-def _eight_bit(image: Image.Image, bits: int) -> Image.Image:
-    if image.mode.startswith("I;16"):
-        values = np.asarray(image)
-        if bits == 16 and 0 < values.max() < 4096:
-            raise ValueError(_TOO_DARK)
-        # Pillow's own conversion clips at 255, which turns the image white.
-        return Image.fromarray((values >> (bits - 8)).astype(np.uint8))
-    # Of colours, Pillow has kept the upper 8 bits.
-    if bits == 16 and np.asarray(image.convert("RGB")).max() < 16:
-        raise ValueError(_TOO_DARK)
-    if image.mode in ("I", "F"):
-        raise ValueError(f"mode {image.mode} does not say which value is white; save it with 8 or 16 bits")
-    # Pillow warns when a palette with transparency goes straight to RGB.
-    return image.convert("RGBA") if image.mode == "P" and "transparency" in image.info else image

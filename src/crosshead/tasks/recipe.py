@@ -129,6 +129,12 @@ class Recipe:
             if not 0 <= (value := getattr(self, name)) <= 1:
                 raise ValueError(f"{name} is {value}: give a number between 0 and 1")
 
+    def require_held_out(self, *names: str) -> None:
+        """Refuses fractions to hold out that are nothing or everything."""
+        for name in names:
+            if not 0 < (value := getattr(self, name)) < 1:
+                raise ValueError(f"{name} is {value}: give a fraction above 0 and below 1, such as 0.2")
+
     def require_no_less_than_zero(self, *names: str) -> None:
         """Refuses fields that are negative or not finite."""
         for name in names:

@@ -89,7 +89,7 @@ def find_sources(path: str | Path) -> Path | list[Path] | Iterator[NamedImage]:
     return path
 
 
-def read_input(source: Source, *, in_chans: int, position: int) -> Input:
+def read_input(source: Source, *, in_chans: int, position: int, bits: int | None = None) -> Input:
     """An image as a net takes it.
 
     Args:
@@ -97,6 +97,7 @@ def read_input(source: Source, *, in_chans: int, position: int) -> Input:
             tensor (channels, height, width), of uint8, or of floats in 0 to 1.
         in_chans: channels of the net: 1 or 3. Colour is made grey and grey is made colour.
         position: of the source among those that were given, from 0 on; names it if it has no name.
+        bits: as `read_image` takes it, for files.
 
     Raises:
         DataError: if a file cannot be read.
@@ -109,7 +110,8 @@ def read_input(source: Source, *, in_chans: int, position: int) -> Input:
     """
     mode = channel_mode(in_chans)
     if isinstance(source, str | Path):
-        return Input(name=Path(source).stem, source=str(source), content=read_image(source, mode=mode))
+        image = read_image(source, mode=mode, bits=bits)
+        return Input(name=Path(source).stem, source=str(source), content=image)
     if isinstance(source, NamedImage):
         return Input(name=source.name, source=source.source, content=source.image.convert(mode))
     name = f"image-{position + 1}"

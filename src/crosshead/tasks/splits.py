@@ -1,11 +1,13 @@
 """Three splits: what folders call them, and what is carved from the training set where one is missing.
 
 `val` decides which epoch is best, `test` is touched by an evaluation alone. A data set with one held-out
-split, whatever it is called, keeps it for the test; its `val` is a fraction of the training set.
+split, whatever it is called, keeps it for the test; its `val` is a fraction of the training set. Without any,
+a fraction of all samples is the test, the same one whatever the seed of the training.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +19,7 @@ from crosshead.tasks.task import DataError
 # What data sets call their splits; the first is the usual name.
 NAMES = {
     "train": ("train", "training"),
-    "val": ("val", "valid", "validation"),
+    "val": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing"),
 }
 SPLITS = tuple(NAMES)
@@ -41,20 +43,47 @@ def existing_folder(data_dir: str | Path | None) -> Path:
         >>> existing_folder(None)
         Traceback (most recent call last):
             ...
-        crosshead.tasks.task.DataError: data_dir is None; give the folder that holds the data
+        crosshead.tasks.task.DataError: no folder is given; name the one that holds the data with --data-dir
     """
     if data_dir is None:
-        raise DataError("data_dir is None; give the folder that holds the data")
+        raise DataError("no folder is given; name the one that holds the data with --data-dir")
     root = Path(data_dir).expanduser()
     if not root.exists():
-        raise DataError(f"{root}: no such folder; give data_dir a folder that exists")
+        raise DataError(f"{root}: no such folder; give --data-dir a folder that exists")
     if not root.is_dir():
-        raise DataError(f"{root}: a file; give data_dir the folder that holds the data, unpacked")
+        raise DataError(f"{root}: a file; give --data-dir the folder that holds the data, unpacked")
     try:
         next(root.iterdir(), None)
     except OSError as error:
         raise DataError(f"{root}: cannot be listed ({error.strerror}); check the folder") from error
     return root
+
+
+def find_file(name: str, folder: Path) -> Path | None:
+    """The file that a name stands for, where the folders in front of it may be those of another machine.
+
+    Tools write names such as `images/a.jpg` of a folder that is already images/, `/home/me/set/a.jpg`, or
+    `C:\\set\\a.jpg`: as few of the leading folders as possible are passed over.
+
+    Args:
+        name: as an annotation tool has written it.
+        folder: where the files lie.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> folder = Path(mkdtemp())
+        >>> (folder / "a.jpg").touch()
+        >>> find_file("/home/me/set/a.jpg", folder) == folder / "a.jpg"
+        True
+    """
+    if (path := folder / name).is_file():
+        return path
+    # An upload's name may stand in a query, as in /data/local-files/?d=set/a.jpg.
+    parts = [part for part in re.split(r"[\\/]|\?d=", name) if part]
+    for start in range(len(parts)):
+        if (path := folder.joinpath(*parts[start:])).is_file():
+            return path
+    return None
 
 
 def find_places(
@@ -125,6 +154,62 @@ def stratified_split(
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
+def deal(
+    labels: Mapping[str, Sequence[int] | np.ndarray], *, val: float, test: float, seed: int
+) -> dict[str, tuple[str, list[int]]]:
+    """Makes three splits of what a data set has.
+
+    Args:
+        labels: of each sample of "train", and of the held-out splits where there are any; their classes are
+            shared out in proportion.
+        val: fraction of the training samples to validate on, where the data set has no such split; 0 for
+            none.
+        test: fraction of all samples to test on, where the data set has no held-out split.
+        seed: of the choice of what is validated on; what is tested on is always the same.
+
+    Returns:
+        For each split that there is in the end, the split that its samples come from, and which of them.
+
+    Raises:
+        DataError: if there are too few samples to hold any back.
+
+    Example:
+        >>> parts = deal({"train": [0] * 20}, val=0.25, test=0.2, seed=0)
+        >>> {split: len(positions) for split, (_, positions) in parts.items()}
+        {'train': 12, 'val': 4, 'test': 4}
+    """
+    rest = np.arange(len(labels["train"]))
+    parts = {split: (split, list(range(len(found)))) for split, found in labels.items()}
+    for split, fraction, its_seed in (("test", test, 0), ("val", val, seed)):
+        if split in labels or not fraction:
+            continue
+        try:
+            stay, held_out = stratified_split(
+                np.asarray(labels["train"])[rest], fraction=fraction, seed=its_seed
+            )
+        except ValueError:
+            raise _too_few(len(rest), fraction, split) from None
+        parts[split] = ("train", rest[held_out].tolist())
+        rest = rest[stay]
+    parts["train"] = ("train", rest.tolist())
+    return {split: parts[split] for split in SPLITS if split in parts}
+
+
+def choose(sets: Mapping[str, Dataset], parts: Mapping[str, tuple[str, list[int]]]) -> dict[str, Any]:
+    """The data sets that `deal` has made splits of; one that is taken whole stays itself.
+
+    Example:
+        >>> choose({"train": range(4)}, {"train": ("train", [0, 1, 2, 3])})
+        {'train': range(0, 4)}
+    """
+    return {
+        split: sets[source]
+        if len(positions) == len(sets[source])  # pyright: ignore[reportArgumentType] (map-style)
+        else Subset(sets[source], positions)
+        for split, (source, positions) in parts.items()
+    }
+
+
 def carve(
     train: Dataset, *, fraction: float, seed: int, labels: Sequence[int] | np.ndarray | None = None
 ) -> tuple[Dataset, Dataset | None]:
@@ -155,12 +240,20 @@ def carve(
             np.zeros(size, int) if labels is None else np.asarray(labels), fraction=fraction, seed=seed
         )
     except ValueError:
-        raise DataError(
-            f"{size} training samples are too few to hold {fraction:.0%} of each class back for validation; "
-            "add samples, or give --val 0"
-        ) from None
+        raise _too_few(size, fraction, "val") from None
     parts: Any = (Subset(train, stay.tolist()), Subset(train, held_out.tolist()))
     return parts
+
+
+def _too_few(size: int, fraction: float, split: str) -> DataError:
+    purpose, way_out = {
+        "val": ("validation", "add samples, or give --val 0"),
+        "test": ("the test", "add samples, or a held-out split of your own"),
+    }[split]
+    return DataError(
+        f"{size} training samples are too few to hold {fraction:.0%} of each class back for {purpose}; "
+        f"{way_out}"
+    )
 
 
 def shared_files(splits: dict[str, Sequence[Path]]) -> Iterator[str]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.utils.data import Dataset
 
+    from crosshead.tasks.counts import Counts
     from crosshead.tasks.loading import EpochLoaders
     from crosshead.tasks.module import TaskModule, Updates
     from crosshead.tasks.result import Result
@@ -53,12 +54,15 @@ class Meta:
         in_chans: channels of an image.
         mean: mean of each channel of the training images, scaled to 0..1.
         std: standard deviation of each channel, likewise.
+        bits: how many bits of a channel images use whose files have more than 8, as `read_image` takes it;
+            None for as many as the file states.
     """
 
     classes: tuple[str, ...]
     in_chans: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    bits: int | None = None
 
 
 R = TypeVar("R", bound=Recipe)
@@ -149,8 +153,13 @@ class Task(ABC, Generic[R, M]):
         """
 
     @abstractmethod
-    def check_data(self, recipe: R) -> Iterator[str]:
-        """Everything that is wrong with the data, a line each."""
+    def check_data(self, recipe: R) -> Iterator[str | Counts]:
+        """Everything that is wrong with the data, a line each; at the end what the splits hold, if that can
+        be said.
+
+        Raises:
+            DataError: if there is no folder to look into.
+        """
 
     @abstractmethod
     def build(self, recipe: R, meta: M) -> nn.Module:
@@ -204,7 +213,7 @@ class Task(ABC, Generic[R, M]):
         # The other way round, what reads a source needs the errors above.
         from crosshead.tasks.sources import read_input
 
-        return read_input(source, in_chans=meta.in_chans, position=position)
+        return read_input(source, in_chans=meta.in_chans, bits=meta.bits, position=position)
 
     @abstractmethod
     def predict(
@@ -260,10 +269,11 @@ def require_folder(recipe: Recipe, *, downloads: bool = False) -> Path:
     Raises:
         DataError: if there is none, or a download is asked for that nobody offers.
     """
+    name = recipe.task if recipe.data == "folder" else recipe.data
     if recipe.data_dir is None:
-        raise DataError(f"{recipe.data} needs the folder of its images: name it with --data-dir")
+        raise DataError(f"{name} needs the folder of its images: name it with --data-dir")
     if recipe.download and not downloads:
         raise DataError(
-            f"{recipe.data} cannot be downloaded: leave --download out and name the folder with --data-dir"
+            f"{name} cannot be downloaded: leave --download out and name the folder with --data-dir"
         )
     return recipe.data_dir

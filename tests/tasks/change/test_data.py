@@ -1,6 +1,7 @@
 """From a recipe to three splits: who is learned from, what is measured, and what statistics know."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,7 +37,11 @@ def meta_of(*pairs: ImagePair) -> ChangeMeta:
 
 @pytest.fixture
 def recipe(pair_data) -> ChangeRecipe:
-    return ChangeRecipe(data="pairs", data_dir=pair_data, block=5, model="ivit_nano", epochs=1)
+    return ChangeRecipe(data="folder", data_dir=pair_data, block=5, model="ivit_nano", epochs=1)
+
+
+def faults_of(recipe: ChangeRecipe) -> list[Any]:
+    return list(TASK.check_data(recipe))
 
 
 def labels_of(data: ChangeData) -> list[np.ndarray]:
@@ -105,29 +110,56 @@ class TestSplits:
             recipe.data_dir,
             "no train label of perhaps (3)",
         )
-        assert [line.partition(": ")[2] for line in TASK.check_data(replace(recipe, block=50))] == [
+        assert [line.partition(": ")[2] for line in faults_of(replace(recipe, block=50))] == [
             "no train label of unchanged (1); choose a smaller --block, --guard or --val, or label more"
         ]
-        assert list(TASK.check_data(recipe)) == []
+        (counts,) = faults_of(recipe)
+        data = load_data(recipe)
+        assert counts.totals == {"pairs with labels": {"train": 1, "val": 1, "test": 1}}
+        for number, name in enumerate(recipe.class_names, start=1):
+            assert counts.classes[f"pixels of {name}"] == {
+                split: int((labels == number).sum())
+                for split, labels in zip(("train", "val", "test"), labels_of(data), strict=True)
+            }
 
-    @pytest.mark.parametrize("data", ["pairs", "landsat"])
+    @pytest.mark.parametrize("held_out", [("val", "test"), ("test",)])
+    def test_the_splits_of_folders_are_kept(self, write_pair_data, recipe, tmp_path, held_out):
+        for split in ("train", *held_out):
+            write_pair_data(tmp_path / split)
+        data = load_data(replace(recipe, data_dir=tmp_path, block=10))
+        places = {"train": 0, **{split: number for number, split in enumerate(held_out, start=1)}}
+        whole = data.test.pairs[places["test"]].label
+        for split in held_out:
+            labels = [pair.label for pair in getattr(data, split).pairs]
+            assert np.array_equal(labels.pop(places[split]), whole)
+            assert not any(label.any() for label in labels)
+        train = data.train.pairs[0].label
+        if "val" in held_out:
+            assert np.array_equal(train, whole)
+        else:
+            # A tenth of the blocks of the training pair validates.
+            assert data.val is not None
+            val = data.val.pairs[0].label
+            assert not (train.astype(bool) & val.astype(bool)).any()
+            assert np.array_equal(train + val, whole)
+            assert 0 < (val > 0).sum() < (train > 0).sum() / 4
+
+    @pytest.mark.parametrize("data", ["folder", "landsat"])
     def test_checking_lists_every_fault_and_a_missing_folder_as_one(self, recipe, tmp_path, data):
         elsewhere = replace(recipe, data=data, data_dir=tmp_path / "none")
-        assert list(TASK.check_data(elsewhere)) == [
-            f"{tmp_path}/none: no such folder; give data_dir a folder that exists"
+        assert faults_of(elsewhere) == [
+            f"{tmp_path}/none: no such folder; give --data-dir a folder that exists"
         ]
         for part in ("before", "after", "label"):
             (tmp_path / part).mkdir()
             (tmp_path / part / "field.png").write_bytes(b"nonsense")
-        faults = list(TASK.check_data(replace(recipe, data=data, data_dir=tmp_path)))
-        assert len(faults) == {"pairs": 3, "landsat": 5}[data]
+        faults = faults_of(replace(recipe, data=data, data_dir=tmp_path))
+        assert len(faults) == {"folder": 3, "landsat": 5}[data]
 
     def test_without_a_folder_nothing_is_looked_for(self, recipe, refused):
-        for data in ("pairs", "landsat"):
-            refused(
-                lambda data=data: load_data(replace(recipe, data=data, data_dir=None)), data, "--data-dir"
-            )
-        refused(lambda: load_data(replace(recipe, download=True)), "pairs", "cannot be downloaded")
+        for data in ("folder", "landsat"):
+            refused(lambda data=data: load_data(replace(recipe, data=data, data_dir=None)), "--data-dir")
+        refused(lambda: load_data(replace(recipe, download=True)), "change", "cannot be downloaded")
 
 
 class TestRecipe:

@@ -190,9 +190,38 @@ def test_everything_that_is_wrong_is_listed(folder):
     ]
 
 
+def test_binary_maps_label_every_pixel(folder, only_fault):
+    for name in ("hill", "lake"):
+        save(folder / "label" / f"{name}.png", np.where(pixels(5) > 200, 255, 0).astype(np.uint8))
+    for pair in load(folder):
+        assert np.array_equal(pair.label, np.where(pixels(5) > 200, 2, 1))
+    # One map of other values, and none is binary.
+    save(folder / "label" / "lake.png", pixels(0) % 3)
+    only_fault(folder, folder / "label" / "hill.png", "value 255 at row")
+
+
+@pytest.mark.parametrize("names", [("A", "B", "labels"), ("t1", "t2", "mask")])
+def test_folders_may_have_other_names_and_lie_in_splits(folder, tmp_path, names):
+    for part, name in zip(("before", "after", "label"), names, strict=True):
+        for split, pair in (("train", "hill"), ("val", "lake")):
+            place = tmp_path / "set" / split / name
+            place.mkdir(parents=True)
+            (folder / part / f"{pair}.png").rename(place / f"{pair}.png")
+    found = load(tmp_path / "set")
+    assert [(pair.name, pair.split) for pair in found] == [("hill", "train"), ("lake", "test")]
+    assert load(tmp_path / "set" / "train")[0].split is None
+
+
+def test_a_held_out_split_alone_is_refused(folder, tmp_path, refused):
+    folder.joinpath("val").mkdir()
+    for part in ("before", "after", "label"):
+        (folder / part).rename(folder / "val" / part)
+    refused(lambda: load(folder), folder / "train", "no such folder", "add the pairs to train on")
+
+
 def test_a_folder_that_is_missing_is_refused(tmp_path, refused):
     refused(lambda: load(tmp_path / "none"), tmp_path / "none", "no such folder")
-    refused(lambda: load(None), "data_dir is None")
+    refused(lambda: load(None), "--data-dir")
 
 
 @pytest.mark.parametrize(
@@ -276,7 +305,7 @@ class TestLandsat:
 
     def test_a_missing_folder_is_refused(self, tmp_path, refused):
         refused(lambda: gather(scan_landsat(tmp_path / "none")), tmp_path / "none", "no such folder")
-        refused(lambda: gather(scan_landsat(None)), "data_dir is None")
+        refused(lambda: gather(scan_landsat(None)), "--data-dir")
 
     def test_the_real_scene_is_complete(self, real_data):
         (pair,) = gather(scan_landsat(real_data / "landsat-taizhou"))

@@ -231,7 +231,7 @@ def test_a_tree_of_larger_images_is_refused(tree, refused):
 
 def test_a_folder_without_it_is_told_what_to_put_there(tmp_path, refused):
     refused(lambda: load_cifar10(tmp_path), tmp_path, "cifar-10-python.tar.gz", "download=True")
-    refused(lambda: load_cifar10(None), "data_dir is None")
+    refused(lambda: load_cifar10(None), "--data-dir")
     refused(lambda: load_cifar10(tmp_path / "none"), tmp_path / "none", "no such folder")
 
 

@@ -161,7 +161,7 @@ class TestFashionMnist:
         refused(lambda: load_fashion_mnist(folder), path, "truncated", "get the file again")
 
     def test_a_folder_that_is_none_missing_or_a_file_is_refused(self, tmp_path, refused):
-        refused(lambda: load_fashion_mnist(None), "data_dir is None", "give the folder")
+        refused(lambda: load_fashion_mnist(None), "no folder is given", "--data-dir")
         refused(lambda: load_fashion_mnist(tmp_path / "none"), tmp_path / "none", "no such folder")
         (tmp_path / "file").touch()
         refused(lambda: load_fashion_mnist(tmp_path / "file"), tmp_path / "file", "a file")

@@ -35,6 +35,7 @@ def test_a_tree_with_splits_is_read(write_images):
         (["train/a/1.jpg", "val/a/1.jpg"], {"train": "train", "test": "val"}),
         (["train/a/1.jpg", "test/a/1.jpg"], {"train": "train", "test": "test"}),
         (["train/a/1.jpg", "valid/a/1.jpg"], {"train": "train", "test": "valid"}),
+        (["train/a/1.jpg", "dev/a/1.jpg"], {"train": "train", "test": "dev"}),
         (["Training/a/1.jpg", "Testing/a/1.jpg"], {"train": "Training", "test": "Testing"}),
         (
             ["train/a/1.jpg", "test/a/1.jpg", "val/a/1.jpg"],
@@ -61,9 +62,19 @@ def test_a_split_that_is_passed_over_is_warned_of(write_images, caplog):
     ]
 
 
+def test_a_training_split_alone_is_dealt_out(write_images):
+    root = write_images(*(f"train/{name}/{n}.png" for name in ("cat", "dog") for n in range(10)))
+    (root / "train" / "notes.txt").touch()
+    assert find_splits(root) == {"train": root / "train"}
+    data: Any = load_folder(root, test=0.3)
+    assert (len(data.train), data.val, len(data.test)) == (14, None, 6)
+    assert np.bincount(data.test.labels).tolist() == [3, 3]
+
+
 def test_a_split_without_the_other_is_refused(write_images, refused):
-    root = write_images("train/a/1.jpg")
-    refused(lambda: find_splits(root), root, "has train/ but no val/", "add the held-out split")
+    root = write_images("train/a/1.jpg", "extra/a/1.jpg")
+    refused(lambda: find_splits(root), root, "has train/ but no val/", "call extra/ so if it is held out")
+    shutil.rmtree(root / "extra")
     (root / "train").rename(root / "val")
     refused(lambda: find_splits(root), root, "has val/ but no train/", "add the training split")
 
@@ -141,13 +152,8 @@ def all_broken(root):
 @pytest.mark.parametrize(
     ("spoil", "place", "words"),
     [
-        (shutil.rmtree, ".", ("no such folder", "give data_dir")),
+        (shutil.rmtree, ".", ("no such folder", "give --data-dir")),
         (empty, ".", ("no class folders", "put the images of each class into a folder")),
-        (
-            lambda root: shutil.rmtree(root / "val"),
-            ".",
-            ("no val/, test/ or valid/", "add the held-out split"),
-        ),
         (lambda root: shutil.rmtree(root / "train"), ".", ("no train/", "add the training split")),
         (
             lambda root: shutil.rmtree(root / "val" / "cat"),
@@ -279,7 +285,7 @@ def test_the_published_validation_images_are_the_test_set(imagenet):
     [
         (["train/a/1.jpg", "val/a/1.jpg"], "train", ("1 class folders", "has 1000", "recipe for any folder")),
         (["a/1.jpg", "b/1.jpg"], ".", ("no train/ and val/", "give the folder that holds both")),
-        (["train/a/1.jpg"], ".", ("no val/",)),
+        (["train/a/1.jpg"], ".", ("no train/ and val/",)),
     ],
 )
 def test_a_folder_that_is_not_imagenet_is_refused(write_images, refused, names, place, words):
@@ -308,5 +314,5 @@ def test_validation_images_that_are_not_sorted_yet_are_refused(imagenet, refused
 
 
 def test_an_imagenet_that_is_not_named_or_missing_is_refused(tmp_path, refused):
-    refused(lambda: load_imagenet1k(None), "data_dir is None")
+    refused(lambda: load_imagenet1k(None), "--data-dir")
     refused(lambda: load_imagenet1k(tmp_path / "none"), tmp_path / "none", "no such folder")

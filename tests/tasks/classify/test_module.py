@@ -42,10 +42,25 @@ def fit(module: Classifier, *, epochs: int, callbacks=()) -> pl.Trainer:
         ({"smoothing": 0.1}, LabelSmoothingCrossEntropy),
         ({"smoothing": 0.1, "soft_targets": True}, SoftTargetCrossEntropy),
         ({"smoothing": 0.1, "binary": True}, BinaryCrossEntropy),
+        ({"smoothing": 0.1, "class_weights": (1.0, 2.0)}, nn.CrossEntropyLoss),
     ],
 )
 def test_the_loss_fits_the_targets(options, kind):
     assert type(classification_loss(**options)) is kind
+
+
+def test_weights_of_classes_make_it_the_weighted_mean():
+    logits, labels = torch.randn(6, 3), torch.tensor([0, 0, 0, 1, 1, 2])
+    weights = torch.tensor([0.5, 1.0, 4.0])
+    logs = logits.log_softmax(1)
+    chosen = -logs[torch.arange(6), labels]
+    expected = (weights[labels] * chosen).sum() / weights[labels].sum()
+    loss = classification_loss(class_weights=weights.tolist())
+    torch.testing.assert_close(loss(logits, labels), expected)
+    # Of mixed targets each class counts with its own weight.
+    mixed = torch.nn.functional.one_hot(labels, 3) * 0.7 + 0.1
+    soft = classification_loss(class_weights=weights.tolist(), soft_targets=True, smoothing=0.1)
+    torch.testing.assert_close(soft(logits, mixed), -(weights * mixed * logs).sum(1).mean())
 
 
 def test_a_separable_set_is_learned():

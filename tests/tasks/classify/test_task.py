@@ -9,7 +9,9 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from sklearn.utils.class_weight import compute_class_weight
 from torch.utils.data import Dataset, Subset
 
 from crosshead.tasks.classify.data import load_digits
@@ -28,6 +30,10 @@ DIGITS = ClassifyRecipe(
 )
 FOLDER = replace(DIGITS, data="folder", image_size=16, batch_size=4)
 CLASSES = [f"{name}/{number}.png" for name in ("cat", "dog") for number in range(5)]
+
+
+def checked(recipe: ClassifyRecipe) -> list[Any]:
+    return list(TASK.check_data(recipe))
 
 
 def names(images: Dataset) -> set[str]:
@@ -95,35 +101,61 @@ def test_the_size_of_the_recipe_takes_the_place_of_that_of_the_data():
 
 @pytest.mark.parametrize("name", ["fashion-mnist", "cifar10", "folder", "imagenet1k"])
 def test_a_folder_that_is_not_named_is_asked_for(name):
-    with pytest.raises(DataError, match=f"{name} needs the folder of its images: name it with --data-dir"):
-        TASK.data(replace(DIGITS, data=name))
-    (line,) = TASK.check_data(replace(DIGITS, data=name))
-    assert "name it with --data-dir" in line
+    for call in (TASK.data, checked):
+        with pytest.raises(
+            DataError, match=r" needs the folder of its images: name it with --data-dir$"
+        ) as caught:
+            call(replace(DIGITS, data=name))
+        assert str(caught.value).startswith("classify" if name == "folder" else name)
 
 
 @pytest.mark.parametrize("name", ["folder", "imagenet1k"])
 def test_what_nobody_offers_is_not_downloaded(tmp_path, name):
-    with pytest.raises(DataError, match=f"{name} cannot be downloaded: leave --download out"):
+    with pytest.raises(DataError, match="cannot be downloaded: leave --download out"):
         TASK.data(replace(DIGITS, data=name, data_dir=tmp_path, download=True))
 
 
 def test_checking_data_lists_the_faults_of_a_folder_and_the_first_of_published_files(write_images, tmp_path):
     root = write_images(*(f"{split}/{name}" for split in ("train", "val") for name in CLASSES))
     recipe = replace(FOLDER, data_dir=root)
-    assert list(TASK.check_data(recipe)) == []
+    (counts,) = checked(recipe)
+    assert counts.totals == {"images": {"train": len(CLASSES) - 2, "val": 2, "test": len(CLASSES)}}
     shutil.copy(root / "train/cat/0.png", root / "val/dog/0.png")
     (root / "val/dog/1.png").write_bytes(b"broken")
-    copy, broken = TASK.check_data(recipe)
+    copy, broken = checked(recipe)
     assert copy.startswith(f"{root / 'val/dog/0.png'}: byte for byte the same as {root / 'train/cat/0.png'}")
     assert "of the train split" in copy
     assert broken.startswith(f"{root / 'val/dog/1.png'}: not readable")
-    assert list(TASK.check_data(DIGITS)) == []
+    (counts,) = checked(DIGITS)
+    assert counts.lines()[:2] == ["             train  val  test", "images       1,295  143   359"]
     shutil.rmtree(root / "train")
-    assert list(TASK.check_data(recipe)) == [f"{root}: has val/ but no train/; add the training split"]
-    (line,) = TASK.check_data(replace(DIGITS, data="fashion-mnist", data_dir=tmp_path))
+    assert checked(recipe) == [f"{root}: has val/ but no train/; add the training split"]
+    (line,) = checked(replace(DIGITS, data="fashion-mnist", data_dir=tmp_path))
     assert line.startswith(f"{tmp_path}: no train-images-idx3-ubyte.gz")
-    (line,) = TASK.check_data(replace(DIGITS, data="imagenet1k", data_dir=tmp_path))
+    (line,) = checked(replace(DIGITS, data="imagenet1k", data_dir=tmp_path))
     assert line == f"{tmp_path}: no train/ and val/; give the folder that holds both"
+
+
+def test_balanced_weights_are_those_of_the_training_images(write_images):
+    numbers = {"cat": 12, "dog": 6, "fox": 3}
+    root = write_images(*(f"{name}/{n}.png" for name, count in numbers.items() for n in range(count)))
+    recipe = replace(FOLDER, data_dir=root, val=0)
+    assert TASK.data(recipe).meta.class_weights is None
+    recipe = replace(recipe, class_weights="balanced")
+    data: Any = TASK.data(recipe)
+    counts = np.bincount(data.train.labels)
+    assert counts.tolist() == [10, 5, 2]
+    # As scikit-learn has it.
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=data.train.labels)
+    assert data.meta.class_weights == pytest.approx(expected.tolist())
+    module: Any = TASK.module(recipe, data.meta, torch.nn.Identity(), {})
+    assert module.train_criterion.weight.tolist() == pytest.approx(expected.tolist())
+    assert module.val_criterion.weight is None
+
+
+def test_weights_of_classes_and_a_sigmoid_for_each_exclude_each_other():
+    with pytest.raises(ValueError, match="class_weights is balanced with binary_loss"):
+        replace(FOLDER, class_weights="balanced", binary_loss=True).check()
 
 
 class Untouchable(Dataset):

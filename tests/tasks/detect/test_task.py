@@ -13,7 +13,9 @@ from crosshead.tasks.task import DataError
 
 def recipe_of(root, **choices) -> DetectRecipe:
     """Without a validation set, unless it is asked for."""
-    return DetectRecipe(**{"data": "coco", "data_dir": root, "model": "", "epochs": 1, "val": 0.0, **choices})
+    return DetectRecipe(
+        **{"data": "folder", "data_dir": root, "model": "", "epochs": 1, "val": 0.0, **choices}
+    )
 
 
 def load(root, **choices) -> Any:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from crosshead.tasks.counts import Counts
 from crosshead.tasks.segment.check import check_label_images
 from crosshead.tasks.segment.data import load_label_images
 from crosshead.tasks.task import DataError
@@ -14,7 +15,10 @@ MAP = [[0, 1, 255], [2, 1, 0]]
 
 @pytest.fixture
 def check(recipe_of):
-    return lambda root: list(check_label_images(recipe_of(root)))
+    def call(root) -> list[str]:
+        return [found for found in check_label_images(recipe_of(root)) if isinstance(found, str)]
+
+    return call
 
 
 def test_nothing_is_found_in_sound_folders(write_labels, check):
@@ -29,7 +33,7 @@ def test_everything_that_is_wrong_is_listed_a_line_each(write_labels, check, rec
     (root / "train" / "labels" / "b.png").unlink()
     (root / "train" / "images" / "c.jpg").write_bytes(b"broken")
     (root / "train" / "labels" / "d.png").write_bytes(b"broken")
-    Image.new("RGB", (3, 2)).save(root / "train" / "labels" / "e.png")
+    Image.new("RGB", (3, 2), (1, 2, 3)).save(root / "train" / "labels" / "e.png")
     (root / "train" / "images" / "g.jpg").unlink()
     os.mkfifo(root / "train" / "images" / "g.jpg")
     Image.new("L", (2, 4)).save(root / "val" / "labels" / "aa.png")
@@ -41,10 +45,10 @@ def test_everything_that_is_wrong_is_listed_a_line_each(write_labels, check, rec
         ("train/images/b.jpg", "no label image"),
         ("train/images/c.jpg", "not readable as an image"),
         ("train/labels/d.png", "not readable as a label image"),
-        ("train/labels/e.png", "mode RGB, not labels"),
         ("train/labels/a.png", "no image of that name"),
         ("train/labels/g.png", "no image of that name"),
         ("val/labels/aa.png", "2 x 4 pixels, and"),
+        ("train/labels/e.png", "colours, and no colour map in the folder"),
         ("val/labels/bb.png", "value 3 at column 1, row 0"),
         ("val/images/ccccc.jpg", "byte for byte the same as"),
     ]
@@ -77,15 +81,29 @@ def test_without_classes_files_are_looked_at_all_the_same_and_named_once(write_l
     ]
 
 
+def test_the_pixels_of_each_class_are_counted_by_split(write_labels, recipe_of):
+    root = write_labels(train={"a" * number: MAP for number in range(1, 6)})
+    *faults, counts = check_label_images(recipe_of(root, val=0.25))
+    assert faults == []
+    assert isinstance(counts, Counts)
+    assert counts.lines() == [
+        "             train  val  test",
+        "images           3    1     1",
+        "pixels of 0      6    2     2",
+        "pixels of 1      6    2     2",
+        "pixels of 2      3    1     1",
+    ]
+
+
 def test_a_folder_without_a_layout_is_one_finding(tmp_path, check):
     (line,) = check(tmp_path)
     assert line.startswith(f"{tmp_path}: no train split")
     assert check(tmp_path / "none") == [
-        f"{tmp_path / 'none'}: no such folder; give data_dir a folder that exists"
+        f"{tmp_path / 'none'}: no such folder; give --data-dir a folder that exists"
     ]
 
 
 def test_no_folder_and_a_download_are_refused(check, recipe_of, refused):
-    refused(lambda: check(None), "masks needs the folder of its images: name it with --data-dir")
-    refused(lambda: load_label_images(recipe_of(None)), "masks needs the folder")
-    refused(lambda: load_label_images(recipe_of("x", download=True)), "masks cannot be downloaded")
+    refused(lambda: check(None), "segment needs the folder of its images: name it with --data-dir")
+    refused(lambda: load_label_images(recipe_of(None)), "segment needs the folder")
+    refused(lambda: load_label_images(recipe_of("x", download=True)), "segment cannot be downloaded")

@@ -79,8 +79,8 @@ def test_pairs_that_do_not_fit_are_refused_by_name(write_labels, refused, load, 
     image, label = root / split / "images" / "a.jpg", root / split / "labels" / "a.png"
     Image.fromarray(np.array([[0, 3, 0]] * 2, np.uint8)).save(label)
     refused(lambda: load(root), label, "value 3 at column 1, row 0", "known are 0..2, 255")
-    Image.new("RGB", (3, 2)).save(label)
-    refused(lambda: load(root), label, "mode RGB, not labels")
+    Image.new("RGB", (3, 2), (1, 2, 3)).save(label)
+    refused(lambda: load(root), label, "colours, and no colour map")
     for size in ((2, 3), (3, 3)):
         Image.new("L", size).save(label)
         words = f"{size[0]} x {size[1]} pixels, and {image} has 3 x 2; make them the same size"
@@ -106,7 +106,7 @@ def test_a_label_image_of_a_hundred_million_pixels_costs_nothing_beside_a_small_
 
 
 def test_labels_without_two_classes_are_refused(write_labels, refused, load):
-    root = write_labels(train={"a": [[0, 0]]}, val={"a": [[0, 255]]})
+    root = write_labels(train={"a": [[0, 0]]}, val={"a": [[0, 0]]})
     refused(lambda: load(root), root, "hold 1 classes", "two or more are needed")
 
 

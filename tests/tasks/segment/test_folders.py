@@ -3,7 +3,7 @@ import os
 import pytest
 from PIL import Image
 
-from crosshead.tasks.segment.folders import find_label_files, pair_labels
+from crosshead.tasks.segment.folders import find_label_files, has_label_images, pair_labels
 
 
 @pytest.fixture
@@ -63,6 +63,74 @@ def test_both_layouts_are_found_and_a_lone_held_out_split_is_the_test(files, pla
     assert places(root) == splits
 
 
+# Of what tools export without a split: the folder of images and that of label images, and what the latter
+# adds to names.
+WHOLE = {
+    "two folders": ("images", "masks", ""),
+    "two folders, a name of its own": ("images", "masks", "_mask"),
+    "capitals": ("Images", "Labels", ""),
+    "Pascal VOC": ("JPEGImages", "SegmentationClass", ""),
+    "one folder": (".", ".", "_mask"),
+    "one folder of images": ("images", "images", "_mask"),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_images_without_splits_are_found(files, recipe_of, name):
+    images, labels, ending = WHOLE[name]
+    root = files(*(f"{images}/{n}.jpg" for n in "ab"), *(f"{labels}/{n}{ending}.png" for n in "ab"))
+    assert has_label_images(root)
+    (part,) = find_label_files(recipe_of(root)).values()
+    assert part.findings == []
+    assert part.images == [root / images / f"{n}.jpg" for n in "ab"]
+    assert part.labels == [root / labels / f"{n}{ending}.png" for n in "ab"]
+
+
+# The same of a split: its images and its label images.
+PARTS = {
+    "Roboflow": ("{0}/{1}.jpg", "{0}/{1}_mask.png"),
+    "CamVid": ("{0}/{1}.jpg", "{0}_labels/{1}_L.png"),
+    "CVAT's CamVid": ("{0}/{1}.jpg", "{0}annot/{1}.png"),
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_the_splits_of_tools_are_found(files, recipe_of, name):
+    written = [[part.format(split, n) for part in PARTS[name]] for split, n in (("train", "a"), ("dev", "b"))]
+    root = files("train/_classes.csv", *(path for paths in written for path in paths))
+    if name != "Roboflow":
+        (root / "train/_classes.csv").unlink()
+    found = find_label_files(recipe_of(root))
+    assert [[part.images, part.labels] for part in found.values()] == [
+        [[root / image], [root / label]] for image, label in written
+    ]
+    assert list(found) == ["train", "test"]
+    assert all(part.findings == [] for part in found.values())
+
+
+def test_lists_of_names_are_the_splits_of_voc(files, recipe_of):
+    kinds = ("JPEGImages/{}.jpg", "SegmentationClass/{}.png")
+    root = files(*(kind.format(n) for kind in kinds for n in "abc"), "JPEGImages/d.jpg")
+    (root / "ImageSets/Segmentation").mkdir(parents=True)
+    (root / "ImageSets/Segmentation/train.txt").write_text("a\nb\n")
+    (root / "ImageSets/Segmentation/val.txt").write_text("c\n\nx\n")
+    found = find_label_files(recipe_of(root))
+    assert {split: [path.stem for path in part.images] for split, part in found.items()} == {
+        "train": ["a", "b"],
+        "test": ["c"],
+    }
+    lists = root / "ImageSets/Segmentation"
+    assert [part.findings for part in found.values()] == [
+        [],
+        [f"{lists}/val.txt: line 3: no image x in {root}/JPEGImages; add it or take the line out"],
+    ]
+
+
+def test_labels_of_objects_are_no_label_images(files):
+    root = files("images/train/1.jpg", "labels/train/1.txt", "annotations/instances_default.json")
+    assert not has_label_images(root)
+
+
 def test_splits_of_other_names_may_be_given(files, places, refused):
     names = ("train", "val", "extra", "test")
     root = files(*(f"{name}/{kind}/1.png" for name in names for kind in ("images", "labels")))
@@ -83,9 +151,7 @@ def test_a_missing_split_or_label_folder_is_refused(files, refused, places):
     root = files("train/images/1.png")
     refused(lambda: places(root), root / "train/images", "no labels beside it", "train/labels/")
     files("train/labels/1.png")
-    refused(
-        lambda: places(root), root, "no test split (test, testing, val,", "test/images/", "give test_split"
-    )
+    assert places(root) == {"train": ("train/images", "train/labels")}
     files("val/images/1.png")
     refused(lambda: places(root), root / "val/images", "no labels beside it")
     refused(lambda: places(root, val_split="val"), root / "val/images", "no labels beside it")
@@ -124,9 +190,15 @@ def test_all_that_has_no_partner_is_listed(files):
 
 def test_folders_without_any_pair_are_a_finding(files):
     root = files("i/a.jpg", "l/.hidden")
-    findings = pair_labels(root / "i", root / "l").findings
-    assert len(findings) == 2
-    assert f"{root}/i: no image with a label image in {root}/l" in findings[1]
+    (finding,) = pair_labels(root / "i", root / "l").findings
+    assert finding.startswith(
+        f"{root}/i: none of its 1 images has a label image of its name in {root}/l, which"
+    )
+    files("l/b.png")
+    (finding,) = pair_labels(root / "i", root / "l").findings
+    assert f"of its name in {root}/l, {root}/l/b.png for one" in finding
+    (finding,) = pair_labels(root / "none", root / "l").findings
+    assert finding == f"{root}/none: no image; put images there"
 
 
 def test_pipes_and_broken_links_are_findings_and_are_never_opened(files):

@@ -72,6 +72,18 @@ def test_the_loss_is_a_mean_over_labelled_pixels(scores):
     torch.testing.assert_close(segmenter(dice=0.0).loss(scores, labels), expected)
 
 
+def test_weights_of_classes_make_it_the_weighted_mean(scores):
+    _, labels = shapes()
+    labels[0, :8] = IGNORED
+    weights = [0.5, 2.0, 3.0]
+    expected = nn.functional.cross_entropy(scores, labels, weight=torch.tensor(weights), ignore_index=IGNORED)
+    module = segmenter(dice=0.0, class_weights=weights)
+    torch.testing.assert_close(module.loss(scores, labels), expected)
+    assert module.loss(scores, torch.full_like(labels, IGNORED)).item() == 0
+    # Checkpoints do not depend on it.
+    assert module.state_dict().keys() == segmenter(dice=0.0).state_dict().keys()
+
+
 @pytest.mark.parametrize("dice", [0.0, 1.0])
 def test_ignored_pixels_change_neither_loss_nor_gradient(scores, dice):
     _, labels = shapes()

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
+from crosshead.tasks.counts import Counts
 from crosshead.tasks.seeding import seed_everything
 from crosshead.tasks.segment.task import TASK
 from crosshead.tasks.task import Data
@@ -110,7 +111,7 @@ def test_an_evaluation_is_drawn(dense_recipe):
 
 def test_masks_of_objects_are_painted(dense_recipe, coco_data):
     read = TASK.data(dense_recipe("segment"))
-    painted = TASK.data(dense_recipe("segment", data="coco", data_dir=coco_data))
+    painted = TASK.data(dense_recipe("segment", data="folder", data_dir=coco_data))
     assert read.meta.classes == painted.meta.classes == ("background", "red", "blue")
     assert read.meta.ignore_index == painted.meta.ignore_index == 255
     for position, split in ((0, "train"), (7, "train"), (1, "val"), (3, "test")):
@@ -121,13 +122,25 @@ def test_masks_of_objects_are_painted(dense_recipe, coco_data):
         assert (255 in labels) == (position in (3, 7))
 
 
-def test_both_kinds_of_data_are_checked(dense_recipe, coco_data, tmp_path):
-    assert list(TASK.check_data(dense_recipe("segment"))) == []
-    assert list(TASK.check_data(dense_recipe("segment", data="coco", data_dir=coco_data))) == []
-    for choices in ({"data": "masks"}, {"data": "coco"}, {"data": "fashion-scenes"}):
+def test_both_kinds_of_data_are_checked(dense_recipe, label_data, coco_data, tmp_path):
+    for folder in (label_data, coco_data):
+        (counts,) = TASK.check_data(dense_recipe("segment", data_dir=folder))
+        assert isinstance(counts, Counts)
+    for choices in ({"data": "folder"}, {"data": "folder"}, {"data": "fashion-scenes"}):
         findings = list(TASK.check_data(dense_recipe("segment", data_dir=tmp_path, **choices)))
         assert len(findings) == 1
-        assert str(tmp_path) in findings[0]
+        assert str(tmp_path) in str(findings[0])
+
+
+def test_balanced_weights_are_those_of_the_training_pixels(dense_recipe):
+    assert TASK.data(dense_recipe("segment")).meta.class_weights is None
+    recipe = dense_recipe("segment", class_weights="balanced")
+    data: Any = TASK.data(recipe)
+    counts = np.sum([np.bincount(labels.flatten(), minlength=256)[:3] for _, labels in data.train], axis=0)
+    assert data.meta.class_weights == pytest.approx(counts.sum() / (3 * counts))
+    module = TASK.module(recipe, data.meta, torch.nn.Identity(), {})
+    assert module.class_weights is not None
+    assert module.class_weights.tolist() == pytest.approx(data.meta.class_weights)
 
 
 @pytest.mark.parametrize("grad_checkpointing", [False, True])

@@ -8,9 +8,17 @@ import torch
 from torch.utils.data import Dataset
 
 from crosshead.tasks.change.crops import Sample
-from crosshead.tasks.change.held_out import TRAIN, deal_splits, require_classes, split_labels
+from crosshead.tasks.change.held_out import (
+    TRAIN,
+    VAL,
+    deal_blocks,
+    deal_splits,
+    require_classes,
+    split_labels,
+)
 from crosshead.tasks.change.pairs import ImagePair, gather, scan_landsat, scan_pairs
 from crosshead.tasks.change.recipe import ChangeRecipe
+from crosshead.tasks.counts import Counts
 from crosshead.tasks.splits import SPLITS
 from crosshead.tasks.task import Data, DataError, Meta, require_folder
 
@@ -118,16 +126,18 @@ def load_data(recipe: ChangeRecipe) -> ChangeData:
             a split lacks a class.
 
     Example:
-        >>> load_data(ChangeRecipe(data="pairs", model="ivit_nano", epochs=1))
+        >>> load_data(ChangeRecipe(data="folder", model="ivit_nano", epochs=1))
         Traceback (most recent call last):
             ...
-        crosshead.tasks.task.DataError: pairs needs the folder of its images: name it with --data-dir
+        crosshead.tasks.task.DataError: change needs the folder of its images: name it with --data-dir
     """
     return _split(recipe, gather(_scan(recipe)))
 
 
-def check_data(recipe: ChangeRecipe) -> Iterator[str]:
+def check_data(recipe: ChangeRecipe) -> Iterator[str | Counts]:
     """Everything that is wrong with the files, else why they cannot be split as the recipe asks.
+
+    Of sound data it ends with what the splits hold.
 
     Raises:
         DataError: if no folder is given, or a download is asked for.
@@ -141,9 +151,28 @@ def check_data(recipe: ChangeRecipe) -> Iterator[str]:
                 sound = False
                 yield found
         if sound:
-            _split(recipe, pairs)
+            yield count_labels(_split(recipe, pairs))
     except DataError as error:
         yield str(error)
+
+
+def count_labels(data: ChangeData) -> Counts:
+    """Labelled pairs, and labelled pixels of each class, by split."""
+    splits = {"train": data.train, "val": data.val, "test": data.test}
+    labels = {
+        split: [pair.label for pair in found.labelled().pairs]
+        for split, found in splits.items()
+        if found is not None
+    }
+    return Counts(
+        totals={"pairs with labels": {split: len(found) for split, found in labels.items()}},
+        classes={
+            f"pixels of {name}": {
+                split: sum(int((label == number).sum()) for label in found) for split, found in labels.items()
+            }
+            for number, name in enumerate(data.meta.classes, start=1)
+        },
+    )
 
 
 def channel_statistics(
@@ -173,18 +202,14 @@ def _scan(recipe: ChangeRecipe) -> Iterator[ImagePair | str]:
 
 
 def _split(recipe: ChangeRecipe, pairs: Sequence[ImagePair]) -> ChangeData:
-    areas = deal_splits(
-        [pair.size for pair in pairs],
-        folds=recipe.folds,
-        fold=recipe.fold,
-        block=recipe.block,
-        val=recipe.val,
-    )
+    areas = _areas(recipe, pairs)
     parted = [
         split_labels(pair.label, area, guard=recipe.guard) for pair, area in zip(pairs, areas, strict=True)
     ]
     labels = {
-        split: [of_pair[split] for of_pair in parted] for split in SPLITS if split != "val" or recipe.val
+        split: [of_pair[split] for of_pair in parted]
+        for split in SPLITS
+        if split != "val" or any((area == VAL).any() for area in areas)
     }
     require_classes(labels, classes=recipe.class_names, name=str(recipe.data_dir))
     splits = {
@@ -204,6 +229,27 @@ def _split(recipe: ChangeRecipe, pairs: Sequence[ImagePair]) -> ChangeData:
         after_std=after_std,
     )
     return ChangeData(train=splits["train"], val=splits.get("val"), test=splits["test"], meta=meta)
+
+
+def _areas(recipe: ChangeRecipe, pairs: Sequence[ImagePair]) -> list[np.ndarray]:
+    """The split of each pixel of the pairs: that of the folder of its pair, or of its block."""
+    if pairs[0].split is None:
+        return deal_splits(
+            [pair.size for pair in pairs],
+            folds=recipe.folds,
+            fold=recipe.fold,
+            block=recipe.block,
+            val=recipe.val,
+        )
+    areas = [np.full(pair.size, SPLITS.index(pair.split or "train"), np.uint8) for pair in pairs]
+    if recipe.val and not any(pair.split == "val" for pair in pairs):
+        for number, area in enumerate(areas):
+            free = area == TRAIN
+            blocks = deal_blocks(
+                *area.shape, parts=round(1 / recipe.val), block=recipe.block, first=number, free=free
+            )
+            area[blocks == 0] = VAL
+    return areas
 
 
 def _standardised(image: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...]) -> np.ndarray:

@@ -1,16 +1,22 @@
 """Pairs of images of one place at two dates, with sparse labels: found in folders, compared and read."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from crosshead.tasks.change.read import SUFFIXES, read_channels, read_label, read_shape
-from crosshead.tasks.splits import existing_folder
+from crosshead.tasks.change.read import SUFFIXES, are_binary, read_channels, read_label, read_shape
+from crosshead.tasks.splits import existing_folder, find_places
 from crosshead.tasks.task import DataError
 
+# What the folders of the two dates and of the label maps are called; the first is the usual name.
+FOLDERS = {
+    "before": ("before", "A", "t1", "T1", "im1"),
+    "after": ("after", "B", "t2", "T2", "im2"),
+    "label": ("label", "labels", "mask", "masks"),
+}
 # The bands of each file of a Landsat scene in the order of its channels, numbered as on the ETM+ sensor.
 _LANDSAT = {"b321": ("B3", "B2", "B1"), "b457": ("B4", "B5", "B7")}
 
@@ -25,6 +31,7 @@ class ImagePair:
         after: the same shape.
         label: uint8, (height, width): 0 unlabelled, k the class of number k.
         bands: the names of the channels.
+        split: train, val or test, where the pair lies in the folder of a split.
 
     Raises:
         ValueError: if the shapes do not fit.
@@ -40,6 +47,7 @@ class ImagePair:
     after: np.ndarray
     label: np.ndarray
     bands: tuple[str, ...]
+    split: str | None = None
 
     def __post_init__(self) -> None:
         if self.before.shape != self.after.shape or self.before.shape != (len(self.bands), *self.label.shape):
@@ -80,6 +88,10 @@ def scan_pairs(data_dir: str | Path | None, *, num_classes: int = 2) -> Iterator
     Files of a pair are joined in alphabetical order, `NAME.ext` first. Where the names of two pairs begin
     alike, a file belongs to the longer one. `read_channels` and `read_label` say what the files may be.
 
+    The folders may be called A/, B/ and labels/ and the like (`FOLDERS`), and may lie in train/, val/ and
+    test/; then these are the splits. Where there are two classes and the label maps of all pairs hold 0 and
+    255 alone, every pixel is labelled: 0 is the first class and 255 the second.
+
     Args:
         data_dir: the folder.
         num_classes: values of the label maps lie in 0..num_classes.
@@ -91,13 +103,19 @@ def scan_pairs(data_dir: str | Path | None, *, num_classes: int = 2) -> Iterator
     Raises:
         DataError: if a folder is missing, or no pair is labelled.
     """
-    sets, faults = find_pair_files(existing_folder(data_dir))
-    yield from faults
+    root = existing_folder(data_dir)
+    sets: list[tuple[str | None, PairFiles]] = []
+    for split, place in find_pair_splits(root).items():
+        found_files, faults = find_pair_files(place)
+        yield from faults
+        sets += [(split or None, files) for files in found_files]
+    binary = num_classes == 2 and are_binary([files.label for _, files in sets])
     first: tuple[Path, tuple[str, ...]] | None = None
-    for files in sets:
+    for split, files in sets:
         place = next(iter(files.before.values()))
-        for found in _read_pair(files, num_classes=num_classes):
+        for found in _read_pair(files, num_classes=num_classes, binary=binary):
             if isinstance(found, ImagePair):
+                found = replace(found, split=split)
                 first = first or (place, found.bands)
                 if found.bands != first[1]:
                     found = (
@@ -149,7 +167,7 @@ def gather(found: Iterator[ImagePair | str]) -> tuple[ImagePair, ...]:
         >>> gather(scan_pairs("no/such/folder"))
         Traceback (most recent call last):
             ...
-        crosshead.tasks.task.DataError: no/such/folder: no such folder; give data_dir a folder that exists
+        crosshead.tasks.task.DataError: no/such/folder: no such folder; give --data-dir a folder that exists
     """
     pairs = []
     for each in found:
@@ -159,8 +177,39 @@ def gather(found: Iterator[ImagePair | str]) -> tuple[ImagePair, ...]:
     return tuple(pairs)
 
 
+def find_pair_splits(root: Path) -> dict[str, Path]:
+    """The folders of the splits by their names; of a folder without splits itself, under the name "".
+
+    Raises:
+        DataError: if there is a split to test or to validate on, and none to train on.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> root = Path(mkdtemp())
+        >>> for name in "train/A", "val/A":
+        ...     (root / name).mkdir(parents=True)
+        >>> {split: path.name for split, path in find_pair_splits(root).items()}
+        {'train': 'train', 'test': 'val'}
+    """
+
+    def find(_: str, names: Sequence[str]) -> Path | None:
+        folders = (root / name for name in names)
+        return next(
+            (place for place in folders if any((place / part).is_dir() for part in FOLDERS["before"])), None
+        )
+
+    places = find_places(find, train=None, val=None, test=None)
+    if places and "train" not in places:
+        raise DataError(
+            f"{root / 'train'}: no such folder, though there is {places['test']}; add the pairs to train on"
+        )
+    if places and "test" not in places:
+        return {"": places["train"]}
+    return places or {"": root}
+
+
 def find_pair_files(root: Path) -> tuple[list[PairFiles], list[str]]:
-    """Finds the pairs of a folder `{before,after,label}/`; nothing is opened.
+    """Finds the pairs of a folder `{before,after,label}/`, or of other `FOLDERS`; nothing is opened.
 
     Returns:
         The complete pairs in alphabetical order, and what is wrong with the rest, a line each.
@@ -178,23 +227,26 @@ def find_pair_files(root: Path) -> tuple[list[PairFiles], list[str]]:
         >>> [(pair.name, list(pair.before), list(pair.after)) for pair in pairs], faults
         ([('a', ['nir', 'red'], [''])], [])
     """
-    for part in ("before", "after", "label"):
-        if not (root / part).is_dir():
+    parts: dict[str, Path] = {}
+    for part, names in FOLDERS.items():
+        found = next((root / name for name in names if (root / name).is_dir()), None)
+        if found is None:
             raise DataError(f"{root / part}: no such folder; give before/, after/ and label/ the images")
+        parts[part] = found
     faults: list[str] = []
     labels: dict[str, Path] = {}
-    for path in _files(root / "label"):
+    for path in _files(parts["label"]):
         if path.stem in labels:
             faults.append(f"{path}: a second label map beside {labels[path.stem]}; leave one of them out")
         labels.setdefault(path.stem, path)
     if not labels:
-        raise DataError(f"{root / 'label'}: no label map; add one for each pair, named as the pair")
-    before, after = (_sorted_in(root / part, labels, faults) for part in ("before", "after"))
+        raise DataError(f"{parts['label']}: no label map; add one for each pair, named as the pair")
+    before, after = (_sorted_in(parts[part], labels, faults) for part in ("before", "after"))
     pairs = []
     for name, label in labels.items():
         lacking = [part for part, found in (("before", before), ("after", after)) if not found[name]]
         for part in lacking:
-            faults.append(f"{root / part}: no file of the pair {name}; add {name}.* or leave {label} out")
+            faults.append(f"{parts[part]}: no file of the pair {name}; add {name}.* or leave {label} out")
         if not lacking:
             pairs.append(PairFiles(name=name, before=before[name], after=after[name], label=label))
     return pairs, faults
@@ -224,7 +276,7 @@ def _sorted_in(folder: Path, labels: dict[str, Path], faults: list[str]) -> dict
     return {name: dict(sorted(bands.items())) for name, bands in found.items()}
 
 
-def _read_pair(files: PairFiles, *, num_classes: int) -> Iterator[ImagePair | str]:
+def _read_pair(files: PairFiles, *, num_classes: int, binary: bool = False) -> Iterator[ImagePair | str]:
     """The pair, or a line for each fault; nothing is decoded unless all headers are sound and fit."""
     faults: list[str] = []
 
@@ -260,7 +312,7 @@ def _read_pair(files: PairFiles, *, num_classes: int) -> Iterator[ImagePair | st
             )
     if not faults:
         arrays = {path: tried(read_channels, path) for path in images}
-        label = tried(read_label, files.label, num_classes=num_classes)
+        label = tried(read_label, files.label, num_classes=num_classes, binary=binary)
         if not faults:
             before, after = (np.concatenate([arrays[path] for path in date.values()]) for date in dates)
             yield ImagePair(name=files.name, before=before, after=after, label=label, bands=earlier)

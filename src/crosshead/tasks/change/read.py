@@ -1,7 +1,7 @@
 """One image file of any number of channels, as numbers: what a sensor measured, not a picture to look at."""
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,6 +12,8 @@ from PIL import Image, ImageSequence
 from crosshead.tasks.task import DataError
 
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp", ".webp", ".npy")
+# What a binary map has for changed.
+WHITE = 255
 # More than the sensors of today have; what is beyond has its axes in another order, or is damaged.
 MAX_CHANNELS = 1024
 # Pillow recognises a file by its content, and some of its formats start other programs (EPS does).
@@ -91,13 +93,36 @@ def read_channels(path: str | Path) -> np.ndarray:
     return image
 
 
-def read_label(path: str | Path, *, num_classes: int) -> np.ndarray:
+def are_binary(paths: Sequence[str | Path]) -> bool:
+    """Whether some label maps hold 0 and 255 alone, and both; those that cannot be read are passed over.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> path = Path(mkdtemp(), "label.png")
+        >>> Image.fromarray(np.array([[0, 255]], np.uint8)).save(path)
+        >>> are_binary([path])
+        True
+    """
+    white = False
+    for path in paths:
+        try:
+            values = np.unique(_read(path, palette=True))
+        except DataError:
+            continue
+        if not np.isin(values, (0, WHITE)).all():
+            return False
+        white = white or WHITE in values
+    return white
+
+
+def read_label(path: str | Path, *, num_classes: int, binary: bool = False) -> np.ndarray:
     """Reads a sparse label map.
 
     Args:
         path: a file of one channel with one of the `SUFFIXES`; of a palette image the indices count.
             Compression with losses would change labels, so JPEG is refused.
         num_classes: values lie in 0..num_classes, at most 255; 0 stands for unlabelled.
+        binary: whether the values are 0 and 255, which stand for 1 and 2.
 
     Returns:
         uint8, (height, width).
@@ -121,6 +146,8 @@ def read_label(path: str | Path, *, num_classes: int) -> np.ndarray:
         raise DataError(
             f"{path}: {1 + len(others)} channels in a label map; save one channel of class numbers"
         )
+    if binary:
+        label = np.where(label == WHITE, 2, np.where(label == 0, 1, label))
     wrong = np.argwhere(~((label >= 0) & (label <= num_classes) & (label == np.floor(label))))
     if len(wrong):
         row, column = wrong[0]

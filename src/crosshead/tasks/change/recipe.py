@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 
 from crosshead.tasks.recipe import Recipe
 
-Source = Literal["landsat", "pairs"]
+Source = Literal["folder", "landsat"]
 
 # Label maps are read as bytes, in which 0 is unlabelled.
 MOST_CLASSES = 255
@@ -26,7 +26,7 @@ class ChangeRecipe(Recipe):
     task: ClassVar[str] = "change"
 
     data: Source
-    """The Taizhou scene, or folders before/, after/ and label/ of your own pairs."""
+    """Folders before/, after/ and label/ of your own pairs, or the Taizhou scene."""
     class_names: tuple[str, ...] = ("unchanged", "changed")
     """Names of the label values 1, 2 and so on; 0 is unlabelled."""
     folds: int = 4

@@ -12,6 +12,7 @@ from crosshead.tasks.change.module import ChangeDetector
 from crosshead.tasks.change.net import SiameseNet
 from crosshead.tasks.change.predict import ChangeResult, draw_pairs, predict_change, read_dates
 from crosshead.tasks.change.recipe import ChangeRecipe
+from crosshead.tasks.counts import Counts
 from crosshead.tasks.loading import EpochLoaders
 from crosshead.tasks.module import Updates
 from crosshead.tasks.net import build_dense, dense_config
@@ -33,8 +34,8 @@ class ChangeDetection(Task[ChangeRecipe, ChangeMeta]):
         """Image pairs, their labels dealt out into three splits block by block."""
         return load_data(recipe)
 
-    def check_data(self, recipe: ChangeRecipe) -> Iterator[str]:
-        """Everything that is wrong with the files, else why they cannot be split."""
+    def check_data(self, recipe: ChangeRecipe) -> Iterator[str | Counts]:
+        """Everything that is wrong with the files, else why they cannot be split, else what there is."""
         return check_data(recipe)
 
     def build(self, recipe: ChangeRecipe, meta: ChangeMeta) -> nn.Module:

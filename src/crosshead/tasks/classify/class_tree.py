@@ -65,7 +65,7 @@ def read_class_tree(root: Path) -> ClassTree:
     ignored: list[str] = []
     try:
         for entry in sorted(root.iterdir()):
-            if _hidden(entry.name):
+            if hidden(entry.name):
                 continue
             if entry.is_dir():
                 files[entry.name] = list(_images(entry, ignored))
@@ -127,15 +127,21 @@ def _images(folder: Path, ignored: list[str]) -> Iterator[str]:
         if place in seen:
             raise DataError(f"{parent}: links back to {place}, which is listed already; leave the link out")
         seen.add(place)
-        subfolders[:] = sorted(name for name in subfolders if not _hidden(name))
+        subfolders[:] = sorted(name for name in subfolders if not hidden(name))
         for name in sorted(names):
-            if name.lower().endswith(IMG_EXTENSIONS) and not _hidden(name):
+            if name.lower().endswith(IMG_EXTENSIONS) and not hidden(name):
                 yield os.path.join(parent, name)  # noqa: PTH118 (a Path for each of a million files is slow)
-            elif not _hidden(name):
+            elif not hidden(name):
                 ignored.append(str(Path(parent, name)))
 
 
-def _hidden(name: str) -> bool:
+def hidden(name: str) -> bool:
+    """Whether a file or folder is none of the user's own.
+
+    Example:
+        >>> hidden(".DS_Store"), hidden("cat")
+        (True, False)
+    """
     return name.startswith(".") or name == "__MACOSX"
 
 

@@ -29,9 +29,11 @@ class ClassifyMeta(Meta):
 
     Attributes:
         image_size: side of the square that images are brought to, in pixels.
+        class_weights: weight of each class in the loss of a training; None if all count alike.
     """
 
     image_size: int
+    class_weights: tuple[float, ...] | None = None
 
 
 class ImageArray(Dataset[tuple[Image.Image, int]]):

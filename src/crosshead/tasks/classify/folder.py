@@ -8,8 +8,9 @@ from pathlib import Path
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from crosshead.tasks.classify.class_tree import findings, read_class_tree
+from crosshead.tasks.classify.class_tree import findings, hidden, read_class_tree
 from crosshead.tasks.classify.data import ClassifyMeta
+from crosshead.tasks.depth import find_bits
 from crosshead.tasks.images import ImageFiles, read_image
 from crosshead.tasks.splits import NAMES, existing_folder, find_places, stratified_split
 from crosshead.tasks.task import Data, DataError
@@ -19,22 +20,24 @@ logger = logging.getLogger(__name__)
 IMAGENET_CLASSES = 1000
 
 
-def load_folder(data_dir: str | Path | None) -> Data[ClassifyMeta]:
+def load_folder(data_dir: str | Path | None, *, test: float = 0.2) -> Data[ClassifyMeta]:
     """Loads any folder of images that are sorted into class folders.
 
     Args:
         data_dir: a folder of a layout that `find_splits` knows. Image files are known by torchvision's list
             of extensions, other files are ignored and counted.
+        test: fraction of each class to test on, where there is no held-out split.
 
     Returns:
         RGB images of any size; labels are positions in the alphabetical order of the class folders. A lone
-        held-out split is the test set; where there is none, a fixed fifth of each class is.
+        held-out split is the test set; where there is none, a fraction of each class is, always the same
+        images.
 
     Raises:
         DataError: if the folder is missing or empty, a class folder is empty, the splits differ in their
             classes, or too many images are unreadable.
     """
-    return _load(find_splits(data_dir))
+    return _load(find_splits(data_dir), test=test)
 
 
 def load_imagenet1k(data_dir: str | Path | None) -> Data[ClassifyMeta]:
@@ -59,20 +62,20 @@ def load_imagenet1k(data_dir: str | Path | None) -> Data[ClassifyMeta]:
 def find_splits(data_dir: str | Path | None) -> dict[str, Path]:
     """Finds the splits of a folder of images.
 
-    Two layouts are known: `{train,val,test}/<class>/`, with either or both of the held-out splits and with
-    the names of `crosshead.tasks.splits.NAMES` in upper or lower case; and `<class>/` without splits. A
-    held-out folder that holds images rather than class folders is passed over beside another one.
+    Two layouts are known: `{train,val,test}/<class>/`, with either or both of the held-out splits or none,
+    and with the names of `crosshead.tasks.splits.NAMES` in upper or lower case; and `<class>/` without
+    splits. A held-out folder that holds images rather than class folders is passed over beside another one.
 
     Args:
         data_dir: the folder.
 
     Returns:
-        The folders of "train", "test" and, where there are both of the held-out ones, "val"; for the layout
-        without splits only "train", the folder itself.
+        The folders of "train", "test" and, where there are both of the held-out ones, "val"; without held-out
+        splits only "train", which without any is the folder itself.
 
     Raises:
-        DataError: if `data_dir` is not a folder, or there is a held-out split without a training split or
-            the other way round.
+        DataError: if `data_dir` is not a folder, there is a held-out split without a training split, or a
+            training split with other folders beside it that no split is called.
 
     Example:
         >>> import tempfile
@@ -99,8 +102,13 @@ def find_splits(data_dir: str | Path | None) -> dict[str, Path]:
     if "train" in split and "test" in named:
         return named
     if "train" in split:
+        others = [path.name for path in root.iterdir() if path.is_dir() and path != split["train"]]
+        others = [name for name in sorted(others) if not hidden(name)]
+        if not others:
+            return split
         raise DataError(
-            f"{root}: has {split['train'].name}/ but no val/, test/ or valid/; add the held-out split"
+            f"{root}: has {split['train'].name}/ but no val/, test/ or valid/; call {others[0]}/ so if it is "
+            "held out, or move it elsewhere"
         )
     if split and "train" not in named:
         raise DataError(f"{root}: has {split['test'].name}/ but no train/; add the training split")
@@ -130,14 +138,15 @@ def find_imagenet1k(data_dir: str | Path | None) -> dict[str, Path]:
 
 
 def read_splits(
-    places: dict[str, Path], *, side: int | None = None
+    places: dict[str, Path], *, side: int | None = None, test: float = 0.2
 ) -> tuple[dict[str, ImageFiles], tuple[str, ...]]:
     """Lists the image files of each split, and checks all that can be checked without decoding every one.
 
     Args:
-        places: the folders, as `find_splits` returns them; of "train" alone, a fixed fifth of each class is
-            the test set.
+        places: the folders, as `find_splits` returns them; of "train" alone, a part of each class is the
+            test set, always the same.
         side: the width and height in pixels that every image must have; None for any.
+        test: the fraction that this part is.
 
     Returns:
         The files by split, and the names of the classes.
@@ -168,12 +177,15 @@ def read_splits(
                 len(tree.ignored),
                 tree.ignored[0],
             )
-    files = {split: ImageFiles(*tree.samples(), root=tree.root, side=side) for split, tree in trees.items()}
+    bits = find_bits(trees["train"].samples()[0])
+    look = {"side": side, "bits": bits}
+    files = {split: ImageFiles(*tree.samples(), root=tree.root, **look) for split, tree in trees.items()}
     if "test" not in files:
         whole = files["train"]
-        for split, part in zip(("train", "test"), stratified_split(whole.labels), strict=True):
+        parts = stratified_split(whole.labels, fraction=test)
+        for split, part in zip(("train", "test"), parts, strict=True):
             paths = [whole.paths[int(index)] for index in part]
-            files[split] = ImageFiles(paths, whole.labels[part], root=whole.root, side=side)
+            files[split] = ImageFiles(paths, whole.labels[part], root=whole.root, **look)
     for part in files.values():
         part.probe()
     return files, trees["train"].classes
@@ -201,10 +213,11 @@ def check_folder(places: dict[str, Path]) -> Iterator[str]:
             f"{path}: ignored: no image by its extension, or outside the class folders; move it into one, or "
             "leave it out"
         )
+    bits = find_bits(trees["train"].samples()[0])
     seen: dict[bytes, tuple[str, str]] = {}
     for split, path in ((split, path) for split, tree in trees.items() for path in tree.samples()[0]):
         try:
-            read_image(path)
+            read_image(path, bits=bits)
         except DataError as error:
             yield str(error)
             continue
@@ -215,14 +228,19 @@ def check_folder(places: dict[str, Path]) -> Iterator[str]:
             yield f"{path}: byte for byte the same as {first}{where}; leave one of them out"
 
 
-def _load(places: dict[str, Path]) -> Data[ClassifyMeta]:
-    files, classes = read_splits(places)
+def _load(places: dict[str, Path], *, test: float = 0.2) -> Data[ClassifyMeta]:
+    files, classes = read_splits(places, test=test)
     return Data(
         train=files["train"],
         val=files.get("val"),
         test=files["test"],
         meta=ClassifyMeta(
-            classes=classes, in_chans=3, image_size=224, mean=IMAGENET_DEFAULT_MEAN, std=IMAGENET_DEFAULT_STD
+            classes=classes,
+            in_chans=3,
+            image_size=224,
+            mean=IMAGENET_DEFAULT_MEAN,
+            std=IMAGENET_DEFAULT_STD,
+            bits=files["train"].bits,
         ),
     )
 

@@ -1,7 +1,9 @@
 """Image classification: the net, its loss, its optimiser and its metrics, as Lightning wants them."""
 
+from collections.abc import Sequence
 from typing import Unpack
 
+import torch
 from timm.data.mixup import Mixup
 from timm.loss.binary_cross_entropy import BinaryCrossEntropy
 from timm.loss.cross_entropy import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
@@ -17,15 +19,24 @@ from crosshead.tasks.module import TaskModule, Updates
 
 
 def classification_loss(
-    *, smoothing: float = 0.0, soft_targets: bool = False, binary: bool = False
+    *,
+    smoothing: float = 0.0,
+    soft_targets: bool = False,
+    binary: bool = False,
+    class_weights: Sequence[float] | None = None,
 ) -> nn.Module:
-    """timm's loss for (B, K) logits.
+    """timm's loss for (B, K) logits, or torch's where classes have weights.
 
     Args:
         smoothing: label smoothing, for targets that are class numbers; mixup smooths its own targets.
         soft_targets: the targets are (B, K) probabilities, as mixup and cutmix make them.
-        binary: one sigmoid for each class instead of one softmax over all.
+        binary: one sigmoid for each class instead of one softmax over all; it takes no weights.
+        class_weights: the weight of each class, as `torch.nn.CrossEntropyLoss` takes it.
     """
+    if class_weights is not None and not binary:
+        return nn.CrossEntropyLoss(
+            torch.tensor(class_weights), label_smoothing=0.0 if soft_targets else smoothing
+        )
     if binary:
         return BinaryCrossEntropy(smoothing=0.0 if soft_targets else smoothing)
     if soft_targets:
@@ -46,6 +57,7 @@ class Classifier(TaskModule):
         num_classes: number of classes K.
         smoothing: label smoothing.
         binary_loss: one sigmoid for each class instead of one softmax over all.
+        class_weights: the weight of each class in the training loss; None if all count alike.
         mixup: parameter of mixup's beta distribution; 0 for none.
         cutmix: parameter of cutmix's beta distribution; 0 for none.
         **updates: how the weights are updated: see `Updates`.
@@ -66,6 +78,7 @@ class Classifier(TaskModule):
         num_classes: int,
         smoothing: float = 0.0,
         binary_loss: bool = False,
+        class_weights: Sequence[float] | None = None,
         mixup: float = 0.0,
         cutmix: float = 0.0,
         **updates: Unpack[Updates],
@@ -75,7 +88,10 @@ class Classifier(TaskModule):
         if mixup or cutmix:
             self.mixing = Mixup(mixup, cutmix, label_smoothing=smoothing, num_classes=num_classes)
         self.train_criterion = classification_loss(
-            smoothing=smoothing, soft_targets=self.mixing is not None, binary=binary_loss
+            smoothing=smoothing,
+            soft_targets=self.mixing is not None,
+            binary=binary_loss,
+            class_weights=class_weights,
         )
         self.val_criterion = nn.CrossEntropyLoss()
         self.train_accuracy = MulticlassAccuracy(num_classes, average="micro")

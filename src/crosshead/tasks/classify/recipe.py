@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 
 from crosshead.tasks.recipe import Recipe
 
-Source = Literal["digits", "fashion-mnist", "cifar10", "folder", "imagenet1k"]
+Source = Literal["folder", "digits", "fashion-mnist", "cifar10", "imagenet1k"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,9 @@ class ClassifyRecipe(Recipe):
     task: ClassVar[str] = "classify"
 
     data: Source
-    """Where the images come from."""
+    """A folder for each class in --data-dir, or a data set that is published."""
+    test: float = 0.2
+    """Fraction of each class to test on, where the data set has no held-out split; always the same images."""
     image_size: int | None = None
     """Side of the images in pixels; by default that of the data set."""
     crop_fraction: float = 1.0
@@ -37,6 +39,9 @@ class ClassifyRecipe(Recipe):
     """Label smoothing."""
     binary_loss: bool = False
     """A sigmoid for each class in place of the softmax."""
+    class_weights: Literal["balanced"] | None = None
+    """Weight classes in the loss by the inverse of their number of training images; by default all images
+    count alike."""
 
     crop: Literal["resized", "padded", "center"] = "resized"
     """Random part resized, whole image shifted, or as in evaluation."""
@@ -67,8 +72,14 @@ class ClassifyRecipe(Recipe):
         """
         super().check()
         self.require_counts("image_size")
+        self.require_held_out("test")
         self.require_fractions("dropout", "smoothing", "flip", "erasing")
         self.require_no_less_than_zero("mixup", "cutmix", "crop_padding")
+        if self.class_weights and self.binary_loss:
+            raise ValueError(
+                f"class_weights is {self.class_weights} with binary_loss: weights belong to the softmax, "
+                "leave one out"
+            )
         if self.rand_augment and not self.rand_augment.startswith("rand-"):
             raise ValueError(
                 f"rand_augment is {self.rand_augment}: give a policy such as rand-m9-mstd0.5-inc1"

@@ -4,8 +4,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
+import numpy as np
 from torch import nn
+from torch.utils.data import Subset
 
+from crosshead.tasks.class_weights import balanced_weights
 from crosshead.tasks.classify.cifar10 import load_cifar10
 from crosshead.tasks.classify.confusion import draw_confusion
 from crosshead.tasks.classify.data import ClassifyMeta, load_digits, load_fashion_mnist
@@ -22,11 +25,15 @@ from crosshead.tasks.classify.net import build_model, model_config
 from crosshead.tasks.classify.predict import ClassifyResult, rank_classes
 from crosshead.tasks.classify.recipe import ClassifyRecipe
 from crosshead.tasks.classify.transforms import eval_transform, train_transform
+from crosshead.tasks.counts import Counts
 from crosshead.tasks.loading import ImageLoaders
 from crosshead.tasks.module import Updates
 from crosshead.tasks.sources import Input
 from crosshead.tasks.splits import carve
 from crosshead.tasks.task import Data, DataError, Picture, Task, require_folder
+
+# Sources that torchvision fetches.
+DOWNLOADS = ("fashion-mnist", "cifar10")
 
 
 class Classification(Task[ClassifyRecipe, ClassifyMeta]):
@@ -44,17 +51,27 @@ class Classification(Task[ClassifyRecipe, ClassifyMeta]):
         val = data.val
         if val is None:
             train, val = carve(train, fraction=recipe.val, seed=recipe.seed, labels=train.labels)
-        meta = replace(data.meta, image_size=recipe.image_size or data.meta.image_size)
+        weights = None
+        if recipe.class_weights == "balanced":
+            weights = balanced_weights(np.bincount(labels_of(train), minlength=len(data.meta.classes)))
+        meta = replace(data.meta, image_size=recipe.image_size or data.meta.image_size, class_weights=weights)
         return Data(train=train, val=val, test=data.test, meta=meta)
 
-    def check_data(self, recipe: ClassifyRecipe) -> Iterator[str]:
-        """Everything that is wrong with folders of images; of published files the first fault."""
+    def check_data(self, recipe: ClassifyRecipe) -> Iterator[str | Counts]:
+        """Everything that is wrong with folders of images, and of published files the first fault.
+
+        Of sound data it ends with what the splits hold.
+        """
         find = {"folder": find_splits, "imagenet1k": find_imagenet1k}.get(recipe.data)
+        if recipe.data != "digits":
+            require_folder(recipe, downloads=recipe.data in DOWNLOADS)
+        sound = True
         try:
-            if find is None:
-                self.data(recipe)
-            else:
-                yield from check_folder(find(require_folder(recipe)))
+            for fault in () if find is None else check_folder(find(recipe.data_dir)):
+                sound = False
+                yield fault
+            if sound:
+                yield count_images(self.data(recipe))
         except DataError as error:
             yield str(error)
 
@@ -71,6 +88,7 @@ class Classification(Task[ClassifyRecipe, ClassifyMeta]):
             num_classes=len(meta.classes),
             smoothing=recipe.smoothing,
             binary_loss=recipe.binary_loss,
+            class_weights=meta.class_weights,
             mixup=recipe.mixup,
             cutmix=recipe.cutmix,
             **updates,
@@ -141,7 +159,7 @@ class Classification(Task[ClassifyRecipe, ClassifyMeta]):
 def _load(recipe: ClassifyRecipe) -> Data[ClassifyMeta]:
     if recipe.data == "digits":
         return load_digits()
-    folder = require_folder(recipe, downloads=recipe.data in ("fashion-mnist", "cifar10"))
+    folder = require_folder(recipe, downloads=recipe.data in DOWNLOADS)
     match recipe.data:
         case "fashion-mnist":
             return load_fashion_mnist(folder, download=recipe.download)
@@ -150,7 +168,34 @@ def _load(recipe: ClassifyRecipe) -> Data[ClassifyMeta]:
         case "imagenet1k":
             return load_imagenet1k(folder)
         case "folder":
-            return load_folder(folder)
+            return load_folder(folder, test=recipe.test)
+
+
+def labels_of(images: Any) -> np.ndarray:
+    """The labels of a split, which may be a part of another one.
+
+    Example:
+        >>> labels_of(Subset(load_digits().train, [0, 1])).tolist()
+        [0, 1]
+    """
+    return (
+        labels_of(images.dataset)[images.indices] if isinstance(images, Subset) else np.asarray(images.labels)
+    )
+
+
+def count_images(data: Data[ClassifyMeta]) -> Counts:
+    """Images of each class by split."""
+    splits = {"train": data.train, "val": data.val, "test": data.test}
+    labels = {split: labels_of(images) for split, images in splits.items() if images is not None}
+    names = data.meta.classes
+    counted = {split: np.bincount(found, minlength=len(names)) for split, found in labels.items()}
+    return Counts(
+        totals={"images": {split: len(found) for split, found in labels.items()}},
+        classes={
+            f"images of {name}": {split: int(counts[label]) for split, counts in counted.items()}
+            for label, name in enumerate(names)
+        },
+    )
 
 
 TASK = Classification()

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crosshead.tasks.classify.data import load_fashion_mnist
-from crosshead.tasks.detect.coco.layout import CocoPlace, find_coco
-from crosshead.tasks.detect.coco.read import CocoFile, CocoImage, CocoImages, read_coco
+from crosshead.tasks.depth import find_bits
+from crosshead.tasks.detect.annotated import AnnotatedImage, AnnotatedImages, Annotations
+from crosshead.tasks.detect.faults import OVERSHOOT
+from crosshead.tasks.detect.formats import find_annotations
 from crosshead.tasks.detect.scenes import FashionScenes
-from crosshead.tasks.images import MEASURED, find_channels, mean_and_std, spread
-from crosshead.tasks.splits import carve, shared_files
+from crosshead.tasks.images import find_channels, mean_and_std
+from crosshead.tasks.splits import carve, choose, deal
+from crosshead.tasks.spread import MEASURED, spread
 from crosshead.tasks.task import Data, DataError, Meta, require_folder
 
 if TYPE_CHECKING:
@@ -46,14 +49,16 @@ class DetectMeta(Meta):
 
 
 def load_objects(recipe: DetectRecipe | SegmentRecipe, *, masks: bool) -> Data[DetectMeta]:
-    """The images with objects that a recipe names, in COCO format or as scenes made of Fashion-MNIST.
+    """The images with objects that a recipe names, annotated in any format, or as scenes made of
+    Fashion-MNIST.
 
     Classes are the categories of the files in the order of their numbers, labelled from 1 on. Boxes that
-    reach outside their image by up to a pixel are clipped. Images without objects are kept, crowd regions
+    reach a little outside their image are clipped. Images without objects are kept, crowd regions
     are marked. All entries are checked here; images and masks are decoded when asked for.
 
-    Without a validation split, one is carved from the training images, in proportion to the rarest class of
-    each where every class has two images or more, else at random.
+    Without a held-out split a fraction `recipe.test` of the images is tested on, and without a validation
+    split `recipe.val` of the training images is validated on: in proportion to the rarest class of each
+    where every class has enough images, else at random.
 
     Args:
         recipe: names the data.
@@ -64,56 +69,16 @@ def load_objects(recipe: DetectRecipe | SegmentRecipe, *, masks: bool) -> Data[D
         `max_size` are those of the largest image in any split, so that none is shrunk.
 
     Raises:
-        DataError: if no folder is given, or a file is missing, damaged or not COCO; if ids repeat or dangle;
-            if an image is missing; if a box, a mask or an area is unusable. Names the file and the entry.
+        DataError: if no folder is given, or a file is missing, damaged or not of its format; if ids repeat or
+            dangle; if an image is missing; if a box, a mask or an area is unusable. Names the file and the
+            entry.
         ValueError: if the recipe asks for scenes that are too few or too small, or for other than 1 or 3
             channels.
     """
     require_folder(recipe, downloads=recipe.data == "fashion-scenes")
-    return _scenes(recipe, masks=masks) if recipe.data == "fashion-scenes" else _coco(recipe, masks=masks)
-
-
-def check_objects(recipe: DetectRecipe | SegmentRecipe, *, masks: bool) -> Iterator[str]:
-    """Walks the whole data set of a recipe and lists everything that is wrong with it.
-
-    Where `load_objects` stops at the first fault and opens a few images, this goes on, opens them all and
-    decodes every mask.
-
-    Args:
-        recipe: names the data.
-        masks: whether objects need masks.
-
-    Yields:
-        One line for each fault, as soon as it is found: what is wrong with the files, with their entries,
-        with images and masks; and images that are in two splits.
-
-    Raises:
-        DataError: if no folder is given.
-    """
-    require_folder(recipe, downloads=recipe.data == "fashion-scenes")
-    try:
-        if recipe.data == "fashion-scenes":
-            load_objects(recipe, masks=masks)
-            return
-        places = _places(recipe)
-    except DataError as error:
-        yield str(error)
-        return
-    files: dict[str, CocoFile] = {}
-    for split, place in places.items():
-        try:
-            files[split] = read_coco(place, masks=masks)
-        except DataError as error:
-            yield str(error)
-    for file in files.values():
-        yield from file.findings
-        yield from file.faulty
-    yield from _category_differences(files)
-    for file in files.values():
-        images = CocoImages(file, masks=masks, in_chans=3)
-        for index in range(len(images)):
-            yield from images.findings(index)
-    yield from shared_files({split: [image.path for image in file.images] for split, file in files.items()})
+    return (
+        _scenes(recipe, masks=masks) if recipe.data == "fashion-scenes" else _annotated(recipe, masks=masks)
+    )
 
 
 def _scenes(recipe: DetectRecipe | SegmentRecipe, *, masks: bool) -> Data[DetectMeta]:
@@ -148,65 +113,93 @@ def _scenes(recipe: DetectRecipe | SegmentRecipe, *, masks: bool) -> Data[Detect
     )
 
 
-def _coco(recipe: DetectRecipe | SegmentRecipe, *, masks: bool) -> Data[DetectMeta]:
+def _annotated(recipe: DetectRecipe | SegmentRecipe, *, masks: bool) -> Data[DetectMeta]:
     if recipe.in_chans not in (None, 1, 3):
         raise ValueError(f"in_chans must be 1 (grey), 3 (RGB) or left out; got {recipe.in_chans}")
-    files = {split: read_coco(place, masks=masks) for split, place in _places(recipe).items()}
+    found = {split: read(masks=masks) for split, read in find_annotations(recipe).items()}
     findings = [
-        *(finding for file in files.values() for finding in file.findings),
-        *_category_differences(files),
+        *(finding for each in found.values() for finding in each.findings),
+        *category_differences(found),
     ]
     if findings:
         raise DataError(findings[0])
-    for file in files.values():
-        if file.faulty and not recipe.skip_faulty:
-            raise DataError(file.faulty[0])
-        if file.faulty:
+    for each in found.values():
+        if each.faulty and not recipe.skip_faulty:
+            raise DataError(each.faulty[0])
+        if each.faulty:
             logger.warning(
-                "%s: annotations left out for %d faults; %s", file.path, len(file.faulty), file.faulty[0]
+                "%s: annotations left out for %d faults; %s", each.path, len(each.faulty), each.faulty[0]
             )
-    in_chans = recipe.in_chans or find_channels([image.path for image in files["train"].images])
+        if each.clipped:
+            logger.warning("%s: %s", each.path, clipped_boxes(each.clipped))
+    paths = [image.path for image in found["train"].images]
+    in_chans, bits = recipe.in_chans or find_channels(paths), find_bits(paths)
     sets = {
-        split: CocoImages(file, masks=masks, in_chans=in_chans, skip_faulty=recipe.skip_faulty)
-        for split, file in files.items()
+        split: AnnotatedImages(
+            each, masks=masks, in_chans=in_chans, bits=bits, skip_faulty=recipe.skip_faulty
+        )
+        for split, each in found.items()
     }
-    train, val = sets["train"], sets.get("val")
-    mean, std = mean_and_std([train.image(position) for position in spread(len(train))])
+    mean, std = mean_and_std([sets["train"].image(position) for position in spread(len(sets["train"]))])
     for images in sets.values():
         for position in spread(len(images), most=PROBED):
             images[position]
-    if val is None:
-        labels = _rarest_classes(files["train"].images)
-        train, val = carve(train, fraction=recipe.val, seed=recipe.seed, labels=labels)
-    sizes = [image.size for file in files.values() for image in file.images]
+    splits = choose(sets, deal_objects(recipe, found))
+    sizes = [image.size for each in found.values() for image in each.images]
     return Data(
-        train=train,
-        val=val,
-        test=sets["test"],
+        train=splits["train"],
+        val=splits.get("val"),
+        test=splits["test"],
         meta=DetectMeta(
-            classes=tuple(files["train"].categories.values()),
-            category_ids=tuple(files["train"].categories),
+            classes=tuple(found["train"].categories.values()),
+            category_ids=tuple(found["train"].categories),
             masks=masks,
             in_chans=in_chans,
             mean=mean,
             std=std,
+            bits=bits,
             min_size=max(map(min, sizes)),
             max_size=max(map(max, sizes)),
         ),
     )
 
 
-def _places(recipe: DetectRecipe | SegmentRecipe) -> dict[str, CocoPlace]:
-    return find_coco(recipe.data_dir, train=recipe.train_split, val=recipe.val_split, test=recipe.test_split)
+def deal_objects(
+    recipe: DetectRecipe | SegmentRecipe, found: Mapping[str, Annotations]
+) -> dict[str, tuple[str, list[int]]]:
+    """The splits that are made of those of a folder, as `deal` gives them.
+
+    Raises:
+        DataError: if there are too few images.
+    """
+    carved = ("test" not in found) + ("val" not in found and recipe.val > 0)
+    labels = {
+        split: _rarest_classes(each.images, fewest=carved + 1) if split == "train" else [0] * len(each.images)
+        for split, each in found.items()
+    }
+    return deal(labels, val=recipe.val, test=recipe.test, seed=recipe.seed)
 
 
-def _category_differences(files: Mapping[str, CocoFile]) -> Iterator[str]:
-    """Where the categories of a file differ from those of the first, a line each."""
-    all_files = list(files.values())
-    for other in all_files[1:]:
-        first = all_files[0]
+def clipped_boxes(count: int) -> str:
+    """What is said of boxes that reach outside.
+
+    Example:
+        >>> clipped_boxes(1)
+        '1 box reaches outside the image by up to 5% of its side; clipped'
+    """
+    return (
+        f"{count} box{'es reach' if count > 1 else ' reaches'} outside the image by up to {OVERSHOOT:.0%} of "
+        "its side; clipped"
+    )
+
+
+def category_differences(found: Mapping[str, Annotations]) -> Iterator[str]:
+    """Where the categories of a split differ from those of the first, a line each."""
+    first, *others = found.values() or (None,)
+    for other in others:
+        assert first is not None
         for number in sorted(first.categories.keys() | other.categories.keys()):
-            names = [file.categories.get(number) for file in (first, other)]
+            names = [each.categories.get(number) for each in (first, other)]
             if names[0] != names[1]:
                 yield (
                     f"{other.path}: category {number} is {names[1] or 'missing'!r}, and "
@@ -214,11 +207,11 @@ def _category_differences(files: Mapping[str, CocoFile]) -> Iterator[str]:
                 )
 
 
-def _rarest_classes(images: Sequence[CocoImage]) -> list[int] | None:
-    """The rarest class in each image, 0 without objects; None where a class has a single image."""
-    counts = np.bincount(np.concatenate([image.objects.labels for image in images]))
+def _rarest_classes(images: Sequence[AnnotatedImage], *, fewest: int) -> list[int]:
+    """The rarest class in each image, 0 without objects; 0 throughout if a class has too few images."""
+    counts = np.bincount(np.concatenate([np.zeros(0, int), *(image.objects.labels for image in images)]))
     rarest = [
         min(image.objects.labels.tolist(), key=lambda label: (counts[label], label), default=0)
         for image in images
     ]
-    return rarest if min(Counter(rarest).values()) >= 2 else None
+    return rarest if min(Counter(rarest).values(), default=0) >= fewest else [0] * len(images)

@@ -5,7 +5,8 @@ from typing import ClassVar, Literal
 
 from crosshead.tasks.recipe import Recipe
 
-Source = Literal["coco", "fashion-scenes"]
+Source = Literal["folder", "fashion-scenes"]
+Format = Literal["coco", "yolo", "cvat", "voc"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,7 +14,7 @@ class DetectRecipe(Recipe):
     """Training of a detector. Each field is a flag of `crosshead train`.
 
     Example:
-        >>> DetectRecipe(data="coco", model="ivit_nano", epochs=1, anchor_sizes=(8, 16)).check()
+        >>> DetectRecipe(data="folder", model="ivit_nano", epochs=1, anchor_sizes=(8, 16)).check()
         Traceback (most recent call last):
             ...
         ValueError: anchor_sizes is (8, 16): give five, one for each level of the pyramid
@@ -22,9 +23,13 @@ class DetectRecipe(Recipe):
     task: ClassVar[str] = "detect"
 
     data: Source
-    """Images and json files in COCO format, or scenes made of Fashion-MNIST."""
+    """Images with annotations in --data-dir, or scenes made of Fashion-MNIST."""
+    format: Format | None = None
+    """Format of the annotations; by default what lies in the folder."""
+    test: float = 0.2
+    """Fraction of the images to test on, where the data set has no held-out split; always the same images."""
     train_split: str | None = None
-    """Name of the split to train on, or its json file, where it is not the usual one."""
+    """Name of the split to train on, or its COCO json, where it is not the usual one."""
     val_split: str | None = None
     """Name of the split to validate on, likewise."""
     test_split: str | None = None
@@ -32,7 +37,7 @@ class DetectRecipe(Recipe):
     in_chans: int | None = None
     """1 for grey images or 3 for colour; by default as the files are."""
     skip_faulty: bool = False
-    """Leave out faulty annotations in place of refusing the file; the published COCO has some."""
+    """Leave out faulty annotations in place of refusing the data set; the published COCO has some."""
     scenes: tuple[int, int] = (4000, 500)
     """How many scenes to make of Fashion-MNIST, to train and to test."""
     scene_size: int = 128
@@ -80,6 +85,7 @@ class DetectRecipe(Recipe):
             "pyramid_dim", "min_size", "max_size", "rois", "max_detections", "crop", "scene_size"
         )
         self.require_fractions("flip", "vertical_flip")
+        self.require_held_out("test")
         self.require_no_less_than_zero("color_jitter")
         self.require_range("scale")
         if len(self.anchor_sizes) != 5:

@@ -6,7 +6,9 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from crosshead.tasks.detect.data import DetectMeta, check_objects, load_objects
+from crosshead.tasks.counts import Counts
+from crosshead.tasks.detect.check import check_objects
+from crosshead.tasks.detect.data import DetectMeta, load_objects
 from crosshead.tasks.detect.evaluation import DetectEvaluation
 from crosshead.tasks.detect.module import Detector
 from crosshead.tasks.detect.net import build_detector
@@ -38,8 +40,8 @@ class Detection(Task[DetectRecipe, DetectMeta]):
         )
         return dataclasses.replace(data, meta=meta)
 
-    def check_data(self, recipe: DetectRecipe) -> Iterator[str]:
-        """Everything that is wrong with json files, images and masks."""
+    def check_data(self, recipe: DetectRecipe) -> Iterator[str | Counts]:
+        """Everything that is wrong with annotations, images and masks, and what the splits hold."""
         return check_objects(recipe, masks=recipe.masks)
 
     def build(self, recipe: DetectRecipe, meta: DetectMeta) -> nn.Module:

@@ -10,7 +10,6 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 from torchvision import transforms
 
 from crosshead.tasks.classify.transforms import eval_transform, train_transform
-from crosshead.tasks.images import spread
 from crosshead.tasks.linearize.cost import measure_cost
 from crosshead.tasks.linearize.data import (
     UNLABELLED,
@@ -34,6 +33,7 @@ from crosshead.tasks.loading import AugmentedImages, ImageLoaders, epoch_order
 from crosshead.tasks.module import Updates
 from crosshead.tasks.seeding import seed_from
 from crosshead.tasks.sources import Input
+from crosshead.tasks.spread import spread
 from crosshead.tasks.task import Data, Picture, Task
 from crosshead.vision.on_grid import GridViT
 

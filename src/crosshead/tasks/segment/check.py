@@ -1,23 +1,29 @@
 """Everything that is wrong with images and label images, where loading stops at the first fault."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
-from crosshead.tasks.segment.data import LabelImages
+import numpy as np
+
+from crosshead.tasks.counts import Counts
+from crosshead.tasks.depth import find_bits
+from crosshead.tasks.segment.classes import ValueLegend, find_legend
+from crosshead.tasks.segment.data import LabelImages, deal_label_images
 from crosshead.tasks.segment.folders import find_label_files
-from crosshead.tasks.segment.labels import VALUES, find_classes, label_table
+from crosshead.tasks.segment.labels import VALUES, label_table
 from crosshead.tasks.segment.recipe import SegmentRecipe
 from crosshead.tasks.splits import shared_files
 from crosshead.tasks.task import DataError, require_folder
 
 
-def check_label_images(recipe: SegmentRecipe) -> Iterator[str]:
+def check_label_images(recipe: SegmentRecipe) -> Iterator[str | Counts]:
     """Walks whole folders of images and label images and decodes them all.
 
     Args:
         recipe: as in `load_label_images`.
 
     Yields:
-        One line for each fault, as soon as it is found; and images that are in two splits.
+        One line for each fault, as soon as it is found; and images that are in two splits. At the end what
+        the splits hold, if the classes are known.
 
     Raises:
         DataError: if no folder is given.
@@ -33,18 +39,54 @@ def check_label_images(recipe: SegmentRecipe) -> Iterator[str]:
         yield from part.findings
     said = None
     try:
-        _, table = find_classes(recipe, [path for part in files.values() for path in part.labels])
+        legend = find_legend(recipe, [path for part in files.values() for path in part.labels])
     except DataError as error:
         said = str(error)
         yield said
         # Every value is taken, so that the files are looked at all the same.
-        table = label_table(range(VALUES), ignored=())
-    for part in files.values():
-        images = LabelImages(part, table=table, in_chans=3)
+        legend = ValueLegend(classes=(), table=label_table(range(VALUES), ignored=()))
+    bits = find_bits(files["train"].images)
+    pixels: dict[str, list[np.ndarray]] = {}
+    for split, part in files.items():
+        images = LabelImages(part, legend=legend, in_chans=3, bits=bits)
+        pixels[split] = []
         for index in range(len(images)):
+            counts = np.zeros(len(legend.classes), int)
             try:
-                images[index]
+                _, labels = images[index]
+                counts = np.bincount(labels.flatten(), minlength=len(counts))[: len(counts)]
             except DataError as error:
                 if str(error) != said:
                     yield str(error)
+            pixels[split].append(counts)
     yield from shared_files({split: part.images for split, part in files.items()})
+    if said is None:
+        try:
+            yield count_pixels(legend.classes, pixels, deal_label_images(recipe, files))
+        except DataError as error:
+            yield str(error)
+
+
+def count_pixels(
+    classes: Sequence[str],
+    pixels: Mapping[str, Sequence[np.ndarray]],
+    parts: Mapping[str, tuple[str, Sequence[int]]],
+) -> Counts:
+    """Images and pixels of each class by split.
+
+    Args:
+        classes: their names.
+        pixels: for each image of the splits of the folder the number of pixels of each class.
+        parts: the splits that are made of them, as `deal` gives them.
+    """
+    sums = {
+        split: sum((pixels[source][position] for position in positions), np.zeros(len(classes), int))
+        for split, (source, positions) in parts.items()
+    }
+    return Counts(
+        totals={"images": {split: len(positions) for split, (_, positions) in parts.items()}},
+        classes={
+            f"pixels of {name}": {split: int(counts[label]) for split, counts in sums.items()}
+            for label, name in enumerate(classes)
+        },
+    )

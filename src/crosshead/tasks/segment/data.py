@@ -1,21 +1,28 @@
 """Images with a label for each pixel: from folders of label images, or painted from the masks of objects."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from PIL import Image
 from torch.utils.data import Dataset
 
+from crosshead.tasks.class_weights import balanced_weights
+from crosshead.tasks.depth import find_bits
 from crosshead.tasks.detect.data import DetectMeta
+from crosshead.tasks.detect.formats import formats_in
 from crosshead.tasks.detect.objects import Objects
-from crosshead.tasks.images import channel_mode, find_channels, mean_and_std, read_image, spread
+from crosshead.tasks.images import channel_mode, find_channels, mean_and_std, read_image
 from crosshead.tasks.loading import AugmentedItems
-from crosshead.tasks.segment.folders import LabelledFiles, find_label_files, other_size
-from crosshead.tasks.segment.labels import find_classes, ignored_label, read_labels
-from crosshead.tasks.segment.recipe import SegmentRecipe
-from crosshead.tasks.splits import carve
+from crosshead.tasks.segment.classes import ValueLegend, find_legend
+from crosshead.tasks.segment.colours import ColourLegend
+from crosshead.tasks.segment.folders import LabelledFiles, find_label_files, has_label_images, other_size
+from crosshead.tasks.segment.labels import ignored_label
+from crosshead.tasks.segment.recipe import Format, SegmentRecipe
+from crosshead.tasks.splits import choose, deal, existing_folder
+from crosshead.tasks.spread import spread
 from crosshead.tasks.task import Data, DataError, Meta, require_folder
 
 BACKGROUND = "background"
@@ -30,9 +37,11 @@ class SegmentMeta(Meta):
     Attributes:
         ignore_index: the label of pixels that are neither learned nor measured: 255, or 65535 beside more
             than 255 classes, whatever the files have for it.
+        class_weights: weight of each class in the cross-entropy of a training; None if all count alike.
     """
 
     ignore_index: int
+    class_weights: tuple[float, ...] | None = None
 
 
 @dataclass(eq=False)
@@ -41,13 +50,15 @@ class LabelImages(Dataset[tuple[Image.Image, np.ndarray]]):
 
     Attributes:
         files: which.
-        table: the label of each value, as `label_table` gives it.
+        legend: what the label images show.
         in_chans: 1 or 3, to which images are brought.
+        bits: as `read_image` takes it.
     """
 
     files: LabelledFiles
-    table: np.ndarray
+    legend: ValueLegend | ColourLegend
     in_chans: int
+    bits: int | None = None
 
     def __len__(self) -> int:
         return len(self.files.images)
@@ -59,51 +70,97 @@ class LabelImages(Dataset[tuple[Image.Image, np.ndarray]]):
             DataError: if either is unreadable, their sizes differ, or a value is that of no class.
         """
         path, label_path = self.files.images[index], self.files.labels[index]
-        image = read_image(path, mode=channel_mode(self.in_chans))
-        labels = read_labels(label_path, table=self.table)
+        image = read_image(path, mode=channel_mode(self.in_chans), bits=self.bits)
+        labels = self.legend.read(label_path)
         if labels.shape != image.size[::-1]:
             raise other_size(label_path, labels.shape[::-1], path, image.size)
         return image, labels
+
+
+def of_label_images(recipe: SegmentRecipe) -> bool:
+    """Whether a recipe's folder has label images, in place of objects whose masks are to be painted.
+
+    Raises:
+        DataError: if no folder is given or it is missing, or it has both and the recipe does not say which.
+    """
+    if recipe.data != "folder":
+        return False
+    root = existing_folder(require_folder(recipe))
+    if recipe.format is not None:
+        return recipe.format == "label-images"
+    objects = [name for name in formats_in(root) if name in get_args(Format)]
+    if objects and has_label_images(root):
+        raise DataError(
+            f"{root}: label images and annotations of objects ({', '.join(objects)}); say which with --format"
+        )
+    return not objects
 
 
 def load_label_images(recipe: SegmentRecipe) -> Data[SegmentMeta]:
     """Loads images with label images of the same size, from folders.
 
     Where there is one held-out split it is the test set, and `recipe.val` of the training images are held
-    back: drawn at random, since an image holds many classes and belongs to none.
+    back; where there is none, so are `recipe.test` of all images: drawn at random, since an image holds many
+    classes and belongs to none.
 
     Args:
-        recipe: names the folder, laid out as `find_label_files` says, and the classes (`find_classes`).
+        recipe: names the folder, laid out as `find_label_files` says, and the classes (`find_legend`).
 
     Returns:
         Pairs of an image of any size and its labels, (height, width), uint8 or uint16.
 
     Raises:
         DataError: if a folder is missing, an image or a label image has no partner, there are fewer than two
-            classes, sizes differ, or a label image has colours or the value of no class.
+            classes, sizes differ, or a label image has the colour or the value of no class.
         ValueError: if `ignore_index` is the value of a class with a name.
     """
     require_folder(recipe)
     files = find_label_files(recipe)
     for finding in (finding for part in files.values() for finding in part.findings):
         raise DataError(finding)
-    classes, table = find_classes(recipe, [path for part in files.values() for path in part.labels])
-    in_chans = recipe.in_chans or find_channels(files["train"].images)
+    legend = find_legend(recipe, [path for part in files.values() for path in part.labels])
+    paths = files["train"].images
+    in_chans, bits = recipe.in_chans or find_channels(paths), find_bits(paths)
     sets: dict[str, Any] = {
-        split: LabelImages(part, table=table, in_chans=in_chans) for split, part in files.items()
+        split: LabelImages(part, legend=legend, in_chans=in_chans, bits=bits) for split, part in files.items()
     }
-    train = sets.pop("train")
+    train = sets["train"]
     mean, std = mean_and_std([train[position][0] for position in spread(len(train))])
-    for held_out in sets.values():
-        for position in spread(len(held_out), most=PROBED):
-            held_out[position]
-    val = sets.get("val")
-    if val is None:
-        train, val = carve(train, fraction=recipe.val, seed=recipe.seed)
+    for split in sets.keys() - {"train"}:
+        for position in spread(len(sets[split]), most=PROBED):
+            sets[split][position]
+    splits = choose(sets, deal_label_images(recipe, files))
     meta = SegmentMeta(
-        classes=classes, in_chans=in_chans, mean=mean, std=std, ignore_index=ignored_label(len(classes))
+        classes=legend.classes,
+        in_chans=in_chans,
+        mean=mean,
+        std=std,
+        bits=bits,
+        ignore_index=ignored_label(len(legend.classes)),
     )
-    return Data(train=train, val=val, test=sets["test"], meta=meta)
+    return Data(train=splits["train"], val=splits.get("val"), test=splits["test"], meta=meta)
+
+
+def deal_label_images(
+    recipe: SegmentRecipe, files: Mapping[str, LabelledFiles]
+) -> dict[str, tuple[str, list[int]]]:
+    """The splits that are made of those of a folder, as `deal` gives them.
+
+    Raises:
+        DataError: if there are too few images.
+    """
+    alike = {split: [0] * len(part.images) for split, part in files.items()}
+    return deal(alike, val=recipe.val, test=recipe.test, seed=recipe.seed)
+
+
+def weigh_classes(data: Data[SegmentMeta]) -> Data[SegmentMeta]:
+    """Adds the weights that balance the classes over the pixels of the training images, which it reads."""
+    train: Any = data.train
+    counts = np.zeros(len(data.meta.classes), int)
+    for position in range(len(train)):
+        _, labels = train[position]
+        counts += np.bincount(labels.flatten(), minlength=len(counts))[: len(counts)]
+    return replace(data, meta=replace(data.meta, class_weights=balanced_weights(counts)))
 
 
 def paint_data(data: Data[DetectMeta]) -> Data[SegmentMeta]:
@@ -123,6 +180,7 @@ def paint_data(data: Data[DetectMeta]) -> Data[SegmentMeta]:
         in_chans=data.meta.in_chans,
         mean=data.meta.mean,
         std=data.meta.std,
+        bits=data.meta.bits,
         ignore_index=ignored_label(len(classes)),
     )
     painted = partial(AugmentedItems, transform=partial(_paint, ignore_index=meta.ignore_index))

@@ -1,4 +1,4 @@
-"""Label images: the values in the files, and the class that each value stands for."""
+"""Label images: the values in the files, and the label that each value stands for."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -7,11 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from crosshead.tasks.segment.recipe import SegmentRecipe
-from crosshead.tasks.splits import existing_folder
 from crosshead.tasks.task import DataError
 
-CLASSES_FILE = "classes.txt"
 # Of 16 bits. The last one is kept for pixels without a class.
 VALUES = 1 << 16
 # In a table: no class has this value.
@@ -19,98 +16,7 @@ UNKNOWN = -1
 
 _FORMATS = ("PNG", "TIFF", "BMP", "GIF", "JPEG")
 _MODES = ("P", "L", "1", "I;16", "I;16B", "I;16L", "I")
-# Characters of a file of names: enough for 65,535 long ones.
-_LONGEST_TEXT = 1 << 24
-
-
-def find_classes(recipe: SegmentRecipe, paths: Sequence[Path]) -> tuple[tuple[str, ...], np.ndarray]:
-    """Finds the names of the classes, and the label of each value.
-
-    Names are those of the recipe, or the lines of `classes.txt` in its folder: then the value of a pixel is
-    the position of its class. Without either, all label images are read, and each value that occurs is
-    a class named after it, in ascending order: a mask of 0 and 255 has the classes "0" and "255" (with
-    `ignore_index=None`).
-
-    Args:
-        recipe: names the folder, and may name the classes and the values that stand for none.
-        paths: the label images of all splits.
-
-    Returns:
-        The names, and the table that `label_table` describes.
-
-    Raises:
-        DataError: if there are fewer than two classes, or more than 65,535.
-        ValueError: if `ignore_index` is the value of a class with a name.
-    """
-    root, ignored, names = existing_folder(recipe.data_dir), recipe.ignore_index, recipe.class_names
-    no_class = ([] if ignored is None else [ignored]) + [0] * recipe.reduce_zero_label
-    if names is None and (root / CLASSES_FILE).exists():
-        names = read_class_names(root / CLASSES_FILE)
-    values: Sequence[int] = range(recipe.reduce_zero_label, recipe.reduce_zero_label + len(names or ()))
-    if names is None:
-        found = np.zeros(VALUES, bool)
-        for path in paths:
-            found[np.unique(read_label_image(path))] = True
-        found[no_class] = False
-        values = np.flatnonzero(found).tolist()
-        names = tuple(map(str, values))
-        if len(names) < 2:
-            hint = "" if ignored is None else f" beside {ignored}, which is ignored (ignore_index)"
-            raise DataError(
-                f"{root}: the label images hold {len(names)} classes ({', '.join(names)}){hint}; two or more "
-                f"are needed: write their names into {root / CLASSES_FILE}, one a line, or correct the labels"
-            )
-    if len(names) >= VALUES:
-        raise DataError(
-            f"{root}: {len(names)} classes, and label images have 16 bits: name 65535 at most, or correct "
-            "the labels"
-        )
-    if ignored is not None and ignored in values:
-        raise ValueError(
-            f"ignore_index is {ignored}, that of {names[values.index(ignored)]!r}: give None or the value of "
-            "no class; for 0 set reduce_zero_label and leave its name out"
-        )
-    return names, label_table(values, ignored=no_class)
-
-
-def read_class_names(path: Path) -> tuple[str, ...]:
-    """Reads the names of classes, one a line, the first that of label 0; empty lines at the end do not count.
-
-    Args:
-        path: a text file.
-
-    Returns:
-        The names as they are, without the spaces around them.
-
-    Raises:
-        DataError: if the file is not text, or names fewer than two classes, or a line is empty or repeated.
-
-    Example:
-        >>> from tempfile import mkdtemp
-        >>> path = Path(mkdtemp(), "classes.txt")
-        >>> _ = path.write_text("background\\nnucleus\\n")
-        >>> read_class_names(path)
-        ('background', 'nucleus')
-    """
-    require_regular(path)
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            text = file.read(_LONGEST_TEXT)
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not readable as text ({error}); save it as UTF-8") from error
-    if "\0" in text or len(text) == _LONGEST_TEXT:
-        raise DataError(f"{path}: not a list of names; write the names of the classes, one a line, as UTF-8")
-    # A name may hold some of what `splitlines` takes for the end of a line.
-    names = [name.strip(" \t") for name in text.rstrip(" \t\n").split("\n")] if text else []
-    if len(names) < 2:
-        raise DataError(f"{path}: names {len(names)} classes; write two or more, one a line")
-    seen: set[str] = set()
-    for number, name in enumerate(names, start=1):
-        if not name or name in seen:
-            what = "again names" if name else "names nothing: no class"
-            raise DataError(f"{path}: line {number} {what} {name!r}; give each class its own name")
-        seen.add(name)
-    return tuple(names)
+_COLOURS = ("RGB", "RGBA", "LA")
 
 
 def ignored_label(num_classes: int) -> int:
@@ -181,7 +87,8 @@ def read_label_image(path: Path) -> np.ndarray:
     """Reads the values of a label image as they are: palette indices stay indices.
 
     Args:
-        path: a grey or palette image of 8 or 16 bits: PNG, TIFF, BMP or GIF.
+        path: a grey or palette image of 8 or 16 bits: PNG, TIFF, BMP or GIF. One saved in colour is grey if
+            its three channels are the same; transparency does not count.
 
     Returns:
         uint8 or uint16, (height, width).
@@ -192,6 +99,14 @@ def read_label_image(path: Path) -> np.ndarray:
     """
     with opened(path, labels=True) as image:
         values = np.asarray(image)
+    if values.ndim == 3:
+        values = values[..., : 3 if values.shape[2] > 2 else 1]
+        if (values != values[..., :1]).any():
+            raise DataError(
+                f"{path}: colours, and no colour map in the folder; write name:r,g,b:: for each class into "
+                "labelmap.txt, or save class numbers as a grey or palette PNG"
+            )
+        values = values[..., 0]
     if values.dtype == bool:
         return values.astype(np.uint8)
     if values.min() < 0 or values.max() >= VALUES:
@@ -205,7 +120,7 @@ def opened(path: Path, *, labels: bool = False) -> Iterator[Image.Image]:
 
     Args:
         path: the file.
-        labels: whether it has to be a label image.
+        labels: whether it has to be a label image, of values or of colours.
 
     Raises:
         DataError: if it cannot be read, also within the block, or is not a label image where it has to be.
@@ -214,7 +129,7 @@ def opened(path: Path, *, labels: bool = False) -> Iterator[Image.Image]:
         with Image.open(path, formats=_FORMATS if labels else None) as image:
             if labels and image.format == "JPEG":
                 raise DataError(f"{path}: a JPEG, which does not keep label values; save the labels as PNG")
-            if labels and image.mode not in _MODES:
+            if labels and image.mode not in (*_MODES, *_COLOURS):
                 raise DataError(
                     f"{path}: mode {image.mode}, not labels; save class indices as a grey or palette PNG"
                 )

@@ -18,7 +18,8 @@ class Segmenter(TaskModule):
     """Trains, validates and tests any net from (B, C, H, W) images to (B, K, H, W) scores.
 
     A batch is (images, labels), labels (B, H, W) being class numbers or `ignore_index`. The loss is
-    cross-entropy plus `dice` times the Dice loss, both over labelled pixels; without any it is 0.
+    cross-entropy plus `dice` times the Dice loss, both over labelled pixels; without any it is 0. With
+    weights of classes the cross-entropy is the weighted mean of its pixels, as torch's is.
 
     It logs its columns after each epoch and `step_loss` in between. `val_loss` is the mean over images; other
     metrics come from one confusion matrix over all pixels of the set.
@@ -28,6 +29,7 @@ class Segmenter(TaskModule):
         classes: names of the K classes.
         ignore_index: the label of pixels that are neither learned nor measured.
         dice: weight of the Dice loss, which counts each class alike however few its pixels; 0 for none.
+        class_weights: the weight of each class in the cross-entropy; None if all count alike.
         window: images to measure on with a longer side than this, in pixels, go through in overlapping
             windows; None for no limit.
         **updates: how the weights are updated: see `Updates`.
@@ -53,6 +55,7 @@ class Segmenter(TaskModule):
         classes: Sequence[str],
         ignore_index: int,
         dice: float = 1.0,
+        class_weights: Sequence[float] | None = None,
         window: int | None = None,
         **updates: Unpack[Updates],
     ) -> None:
@@ -64,6 +67,9 @@ class Segmenter(TaskModule):
             )
         self.classes, self.ignore_index = tuple(classes), ignore_index
         self.dice, self.window = dice, window
+        self.class_weights: Tensor | None
+        weights = None if class_weights is None else torch.tensor(class_weights)
+        self.register_buffer("class_weights", weights, persistent=False)
         self.dice_loss = DiceLoss("multiclass", ignore_index=ignore_index)
         # The losses refuse labels that are no class; to look for them again would sort every pixel.
         counting = {"ignore_index": ignore_index, "validate_args": False}
@@ -79,10 +85,15 @@ class Segmenter(TaskModule):
     def loss(self, scores: Tensor, labels: Tensor) -> Tensor:
         """The loss of (B, K, H, W) scores, given (B, H, W) labels."""
         scores = scores.float()
-        labelled = (labels != self.ignore_index).sum()
+        labelled = labels != self.ignore_index
+        weights, total = self.class_weights, labelled.sum().clamp(min=1)
+        if weights is not None:
+            total = weights[labels[labelled]].sum().clamp(min=torch.finfo(weights.dtype).tiny)
         # PyTorch's own mean over no pixel is 0 / 0.
-        loss = F.cross_entropy(scores, labels, ignore_index=self.ignore_index, reduction="sum")
-        loss = loss / labelled.clamp(min=1)
+        loss = F.cross_entropy(
+            scores, labels, weight=weights, ignore_index=self.ignore_index, reduction="sum"
+        )
+        loss = loss / total
         return loss + self.dice * self.dice_loss(scores, labels) if self.dice else loss
 
     def probabilities(self, images: Tensor) -> Tensor:

@@ -5,13 +5,15 @@ from typing import ClassVar, Literal
 
 from crosshead.tasks.recipe import Recipe
 
+Format = Literal["label-images", "coco", "yolo", "cvat"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentRecipe(Recipe):
     """Training of a net that labels every pixel. Each field is a flag of `crosshead train`.
 
     Example:
-        >>> SegmentRecipe(data="masks", model="ivit_nano", epochs=1, crop=0).check()
+        >>> SegmentRecipe(data="folder", model="ivit_nano", epochs=1, crop=0).check()
         Traceback (most recent call last):
             ...
         ValueError: crop is 0: give 1 or more
@@ -19,9 +21,13 @@ class SegmentRecipe(Recipe):
 
     task: ClassVar[str] = "segment"
 
-    data: Literal["masks", "coco", "fashion-scenes"]
-    """Folders of images and label images, objects in COCO format whose masks are painted, or scenes made of
+    data: Literal["folder", "fashion-scenes"]
+    """Images in --data-dir with label images, or with objects whose masks are painted; or scenes made of
     Fashion-MNIST."""
+    format: Format | None = None
+    """Label images, or the format of the objects; by default what lies in the folder."""
+    test: float = 0.2
+    """Fraction of the images to test on, where the data set has no held-out split; always the same images."""
     train_split: str | None = None
     """Name of the split to learn from, where it is not the usual one."""
     val_split: str | None = None
@@ -35,9 +41,9 @@ class SegmentRecipe(Recipe):
     reduce_zero_label: bool = False
     """The value 0 stands for no class too, as in ADE20K."""
     class_names: tuple[str, ...] | None = None
-    """Names of the classes; by default those of classes.txt, or the values that occur."""
+    """Names of the classes; by default those of a list or a colour map in the folder, or the values found."""
     skip_faulty: bool = False
-    """Leave out faulty annotations of a COCO file in place of refusing it."""
+    """Leave out faulty annotations of objects in place of refusing the data set."""
     scenes: tuple[int, int] = (4000, 500)
     """How many scenes to make of Fashion-MNIST, to train and to test."""
     scene_size: int = 128
@@ -49,6 +55,9 @@ class SegmentRecipe(Recipe):
     """Channels of the decoder; a multiple of 64 for fpn."""
     dice: float = 1.0
     """Weight of the Dice loss beside the cross-entropy."""
+    class_weights: Literal["balanced"] | None = None
+    """Weight classes in the cross-entropy by the inverse of their number of training pixels; by default all
+    pixels count alike."""
     crop: int
     """Side of the crops to train on, in pixels; larger images are tested in windows of this size."""
     scale: tuple[float, float] = (0.5, 2.0)
@@ -71,6 +80,7 @@ class SegmentRecipe(Recipe):
         self.require_fractions("flip", "vertical_flip")
         self.require_no_less_than_zero("dice", "color_jitter")
         self.require_range("scale")
+        self.require_held_out("test")
         if self.in_chans not in (None, 1, 3):
             raise ValueError(f"in_chans is {self.in_chans}: give 1 (grey) or 3 (colour), or leave it out")
         if self.ignore_index is not None and not 0 <= self.ignore_index < 1 << 16:

@@ -1,17 +1,26 @@
 """Semantic segmentation, as the engine sees it."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 from torch import nn
 
 from crosshead.tasks.classify.confusion import draw_confusion
-from crosshead.tasks.detect.data import check_objects, load_objects
+from crosshead.tasks.counts import Counts
+from crosshead.tasks.detect.check import check_objects
+from crosshead.tasks.detect.data import load_objects
 from crosshead.tasks.loading import AugmentedItems, EpochLoaders
 from crosshead.tasks.module import Updates
 from crosshead.tasks.net import build_dense, dense_config
 from crosshead.tasks.segment.check import check_label_images
-from crosshead.tasks.segment.data import SegmentMeta, load_label_images, paint_data
+from crosshead.tasks.segment.data import (
+    SegmentMeta,
+    load_label_images,
+    of_label_images,
+    paint_data,
+    weigh_classes,
+)
 from crosshead.tasks.segment.evaluation import SegmentEvaluation
 from crosshead.tasks.segment.module import Segmenter
 from crosshead.tasks.segment.net import SegmentationNet
@@ -19,7 +28,7 @@ from crosshead.tasks.segment.predict import SegmentResult, draw_examples, predic
 from crosshead.tasks.segment.recipe import SegmentRecipe
 from crosshead.tasks.segment.transforms import eval_transform, train_transform
 from crosshead.tasks.sources import Input
-from crosshead.tasks.task import Data, Picture, Task
+from crosshead.tasks.task import Data, DataError, Picture, Task, require_folder
 
 
 class Segmentation(Task[SegmentRecipe, SegmentMeta]):
@@ -32,13 +41,21 @@ class Segmentation(Task[SegmentRecipe, SegmentMeta]):
 
     def data(self, recipe: SegmentRecipe) -> Data[SegmentMeta]:
         """Images with labels."""
-        if recipe.data == "masks":
-            return load_label_images(recipe)
-        return paint_data(load_objects(recipe, masks=True))
+        if of_label_images(recipe):
+            data = load_label_images(recipe)
+        else:
+            data = paint_data(load_objects(recipe, masks=True))
+        return weigh_classes(data) if recipe.class_weights == "balanced" else data
 
-    def check_data(self, recipe: SegmentRecipe) -> Iterator[str]:
-        """Everything that is wrong with images and labels."""
-        return check_label_images(recipe) if recipe.data == "masks" else check_objects(recipe, masks=True)
+    def check_data(self, recipe: SegmentRecipe) -> Iterator[str | Counts]:
+        """Everything that is wrong with images and labels, and what the splits hold."""
+        require_folder(recipe, downloads=recipe.data == "fashion-scenes")
+        try:
+            check = check_label_images if of_label_images(recipe) else partial(check_objects, masks=True)
+        except DataError as error:
+            yield str(error)
+            return
+        yield from check(recipe)
 
     def build(self, recipe: SegmentRecipe, meta: SegmentMeta) -> nn.Module:
         """A decoder over a backbone."""
@@ -67,6 +84,7 @@ class Segmentation(Task[SegmentRecipe, SegmentMeta]):
             classes=meta.classes,
             ignore_index=meta.ignore_index,
             dice=recipe.dice,
+            class_weights=meta.class_weights,
             window=recipe.crop,
             **updates,
         )

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from crosshead.tasks.detect.coco.check import (
+from crosshead.tasks.detect.faults import (
     category_fault,
     corners,
     image_fault,
@@ -32,9 +32,9 @@ def test_boxes_within_a_pixel_of_the_image_are_sound(box):
         ({"bbox": [1, 1, 2]}, "four finite numbers"),
         ({"bbox": [1, 1, float("nan"), 2]}, "four finite numbers"),
         ({"bbox": [1, 1, True, 2]}, "four finite numbers"),
-        ({"bbox": [1, 1, 0, 2]}, "has no area; draw it or delete the annotation"),
+        ({"bbox": [1, 1, 0, 2]}, "has no area; draw it or leave the annotation out"),
         ({"bbox": [1, 1, 2, -2]}, "has no area"),
-        ({"bbox": [-1.5, 1, 3, 2]}, "reaches outside the image of 6 x 4 pixels; clip it"),
+        ({"bbox": [-1.5, 1, 3, 2]}, "reaches outside the image of 6 x 4 pixels"),
         ({"bbox": [1, -1.5, 2, 3]}, "reaches outside"),
         ({"bbox": [1, 1, 6.5, 2]}, "reaches outside"),
         ({"bbox": [1, 1, 2, 4.5]}, "reaches outside"),
@@ -124,7 +124,7 @@ def test_images_too_large_to_open_are_refused():
 @pytest.mark.parametrize(
     ("segmentation", "words"),
     [
-        (None, "no segmentation; add one, or load boxes alone (masks=False)"),
+        (None, "no mask; draw one, or train boxes alone (crosshead train detect)"),
         ([], "empty mask"),
         ("text", "segmentation is 'text'; give polygons or run lengths"),
         ([[1, 1, 2, 2]], "polygon of 2 points; give three or more"),
@@ -133,7 +133,7 @@ def test_images_too_large_to_open_are_refused():
         ([1, 1, 4, 1, 4, 3], "polygon is 1; give a list"),
         ([[1, 1, 4, float("nan"), 4, 3]], "not a finite number"),
         ([[1, 1, 4, "1", 4, 3]], "not a finite number"),
-        ([[1, 1, 7.5, 1, 4, 3]], "polygon reaches outside the image of 6 x 4 pixels; clip it"),
+        ([[1, 1, 7.5, 1, 4, 3]], "polygon reaches outside the image of 6 x 4 pixels"),
         ([[1, 1, 5, 1, 5, 1e12]], "polygon reaches outside"),
         ({"size": [6, 4], "counts": RUNS}, "mask of 4 x 6 pixels in an image of 6 x 4; correct its size"),
         ({"counts": RUNS}, "mask of size None; give [height, width]"),

@@ -1,4 +1,7 @@
-"""What may be wrong with the entries of a COCO file, in words with the remedy."""
+"""What may be wrong with annotations, in words with the remedy.
+
+Readers of every format bring them into COCO's form first, so that all are held to the same rules.
+"""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -6,8 +9,14 @@ from pathlib import Path
 from reprlib import repr as brief
 from typing import Any
 
+from crosshead.tasks.task import DataError
+
 # Pixels: float32 tells the corners of a thinner box apart in small images only.
 THINNEST = 1e-3
+# A box or polygon may reach outside its image by this fraction of the side: annotators draw beyond the
+# border, and farther out lies only what has the wrong scale or order of coordinates.
+OVERSHOOT = 0.05
+EMPTY_MASK = "empty mask; draw it or leave the annotation out"
 # Pillow takes a larger image for a decompression bomb.
 MOST_PIXELS = 178_956_970
 
@@ -24,6 +33,9 @@ def unique_entries(
         fault_of: says what is wrong with an entry, or None.
         findings: receives a line for each entry that is not sound, or whose id occurs before.
 
+    Raises:
+        DataError: if all ids are texts: nothing could be read then.
+
     Example:
         >>> findings = []
         >>> unique_entries([{"id": 1}, {"id": 1}], "image", Path("a.json"), lambda entry: None, findings)
@@ -31,6 +43,12 @@ def unique_entries(
         >>> findings
         ['a.json: image 1 is there twice; give each its own id']
     """
+    ids = [entry.get("id") for entry in entries if isinstance(entry, dict)]
+    if ids and all(isinstance(number, str) for number in ids):
+        raise DataError(
+            f"{path}: ids of {kind} entries are texts, such as {brief(ids[0])}, and COCO has integers; "
+            "number them, here and where they are referred to"
+        )
     unique: dict[int, dict] = {}
     for position, entry in enumerate(entries):
         number = entry.get("id") if isinstance(entry, dict) else None
@@ -59,17 +77,23 @@ def category_fault(entry: dict) -> str | None:
 def image_fault(entry: dict) -> str | None:
     """What is wrong with the entry of an image, or None; its file is not looked for.
 
+    Both sides may be missing: they are those of the file then.
+
     Example:
         >>> image_fault({"id": 1, "file_name": "1.jpg", "width": 0, "height": 4})
-        '1.jpg: width is 0; give it in pixels'
+        '1.jpg: width is 0; give it in pixels, or leave both sides out'
     """
     name = entry.get("file_name")
     if not isinstance(name, str) or not name or "\0" in name or max(map(len, name.split("/"))) > 255:
         return f"file_name is {brief(name)}; give the name of an image file"
-    for side in ("width", "height"):
-        if type(entry.get(side)) is not int or entry[side] < 1:
-            return f"{name}: {side} is {brief(entry.get(side))}; give it in pixels"
-    width, height = entry["width"], entry["height"]
+    width, height = entry.get("width"), entry.get("height")
+    if width is None and height is None:
+        return None
+    for side, value in (("width", width), ("height", height)):
+        if type(value) is not int or value < 1:
+            return f"{name}: {side} is {brief(value)}; give it in pixels, or leave both sides out"
+    assert width is not None
+    assert height is not None
     if width * height > MOST_PIXELS:
         return f"{name}: {brief(width)} x {brief(height)} pixels, more than can be opened; cut it up"
     return None
@@ -85,19 +109,25 @@ def object_faults(entry: dict, size: tuple[int, int], *, masks: bool) -> Iterato
 
     Example:
         >>> list(object_faults({"bbox": [0, 0, 9, 4]}, (6, 4), masks=False))
-        ['box [0, 0, 9, 4] reaches outside the image of 6 x 4 pixels; clip it']
+        ['box [0, 0, 9, 4] reaches outside the image of 6 x 4 pixels by more than 5%; correct it']
     """
     box, (width, height) = entry.get("bbox"), size
     if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
         yield f"box is {brief(box)}; give [left, top, width, height], four finite numbers"
     elif box[2] <= 0 or box[3] <= 0:
-        yield f"box {brief(box)} has no area; draw it or delete the annotation"
-    elif box[0] < -1 or box[1] < -1 or box[0] + box[2] > width + 1 or box[1] + box[3] > height + 1:
-        yield f"box {brief(box)} reaches outside the image of {width} x {height} pixels; clip it"
+        yield f"box {brief(box)} has no area; draw it or leave the annotation out"
+    elif overshoot(box, size, most=OVERSHOOT):
+        yield (
+            f"box {brief(box)} reaches outside the image of {width} x {height} pixels by more than "
+            f"{OVERSHOOT:.0%}; correct it"
+        )
     else:
         left, top, right, bottom = corners(box, size)
         if right - left < THINNEST or bottom - top < THINNEST:
-            yield f"box {box} has no area within the image of {width} x {height} pixels; delete it"
+            yield (
+                f"box {box} has no area within the image of {width} x {height} pixels; correct it or leave "
+                "the annotation out"
+            )
     area = entry.get("area")
     if area is not None and (not is_number(area) or not 0 <= area <= MOST_PIXELS):
         yield f"area is {brief(area)}; give it in pixels, or leave it out"
@@ -105,6 +135,25 @@ def object_faults(entry: dict, size: tuple[int, int], *, masks: bool) -> Iterato
         yield f"iscrowd is {brief(entry['iscrowd'])}; give 0 or 1"
     if masks and (fault := segmentation_fault(entry.get("segmentation"), size=size)):
         yield fault
+
+
+def overshoot(box: list, size: tuple[int, int], *, most: float = 0.0) -> bool:
+    """Whether a box (left, top, width, height) reaches outside its image (width, height).
+
+    Args:
+        box: the box.
+        size: of the image.
+        most: by more than this fraction of a side; a pixel is rounding, and allowed always.
+
+    Example:
+        >>> overshoot([2, -0.5, 3, 3], (6, 4)), overshoot([2, -1.5, 3, 3], (6, 4))
+        (False, True)
+    """
+    left, top, width, height = box
+    return any(
+        low < -max(1, most * side) or high > side + max(1, most * side)
+        for low, high, side in ((left, left + width, size[0]), (top, top + height, size[1]))
+    )
 
 
 def corners(box: list, size: tuple[int, int]) -> list[float]:
@@ -138,12 +187,12 @@ def segmentation_fault(segmentation: Any, *, size: tuple[int, int]) -> str | Non
     """
     if isinstance(segmentation, list):
         if not segmentation:
-            return "empty mask; draw it or delete the annotation"
+            return EMPTY_MASK
         return next(filter(None, (_polygon_fault(polygon, size) for polygon in segmentation)), None)
     if isinstance(segmentation, dict):
         return _runs_fault(segmentation, size)
     if segmentation is None:
-        return "no segmentation; add one, or load boxes alone (masks=False)"
+        return "no mask; draw one, or train boxes alone (crosshead train detect)"
     return f"segmentation is {brief(segmentation)}; give polygons or run lengths"
 
 
@@ -168,8 +217,9 @@ def _polygon_fault(polygon: Any, size: tuple[int, int]) -> str | None:
         return f"polygon of {len(polygon) // 2} points; give three or more"
     # Far coordinates would take the codec forever: it walks along the edges.
     for values, side in ((polygon[::2], size[0]), (polygon[1::2], size[1])):
-        if min(values) < -1 or max(values) > side + 1:
-            return f"polygon reaches outside the image of {size[0]} x {size[1]} pixels; clip it"
+        margin = max(1, OVERSHOOT * side)
+        if min(values) < -margin or max(values) > side + margin:
+            return f"polygon reaches outside the image of {size[0]} x {size[1]} pixels; correct it"
     return None
 
 
