@@ -49,7 +49,8 @@ class ExportedNet(nn.Module):
         """What the net of the run gives, on the device of the images.
 
         Raises:
-            RunError: if there are more or fewer images than inputs, or one has another shape.
+            RunError: if there are more or fewer images than inputs, one has another shape, or the file
+                does not run with them.
         """
         names = [given.name for given in self.interface.inputs]
         if len(images) != len(names):
@@ -57,8 +58,13 @@ class ExportedNet(nn.Module):
         for number, given in enumerate(images):
             if (reason := self.interface.refusal(tuple(given.shape), number)) is not None:
                 raise RunError(reason)
-        with torch.no_grad():
-            output = self.run([given.detach().float().cpu().contiguous() for given in images])
+        try:
+            with torch.no_grad():
+                output = self.run([given.detach().float().cpu().contiguous() for given in images])
+        except Exception as error:
+            # What a runtime makes of an operator or a size that it does not know is not documented.
+            shapes = ", ".join(str(tuple(given.shape)) for given in images)
+            raise RunError(f"the file does not run with {shapes} ({_first_line(error)}): {REMEDY}") from None
         return output.to(images[0].device)
 
     def forward_features(self, images: Tensor) -> Tensor:
