@@ -27,7 +27,7 @@ def test_a_run_becomes_a_file(crosshead, run, tmp_path):
     lines = answer.out.splitlines()
     assert lines[0].startswith("written: digits.onnx (")
     assert lines[1] == "written: digits.json"
-    assert lines[2].startswith("largest deviation from PyTorch: ")
+    assert lines[2].startswith("largest deviation from PyTorch, on noise: ")
     assert "float32 explains" in lines[2]
     assert "1 x 1 x 8 x 8" in lines[2]
     assert lines[3].startswith("milliseconds an image on the CPU, medians: PyTorch ")

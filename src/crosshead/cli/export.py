@@ -55,7 +55,7 @@ def export(
     console.line(f"written: {made.path} ({_size(made.path.stat().st_size)})")
     console.line(f"written: {made.described}")
     console.line(
-        f"largest deviation from PyTorch: {agreement.largest_deviation:.1e} of {agreement.largest_output:.3g}"
+        f"largest deviation from PyTorch, on noise: {agreement.largest_deviation:.1e} of {agreement.largest_output:.3g}"
         f"{allowed}; at {', '.join(' x '.join(map(str, shape)) for shape in agreement.shapes)}"
     )
     console.line(
