@@ -52,11 +52,12 @@ def export(
         )
     agreement, times = made.agreement, made.milliseconds
     allowed = "" if agreement.bound is None else f", float32 explains {agreement.bound:.1e}"
+    shapes = ", ".join(" x ".join(map(str, shape)) for shape in agreement.shapes)
     console.line(f"written: {made.path} ({_size(made.path.stat().st_size)})")
     console.line(f"written: {made.described}")
     console.line(
-        f"largest deviation from PyTorch, on noise: {agreement.largest_deviation:.1e} of {agreement.largest_output:.3g}"
-        f"{allowed}; at {', '.join(' x '.join(map(str, shape)) for shape in agreement.shapes)}"
+        f"largest deviation from PyTorch, on noise: {agreement.largest_deviation:.1e} of "
+        f"{agreement.largest_output:.3g}{allowed}; at {shapes}"
     )
     console.line(
         f"milliseconds an image on the CPU, medians: PyTorch {times['pytorch']:.3g}, "
