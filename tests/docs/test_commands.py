@@ -34,6 +34,8 @@ QUICK = {
     "train": "--check-data",
     "evaluate": "--accelerator cpu",
     "predict": "--accelerator cpu",
+    "predict model.onnx": "--help",  # there is no such file: tests/export makes one
+    "export": "--help",  # traces for half a minute: tests/cli/test_export_command.py does
     "resume": "",
     "build --help": "",
     "build": "--help",  # compiles for ten seconds and more: tests/attention/impl/fused/test_build.py does

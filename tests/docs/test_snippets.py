@@ -1,4 +1,4 @@
-"""Every Python block of README.md and docs/ runs.
+"""Every Python block of README.md and docs/ runs; that of export.md in tests/export, where its file is made.
 
 The blocks of a page run in their order in one namespace, as a reader would paste them, in a folder where
 RUN, runs/digits-1, runs/bccd-1 and runs/linearize-1 are finished runs, and photo.jpg and photos/ images.
@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+ELSEWHERE = {"export.md"}
 
 
 def snippets(page: Path) -> list[str]:
@@ -59,7 +60,11 @@ def run(page: Path) -> dict[str, Any]:
 
 
 @pytest.mark.usefixtures("reader")
-@pytest.mark.parametrize("page", [page for page in PAGES if snippets(page)], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page",
+    [page for page in PAGES if snippets(page) and page.name not in ELSEWHERE],
+    ids=lambda page: page.name,
+)
 def test_every_snippet_runs(page):
     names = run(page)
     if page.name == "use.md":

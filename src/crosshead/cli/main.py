@@ -15,6 +15,7 @@ from crosshead.cli.bench import bench
 from crosshead.cli.build import build
 from crosshead.cli.console import VisibleFormatter, visible
 from crosshead.cli.evaluate import evaluate
+from crosshead.cli.export import export
 from crosshead.cli.info import info
 from crosshead.cli.models import models
 from crosshead.cli.predict import predict
@@ -28,6 +29,7 @@ COMMANDS: dict[str, Callable[..., object]] = {
     "evaluate": evaluate,
     "predict": predict,
     "resume": resume,
+    "export": export,
     "bench": bench,
     "study": study,
     "models": models,

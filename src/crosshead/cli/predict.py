@@ -31,7 +31,7 @@ def predict(
     video they write a video. For change give the files of the earlier date, then as many of the later one.
 
     Args:
-        run: the run folder.
+        run: the run folder, or an exported file.
         image: an image file, a folder, a quoted pattern such as "photos/*.jpg", or a video.
         images: more of them.
         top: of a classifier: how many classes to name, the most probable first; by default 5.
@@ -53,7 +53,7 @@ def predict(
     from crosshead.cli.console import quiet
     from crosshead.cli.predictions import Report, predict_files
     from crosshead.runs.folder import RunFolder
-    from crosshead.runs.trained import load
+    from crosshead.runs.trained import HUB, load
 
     given = {"top": top, "min_score": min_score, "tile": tile, "size": size}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
@@ -64,7 +64,9 @@ def predict(
         raise ValueError(f"{flag} has no meaning for {model.task}, the task of {run}: leave it out")
     if coco is not None:
         model.to_coco([])  # refuses what is no detector before anything is looked at
-    folder = out or (None if model.task == "classify" else RunFolder(run).predictions)
+    # Beside an exported file; of a run on the Hub, where the command is given.
+    beside = run if run.is_dir() else Path() if str(run).startswith(HUB) else run.parent
+    folder = out or (None if model.task == "classify" else RunFolder(beside).predictions)
     report = Report(model, out=folder, tables={"csv": csv, "jsonl": jsonl, "coco": coco}, as_json=json)
     refused: list[Exception] = []
     options["batch_size"] = batch_size

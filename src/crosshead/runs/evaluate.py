@@ -1,12 +1,17 @@
 """How good a trained net is on its test set, by the metrics of its task."""
 
 import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from crosshead.runs.engine import make_module, make_trainer
 from crosshead.runs.folder import RunError, RunFolder, write_atomically, write_json
 from crosshead.runs.load import load_run
+from crosshead.runs.record import RunRecord
+from crosshead.tasks.module import TaskModule
 from crosshead.tasks.recipe import Recipe
 from crosshead.tasks.splits import SPLITS
 from crosshead.tasks.task import Data, Evaluation, task_of
@@ -43,6 +48,75 @@ def evaluate(
         DataError: if the data are not as they should be.
     """
     record, model = load_run(run, best=best)
+    tested = measure(
+        record,
+        model,
+        weights="best" if best else "last",
+        folder=run.path,
+        split=split,
+        data_dir=data_dir,
+        accelerator=accelerator,
+        batch_size=batch_size,
+        workers=workers,
+    )
+    before = "" if split == "test" else f"{split}-"
+    write_json(run.path / f"{before}{run.evaluation.name}", dataclasses.asdict(tested.evaluation))
+    pictures = []
+    task, title = task_of(record.recipe.task), f"{run.path.name}, {split}"
+    for picture in task.draw(title, tested.recipe, tested.data, record.meta, tested.module):
+        path = run.path / f"{before}{picture.name}.png"
+        write_atomically(path, picture.content)
+        pictures.append((picture.name, path))
+    return tested.evaluation, pictures
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tested:
+    """A net that has been measured on its test images.
+
+    Attributes:
+        evaluation: the metrics.
+        recipe: that of the run, with what was chosen for the evaluation.
+        data: whose test split was measured.
+        module: that did it.
+    """
+
+    evaluation: Evaluation
+    recipe: Recipe
+    data: Data
+    module: TaskModule
+
+
+def measure(
+    record: RunRecord,
+    model: nn.Module,
+    *,
+    weights: str,
+    folder: Path,
+    split: str = "test",
+    data_dir: Path | None = None,
+    accelerator: str = "auto",
+    batch_size: int | None = None,
+    workers: int | None = None,
+) -> Tested:
+    """Measures a net on the test images of a run, and writes nothing.
+
+    Args:
+        record: of the run.
+        model: its net, or one that is called alike.
+        weights: which weights: `last` or `best`.
+        folder: the run's, where Lightning may write.
+        split: as for `evaluate`, like what follows.
+        data_dir: where the data are now, if elsewhere than in training.
+        accelerator: cpu, cuda, mps or auto.
+        batch_size: images at a time.
+        workers: loader processes.
+
+    Raises:
+        RunError: if the data have other classes or no such split, or a batch size is given to a task that
+            measures image by image.
+        DataError: if the data are not as they should be.
+    """
     task = task_of(record.recipe.task)
     if batch_size is not None and task.single_images:
         raise RunError(
@@ -69,19 +143,12 @@ def evaluate(
         )
     module = make_module(task, recipe, meta, model)
     loaders = task.loaders(recipe, data, meta)
-    trainer = make_trainer(recipe, logger=False, enable_checkpointing=False, default_root_dir=run.path)
+    trainer = make_trainer(recipe, logger=False, enable_checkpointing=False, default_root_dir=folder)
     trainer.test(module, datamodule=loaders, verbose=False)
     # The type of map-style data sets does not promise a length.
     images = len(loaders.test)  # pyright: ignore[reportArgumentType]
-    evaluation = task.evaluation(module, meta, images=images, weights="best" if best else "last")
-    before = "" if split == "test" else f"{split}-"
-    write_json(run.path / f"{before}{run.evaluation.name}", dataclasses.asdict(evaluation))
-    pictures = []
-    for picture in task.draw(f"{run.path.name}, {split}", recipe, data, meta, module):
-        path = run.path / f"{before}{picture.name}.png"
-        write_atomically(path, picture.content)
-        pictures.append((picture.name, path))
-    return evaluation, pictures
+    evaluation = task.evaluation(module, meta, images=images, weights=weights)
+    return Tested(evaluation=evaluation, recipe=recipe, data=data, module=module)
 
 
 def _naming(recipe: Recipe, split: str) -> Recipe:

@@ -104,9 +104,21 @@ def next_run(parent: Path, name: str) -> RunFolder:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes indented JSON atomically; numbers that are not finite, which JSON has no words for, as null."""
-    text = json.dumps(_finite(content), indent=2, default=str, allow_nan=False)
-    write_atomically(path, (text + "\n").encode())
+    """Writes indented JSON atomically: see `json_text`."""
+    write_atomically(path, (json_text(content) + "\n").encode())
+
+
+def json_text(content: dict[str, Any]) -> str:
+    """Indented JSON; numbers that are not finite, which JSON has no words for, as null.
+
+    Example:
+        >>> print(json_text({"loss": math.nan, "folder": Path("runs")}))
+        {
+          "loss": null,
+          "folder": "runs"
+        }
+    """
+    return json.dumps(_finite(content), indent=2, default=str, allow_nan=False)
 
 
 def read_json(path: Path, *, remedy: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -35,7 +36,11 @@ class RunRecord:
 
     def write(self, run: RunFolder) -> None:
         """Writes recipe.json atomically."""
-        write_json(run.recipe, {"version": VERSION, "task": self.recipe.task, **dataclasses.asdict(self)})
+        write_json(run.recipe, self.as_json())
+
+    def as_json(self) -> dict[str, Any]:
+        """The content of recipe.json; paths are not yet texts."""
+        return {"version": VERSION, "task": self.recipe.task, **dataclasses.asdict(self)}
 
 
 def read_record(run: RunFolder) -> RunRecord:
@@ -52,9 +57,22 @@ def read_record(run: RunFolder) -> RunRecord:
             f"train again with --out {run.path}"
         )
     content = read_json(run.recipe, remedy="name the folder of a run that `crosshead train` made")
+    return record_of(content, place=run.recipe)
+
+
+def record_of(content: dict[str, Any], *, place: Path) -> RunRecord:
+    """The record that the content of a recipe.json holds.
+
+    Args:
+        content: as `RunRecord.as_json` gives it.
+        place: the file that it was read from, for messages.
+
+    Raises:
+        RunError: if it is damaged, contradicts itself or is of another version.
+    """
     if (version := content.get("version", 1)) != VERSION:
         raise RunError(
-            f"{run.recipe} is of version {version!r}, and this Crosshead reads version {VERSION}: "
+            f"{place} is of version {version!r}, and this Crosshead reads version {VERSION}: "
             "train again, or use the Crosshead that made it"
         )
     try:
@@ -70,7 +88,7 @@ def read_record(run: RunFolder) -> RunRecord:
             stamp=_validated(dict[str, Any], content["stamp"]),
         )
     except (KeyError, ValueError) as error:
-        raise RunError(f"{run.recipe} is not a recipe that Crosshead wrote: {_reason(error)}") from None
+        raise RunError(f"{place} is not a recipe that Crosshead wrote: {_reason(error)}") from None
 
 
 def _validated(kind: Any, value: Any) -> Any:

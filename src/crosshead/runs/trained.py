@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor, nn
 
+from crosshead.runs.exported import is_exported, read_exported
 from crosshead.runs.folder import RunError, RunFolder
 from crosshead.runs.load import load_run, to_device
 from crosshead.tasks.recipe import Recipe
@@ -156,14 +157,14 @@ def load(source: str | Path, *, best: bool = False, accelerator: str = "auto") -
     """A trained net, ready for use.
 
     Args:
-        source: a run folder; or `hf-hub:USER/NAME`, a repository of the Hugging Face Hub that holds
-            `recipe.json` and `model/` of a run.
+        source: a run folder; a file that `crosshead export` wrote; or `hf-hub:USER/NAME`, a repository of the
+            Hugging Face Hub that holds `recipe.json` and `model/` of a run.
         best: take the epoch that did best on the validation set in place of the last one.
         accelerator: cpu, cuda, mps, or auto for cuda where there is one.
 
     Raises:
-        RunError: if there is no run, its weights are missing, damaged or of another architecture, this
-            machine has no such device, or the Hub cannot be reached.
+        RunError: if there is no run, its weights are missing, damaged or of another architecture, the file
+            cannot be run, this machine has no such device, or the Hub cannot be reached.
 
     Example:
         >>> load("runs/none")
@@ -171,8 +172,14 @@ def load(source: str | Path, *, best: bool = False, accelerator: str = "auto") -
             ...
         crosshead.runs.folder.RunError: runs/none is not a folder: name a run folder, such as runs/digits-1
     """
-    folder = _fetched(str(source)[len(HUB) :]) if str(source).startswith(HUB) else Path(source)
-    record, net = load_run(RunFolder(folder), best=best)
+    fetched = str(source).startswith(HUB)
+    path = _fetched(str(source)[len(HUB) :]) if fetched else Path(source)
+    if is_exported(path):
+        if best:
+            raise RunError(f"{path} holds one set of weights: leave --best out, or export with it")
+        record, net = read_exported(path)
+        return TrainedModel(net, recipe=record.recipe, meta=record.meta)
+    record, net = load_run(RunFolder(path), best=best)
     return TrainedModel(to_device(net, accelerator), recipe=record.recipe, meta=record.meta)
 
 

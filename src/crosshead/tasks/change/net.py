@@ -177,7 +177,12 @@ class SiameseNet(nn.Module):
             torch.cat([before, after]), (0, -width % self.stride, 0, -height % self.stride), mode="replicate"
         )
         maps = [self.detail(images), *self.backbone(images)]
-        fused = [fusion(*of_dates.chunk(2)) for fusion, of_dates in zip(self.fusions, maps, strict=True)]
+        # Not by `len` and `chunk`, which an export for any batch does not follow.
+        count = before.shape[0]
+        fused = [
+            fusion(of_dates[:count], of_dates[count:])
+            for fusion, of_dates in zip(self.fusions, maps, strict=True)
+        ]
         return self.decoder(fused)[..., :height, :width]
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:

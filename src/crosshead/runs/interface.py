@@ -1,0 +1,102 @@
+"""What goes into an exported net and what comes out, in words that a reader without Python understands."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Self
+
+from pydantic import TypeAdapter
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetInput:
+    """One input of a net: float32, (batch, channels, height, width).
+
+    What the net is given is `(pixels / scale - mean) / std`, channel by channel.
+
+    Attributes:
+        name: of the input.
+        channels: grey for 1, red, green and blue for 3.
+        scale: what the numbers of a file are divided by first.
+        mean: of each channel.
+        std: of each channel.
+    """
+
+    name: str
+    channels: int
+    scale: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interface:
+    """How an exported net is called.
+
+    Attributes:
+        inputs: in order, all of one height and width; the batch is free.
+        output: its name: `logits` of an image, `scores` of each pixel, both before the softmax, or `tokens`.
+        axes: names of the axes of the output.
+        method: which method of the net in PyTorch it stands for.
+        trained: height and width of the training, in pixels.
+        multiple: what height and width have to be multiples of.
+        fixed: whether the net takes images of the trained size alone.
+        shorter_side: what the shorter side of an image is resized to before the centre of the trained size is
+            cut out; None where images are given as they are.
+        prefix_tokens: how many tokens come before those of the patches.
+    """
+
+    inputs: tuple[NetInput, ...]
+    output: str
+    axes: tuple[str, ...]
+    method: str
+    trained: Pair
+    multiple: Pair = (1, 1)
+    fixed: bool = False
+    shorter_side: int | None = None
+    prefix_tokens: int = 0
+
+    def refusal(self, shape: tuple[int, ...], number: int = 0) -> str | None:
+        """Why the net does not take an input of this shape; None where it does.
+
+        Args:
+            shape: of the input.
+            number: which input it is.
+
+        Example:
+            >>> image = NetInput(name="images", channels=3, scale=255, mean=(0.5,) * 3, std=(0.2,) * 3)
+            >>> net = Interface(
+            ...     inputs=(image,), output="logits", axes=("batch", "class"), method="forward",
+            ...     trained=(32, 32), multiple=(4, 4)
+            ... )
+            >>> net.refusal((1, 3, 64, 30))
+            'images must be (batch, 3, height, width), sides multiples of 4 and 4; got (1, 3, 64, 30)'
+        """
+        given = self.inputs[number]
+        sides, condition = "height, width", ""
+        if self.fixed:
+            sides = ", ".join(map(str, self.trained))
+        elif self.multiple != (1, 1):
+            condition = f", sides multiples of {self.multiple[0]} and {self.multiple[1]}"
+        if len(shape) == 4 and shape[1] == given.channels and self._takes(shape[2:]):
+            return None
+        return f"{given.name} must be (batch, {given.channels}, {sides}){condition}; got {tuple(shape)}"
+
+    def _takes(self, size: tuple[int, ...]) -> bool:
+        if self.fixed:
+            return size == self.trained
+        return not any(side % step for side, step in zip(size, self.multiple, strict=True))
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def of_json(cls, text: str) -> Self:
+        """What `as_json` gave, as text.
+
+        Raises:
+            ValueError: if a field is missing or of another type.
+        """
+        return TypeAdapter(cls).validate_json(text, strict=True)
