@@ -1,8 +1,14 @@
 """How `make docs` builds the pages: Sphinx with MyST, offline; a warning fails the build."""
 
+import os
 import re
+import sysconfig
 
 from crosshead import __version__
+
+# The commands of tutorials are those of this environment, and none of them colours its output.
+os.environ["PATH"] = sysconfig.get_path("scripts") + os.pathsep + os.environ["PATH"]
+os.environ |= {"NO_COLOR": "1", "COLUMNS": "100"}
 
 project = "Crosshead"
 author = "the Crosshead authors"
@@ -21,6 +27,7 @@ nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
 nb_merge_streams = True
+nb_execution_in_temp = True
 
 # Docstrings name code in single backticks.
 default_role = "code"
