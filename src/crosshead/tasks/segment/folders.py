@@ -79,9 +79,8 @@ def find_label_files(recipe: SegmentRecipe) -> dict[str, LabelledFiles]:
     def missing(split: str, names: Sequence[str]) -> DataError:
         return DataError(
             lacking.get(split)
-            or f"{root}: no {split} split ({', '.join(names)}); put it there as {names[0]}/images/ and "
-            f"{names[0]}/labels/, or images/{names[0]}/ and labels/{names[0]}/, or name it with "
-            f"--{split}-split"
+            or f"{root}: no {split} split ({', '.join(names)}); put images/ and labels/ of it into {names[0]}/, "
+            f"or {names[0]}/ into both, or name it with --{split}-split; or put images/ and labels/ of all there"
         )
 
     def find(split: str, names: Sequence[str]) -> LabelPlace | None:
