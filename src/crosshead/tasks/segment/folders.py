@@ -79,7 +79,7 @@ def find_label_files(recipe: SegmentRecipe) -> dict[str, LabelledFiles]:
     def missing(split: str, names: Sequence[str]) -> DataError:
         return DataError(
             lacking.get(split)
-            or f"{root}: no {split} split ({', '.join(names)}); put its images/ and labels/ into {names[0]}/, "
+            or f"{root}: no {split} split ({', '.join(names)}); put images/ and labels/ into {names[0]}/, "
             f"or {names[0]}/ into both, or name it with --{split}-split; without splits put both there"
         )
 
