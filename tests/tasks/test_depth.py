@@ -1,5 +1,7 @@
 """Images of more than 8 bits: what is white is decided once for a data set."""
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +43,32 @@ def test_a_dark_image_of_a_set_stays_dark_and_what_is_above_white_is_white(tmp_p
     # Those of 8 bits are as they ever were.
     eight = save(tmp_path / "c.png", 3, 200, dtype=np.uint8)
     assert np.asarray(read_image(eight, mode="L", bits=12)).tolist() == [[3, 200]]
+
+
+def save_colours(path: Path, colours: list[tuple[int, ...]]) -> Path:
+    """A PNG of one row with 16 bits a colour, which Pillow does not write."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        )
+
+    head = struct.pack(">IIBBBBB", len(colours), 1, 16, {3: 2, 4: 6}[len(colours[0])], 0, 0, 0)
+    row = b"\0" + np.array(colours, ">u2").tobytes()
+    parts = (b"IHDR", head), (b"IDAT", zlib.compress(row)), (b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts))
+    return path
+
+
+@pytest.mark.parametrize("alpha", [(), (65_535,)])
+def test_colours_of_a_camera_are_scaled_too(tmp_path, alpha):
+    path = save_colours(tmp_path / "a.png", [(0, 2048, 4095, *alpha), (160, 16, 15, *alpha)])
+    assert find_bits([path]) == 12
+    image = read_image(path, bits=12)
+    assert (image.mode, np.asarray(image).tolist()) == ("RGB", [[[0, 128, 255], [10, 1, 0]]])
+    wide = save_colours(tmp_path / "b.png", [(0, 32_768, 65_535, *alpha)])
+    assert find_bits([path, wide]) == 16
+    assert np.array_equal(np.asarray(read_image(wide, bits=16)), np.asarray(read_image(wide)))
 
 
 def test_a_data_set_is_read_alike_and_says_how(write_coco_data, tmp_path):

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import BITSPERSAMPLE, TiffImageFile
+from torchvision.io import ImageReadMode, decode_png
 
 from crosshead.tasks.spread import spread
 
@@ -20,8 +22,7 @@ _TOO_DARK = (
 
 
 def find_bits(paths: Sequence[str | Path]) -> int | None:
-    """How many bits of a channel the images of a set use, judged by the largest value of a few spread over
-    it.
+    """How many bits of a channel the images of a set use, by the largest value of a few spread over it.
 
     Args:
         paths: the image files; those that cannot be read are passed over.
@@ -81,6 +82,30 @@ def eight_bit(image: Image.Image, stated: int, bits: int | None) -> Image.Image:
     return image.convert("RGBA") if image.mode == "P" and "transparency" in image.info else image
 
 
+def deep_colours(path: str | Path, image: Image.Image, bits: int) -> Image.Image:
+    """A PNG of 16 bits a colour with 8 bits; Pillow alone would keep the upper ones, whatever is in them.
+
+    Args:
+        path: the file.
+        image: the same, as Pillow has decoded it: of any other kind it is given back.
+        bits: how many bits are used, so that white is 2 ** bits - 1.
+    """
+    if not isinstance(image, PngImageFile) or image.mode not in ("RGB", "RGBA"):
+        return image
+    values = np.minimum(_colours(path), 2**bits - 1) >> (bits - 8)
+    seen = Image.fromarray(values[..., :3].astype(np.uint8))
+    # Says how it lies.
+    if "exif" in image.info:
+        seen.info["exif"] = image.info["exif"]
+    return seen
+
+
+def _colours(path: str | Path) -> np.ndarray:
+    """The values of a PNG of 16 bits a colour: int32, (height, width, channels)."""
+    content = torch.frombuffer(bytearray(Path(path).read_bytes()), dtype=torch.uint8)
+    return decode_png(content, ImageReadMode.UNCHANGED).permute(1, 2, 0).to(torch.int32).numpy()
+
+
 def _largest_value(path: str | Path) -> int | None:
     """The largest value of an image of more than 8 bits a channel; None for any other file."""
     try:
@@ -94,7 +119,9 @@ def _largest_value(path: str | Path) -> int | None:
             image.load()
             if image.mode.startswith("I;16"):
                 return int(np.asarray(image).max())
-            # Of colours, Pillow has kept the upper 8 bits.
+            if isinstance(image, PngImageFile):
+                return int(_colours(path)[..., :3].max())
+            # Of colours in a TIFF, Pillow has kept the upper 8 bits.
             return int(np.asarray(image.convert("RGB")).max()) << 8
     # Whoever reads the file for good says what is wrong with it.
     except Exception:

@@ -11,7 +11,7 @@ import torch
 from PIL import ExifTags, Image, ImageOps
 from torch.utils.data import Dataset
 
-from crosshead.tasks.depth import FORMATS, eight_bit, stated_bits
+from crosshead.tasks.depth import FORMATS, deep_colours, eight_bit, stated_bits
 from crosshead.tasks.spread import spread
 from crosshead.tasks.task import DataError
 
@@ -68,7 +68,8 @@ def read_image(
         with Image.open(path, formats=FORMATS) as image:
             stated = stated_bits(image)
             image.load()
-            upright = eight_bit(_upright(image), stated, bits).convert(mode)
+            seen = deep_colours(path, image, bits) if bits and stated == 16 else image
+            upright = eight_bit(_upright(seen), 8 if seen is not image else stated, bits).convert(mode)
     # Pillow's decoders meet damaged files with almost any exception there is.
     except Exception as error:
         raise _unreadable(path, error) from error

@@ -57,6 +57,8 @@ def test_weights_of_classes_make_it_the_weighted_mean():
     expected = (weights[labels] * chosen).sum() / weights[labels].sum()
     loss = classification_loss(class_weights=weights.tolist())
     torch.testing.assert_close(loss(logits, labels), expected)
+    # Checkpoints do not depend on it.
+    assert classifier(class_weights=(1.0,) * 4).state_dict().keys() == classifier().state_dict().keys()
     # Of mixed targets each class counts with its own weight.
     mixed = torch.nn.functional.one_hot(labels, 3) * 0.7 + 0.1
     soft = classification_loss(class_weights=weights.tolist(), soft_targets=True, smoothing=0.1)

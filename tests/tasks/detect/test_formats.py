@@ -201,3 +201,10 @@ def test_a_folder_without_annotations_is_told_what_is_read(tmp_path, refused):
     refused(lambda: load(tmp_path), tmp_path, "no annotations; put a COCO json", "data.yaml")
     (tmp_path / "cells.zip").touch()
     refused(lambda: load(tmp_path), tmp_path, "or unpack cells.zip")
+
+
+def test_what_tools_leave_beside_images_is_no_annotation(write_single, coco_document):
+    root = write_single(coco_document({}, images=5))
+    for name in ("1.png.aux.xml", "._1.xml"):
+        (root / "images" / name).write_text("<PAMDataset/>")
+    assert formats_in(root) == ["coco"]

@@ -34,9 +34,10 @@ def classification_loss(
         class_weights: the weight of each class, as `torch.nn.CrossEntropyLoss` takes it.
     """
     if class_weights is not None and not binary:
-        return nn.CrossEntropyLoss(
-            torch.tensor(class_weights), label_smoothing=0.0 if soft_targets else smoothing
-        )
+        loss = nn.CrossEntropyLoss(label_smoothing=0.0 if soft_targets else smoothing)
+        # Of the recipe and the data, and not of the net that a checkpoint keeps.
+        loss.register_buffer("weight", torch.tensor(class_weights), persistent=False)
+        return loss
     if binary:
         return BinaryCrossEntropy(smoothing=0.0 if soft_targets else smoothing)
     if soft_targets:

@@ -98,7 +98,9 @@ def find_voc(
 def xml_files(folder: Path) -> list[Path]:
     """The XML files of a folder, in alphabetical order: those of Annotations/, or those beside images."""
     for place in (*(folder / name for name in FOLDERS), folder):
-        if found := sorted(place.glob("*.xml")):
+        # Some tools write what they know of 1.tif into 1.tif.aux.xml.
+        found = [path for path in sorted(place.glob("*.xml")) if not path.name.endswith(".aux.xml")]
+        if found := [path for path in found if not path.name.startswith(".")]:
             return found
     return []
 

@@ -79,9 +79,8 @@ def find_label_files(recipe: SegmentRecipe) -> dict[str, LabelledFiles]:
     def missing(split: str, names: Sequence[str]) -> DataError:
         return DataError(
             lacking.get(split)
-            or f"{root}: no {split} split ({', '.join(names)}); put it there as {names[0]}/images/ and "
-            f"{names[0]}/labels/, or images/{names[0]}/ and labels/{names[0]}/, or name it with "
-            f"--{split}-split"
+            or f"{root}: no {split} split ({', '.join(names)}); put images/ and labels/ into {names[0]}/, "
+            f"or {names[0]}/ into both, or name it with --{split}-split; without splits put both there"
         )
 
     def find(split: str, names: Sequence[str]) -> LabelPlace | None:
@@ -261,7 +260,8 @@ def _owner(stem: str) -> str | None:
 def _both(images: Path, labels: Path, findings: list[str]) -> tuple[dict[str, Path], dict[str, Path]]:
     """Image files and label images by the name that they share."""
     if images == labels:
-        files = [path for path in sorted(images.iterdir()) if path.suffix.lower() in IMG_EXTENSIONS]
+        shown = [path for path in sorted(images.iterdir()) if not path.name.startswith(".")]
+        files = [path for path in shown if path.suffix.lower() in IMG_EXTENSIONS]
         masks = {path: owner for path in files if (owner := _owner(path.stem)) is not None}
         return (
             {path.stem: path for path in files if path not in masks},

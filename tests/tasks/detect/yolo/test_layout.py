@@ -62,6 +62,13 @@ def test_the_layouts_of_tools_are_found(write_yolo, name):
     assert places["train"].labels[0] == root / label
 
 
+def test_the_file_of_names_may_be_called_otherwise_beside_other_yaml(write_yolo):
+    texts = {"cells.yml": f"train: images/train\n{NAMES}", "settings.yaml": "- 1", "broken.yaml": "["}
+    root = write_yolo(**texts, **BY_KIND, **{"labels/train/1.txt": "", "labels/train/._1.txt": ""})
+    place = find_yolo(root)["train"]
+    assert (place.path, place.findings) == (root / "cells.yml", [])
+
+
 def test_images_without_splits_are_all_to_train_on(write_yolo):
     root = write_yolo(**{"classes.txt": "cat", "notes.json": "{}", "images/1.png": None, "labels/1.txt": ""})
     assert images(find_yolo(root)) == {"train": ["1.png"]}

@@ -70,7 +70,7 @@ def find_yolo(
             f"{root}: no data.yaml and no classes.txt; write the names of the classes into data.yaml, as "
             "names:"
         )
-    document = _read_yaml(path) if path.suffix == ".yaml" else {}
+    document = _read_yaml(path) if path.suffix in (".yaml", ".yml") else {}
     classes = _classes(document.get("names"), path) if document else _listed_classes(path)
 
     listed = any(name in document for names in NAMES.values() for name in names)
@@ -124,13 +124,21 @@ def find_names(root: Path) -> Path | None:
     """
     if (root / "data.yaml").is_file():
         return root / "data.yaml"
-    written = [path for path in sorted(root.glob("*.yaml")) if path.is_file()]
-    if len(written) == 1 and isinstance(_read_yaml(written[0]).get("names"), dict | list):
+    written = [path for path in sorted(root.glob("*.y*ml")) if path.is_file() and _has_names(path)]
+    if len(written) == 1:
         return written[0]
     labels = (path for place in ("labels", "obj_*_data") for path in root.glob(f"{place}/**/*.txt"))
     if next(labels, None) is None:
         return None
     return next((root / name for name in NAME_LISTS if (root / name).is_file()), None)
+
+
+def _has_names(path: Path) -> bool:
+    """Whether a YAML file, which may be anything, names classes."""
+    try:
+        return isinstance(_read_yaml(path).get("names"), dict | list)
+    except DataError:
+        return False
 
 
 def label_file(image: Path, *, root: Path) -> Path:
@@ -162,7 +170,9 @@ def _place(path: Path, classes: tuple[str, ...], images: list[Path], *, root: Pa
         if any(image.parent == folder for image in images):
             continue
         left = [
-            file for file in sorted(folder.glob("*.txt")) if file not in taken and file.name not in NAME_LISTS
+            file
+            for file in sorted(folder.glob("*.txt"))
+            if file not in taken and file.name not in NAME_LISTS and file.name[0] != "."
         ]
         if left and not any(file.is_file() for file in taken if file.parent == folder):
             findings.append(
