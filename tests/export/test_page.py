@@ -3,14 +3,17 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from crosshead.export.onnx_file import onnx_with
 from crosshead.runs.load import load_run
-from crosshead.tasks.task import task_of
+from crosshead.tasks.classify.transforms import eval_transform
+from crosshead.tasks.images import read_image
 
 PAGE = (Path(__file__).parents[2] / "docs" / "export.md").read_text()
 
@@ -37,8 +40,14 @@ def photo(tmp_path, monkeypatch) -> Path:
 def test_plain_python_gives_what_the_run_predicts(name, onnx_file, fresh_run, photo, capsys):
     Path("model.onnx").write_bytes(onnx_file(name).path.read_bytes())
     record, net = load_run(fresh_run(name))
-    predicted = task_of("classify").predict(record.recipe, record.meta, net, (photo,), top=5)
-    expected = [(each["name"], 100 * each["probability"]) for each in predicted.content["classes"]]
+    meta: Any = record.meta
+    prepare = eval_transform(image_size=meta.image_size, mean=meta.mean, std=meta.std)
+    with torch.no_grad():
+        ranked = net(prepare(read_image(photo, mode="L"))[None])[0].softmax(0).topk(5)
+    expected = [
+        (meta.classes[number], 100 * probability)
+        for probability, number in zip(ranked.values.tolist(), ranked.indices.tolist(), strict=True)
+    ]
     found = printed_by(PAGE, capsys)
     assert [name for name, _ in found] == [name for name, _ in expected]
     # Percentages have one digit after the point.
