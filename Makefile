@@ -5,9 +5,10 @@ BIN := $(VENV)/bin
 DATA := ../shared/data
 WORKERS ?= 2
 
-.PHONY: demo test test-floor check docs kernel clean help
+.PHONY: demo browser-demo test test-floor check docs kernel clean help
 help:
 	@echo "make demo   install, train on the digits data set, evaluate, predict one image (about two minutes after the installation)"
+	@echo "make browser-demo  fetch ONNX Runtime for browsers beside demo/index.html, which ranks classes of a picture"
 	@echo "make test   install, then run the tests"
 	@echo "make test-floor  install the lowest versions that pyproject.toml promises beside it, then ruff, pyright and the tests with them"
 	@echo "make check  install, then ruff and pyright"
@@ -30,6 +31,14 @@ kernel:
 
 demo: $(VENV)/.installed-train kernel
 	$(BIN)/python benchmarks/demo.py
+
+# A static page; of the package it needs three files, which are not committed.
+ORT_WEB := build/browser-demo/node_modules/onnxruntime-web/dist
+browser-demo:
+	npm install --no-save --no-fund --no-audit --silent --prefix build/browser-demo onnxruntime-web@^1.22
+	mkdir -p demo/vendor
+	cp $(addprefix $(ORT_WEB)/,ort.wasm.min.js ort-wasm-simd-threaded.mjs ort-wasm-simd-threaded.wasm) demo/vendor
+	@echo "python3 -m http.server --directory demo, then open http://localhost:8000"
 
 test: $(VENV)/.installed-dev kernel
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from crosshead.export import write
 from crosshead.export.write import Exported, export_run
 from crosshead.runs.folder import RunFolder
 from crosshead.runs.model import save_model
@@ -105,3 +106,11 @@ def onnx_file(fresh_run) -> Callable[[str], Exported]:
 def metadata(onnx_file) -> dict[str, Any]:
     """What the file of a classifier says of itself, to be changed."""
     return json.loads(onnx_file("digits").described.read_text())
+
+
+@pytest.fixture
+def traced_before(onnx_file, monkeypatch) -> None:
+    """The float32 file is there: it need not be made again."""
+    content = onnx_file("digits").path.read_bytes()
+    monkeypatch.setattr(write, "trace", lambda *_: None)
+    monkeypatch.setattr(write, "to_onnx", lambda *_: content)

@@ -3,13 +3,17 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from crosshead import load
 from crosshead.export.onnx_file import onnx_with
+from crosshead.runs.load import load_run
+from crosshead.tasks.classify.transforms import eval_transform
+from crosshead.tasks.images import read_image
 
 PAGE = (Path(__file__).parents[2] / "docs" / "export.md").read_text()
 
@@ -35,8 +39,15 @@ def photo(tmp_path, monkeypatch) -> Path:
 @pytest.mark.parametrize("name", ["digits", "attention"])
 def test_plain_python_gives_what_the_run_predicts(name, onnx_file, fresh_run, photo, capsys):
     Path("model.onnx").write_bytes(onnx_file(name).path.read_bytes())
-    ranked = load(fresh_run(name).path, accelerator="cpu").predict(photo, top=5).ranked
-    expected = [(name, 100 * probability) for name, probability in ranked]
+    record, net = load_run(fresh_run(name))
+    meta: Any = record.meta
+    prepare = eval_transform(image_size=meta.image_size, mean=meta.mean, std=meta.std)
+    with torch.no_grad():
+        ranked = net(prepare(read_image(photo, mode="L"))[None])[0].softmax(0).topk(5)
+    expected = [
+        (meta.classes[number], 100 * probability)
+        for probability, number in zip(ranked.values.tolist(), ranked.indices.tolist(), strict=True)
+    ]
     found = printed_by(PAGE, capsys)
     assert [name for name, _ in found] == [name for name, _ in expected]
     # Percentages have one digit after the point.

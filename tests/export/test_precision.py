@@ -18,14 +18,6 @@ from crosshead.runs.load import load_run
 from crosshead.tasks.task import DataError
 
 
-@pytest.fixture
-def traced_before(onnx_file, monkeypatch) -> None:
-    """The float32 file is there: it need not be made again."""
-    content = onnx_file("digits").path.read_bytes()
-    monkeypatch.setattr(write, "trace", lambda *_: None)
-    monkeypatch.setattr(write, "to_onnx", lambda *_: content)
-
-
 @pytest.mark.usefixtures("traced_before")
 @pytest.mark.parametrize(("precision", "near"), [("float16", 0.01), ("int8", 0.3)])
 def test_a_smaller_file_is_near_and_its_loss_is_told(precision, near, fresh_run, onnx_file, tmp_path):

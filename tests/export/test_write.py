@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from crosshead.export import write
 from crosshead.export.onnx_file import onnx_with
-from crosshead.export.program import draw_images, trace, traced_size
+from crosshead.export.program import draw_images, traced_size
 from crosshead.export.write import export_run
 from crosshead.runs.exported import read_exported
 from crosshead.runs.folder import RunError, read_json
@@ -64,27 +64,24 @@ def test_the_file_names_its_axes_and_no_folder_of_the_machine(onnx_file, tmp_pat
     assert str(Path(write.__file__).parent).encode() not in content
 
 
-class Broken(nn.Module):
-    """A net whose output something has been done to."""
-
-    def __init__(self, net: nn.Module, spoil) -> None:
-        super().__init__()
-        self.net, self.spoil = net, spoil
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.spoil(self.net(images))
-
-
 SPOILED = {
     "transposed": (lambda x: x.T, "gives (10, 1) for images of 8 x 8 pixels in a batch of 1"),
+    "in another order": (lambda x: x.flip(1), "logits are off by"),
     "shifted": (lambda x: x + 1e-4, "logits are off by 1.0e-04, and float32 explains"),
     "not finite": (lambda x: x / 0, "not finite"),
 }
 
 
+@pytest.mark.usefixtures("traced_before")
 @pytest.mark.parametrize(("spoil", "reason"), SPOILED.values(), ids=SPOILED)
 def test_a_file_that_differs_is_not_left_behind(spoil, reason, fresh_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(write, "trace", lambda net, interface: trace(Broken(net, spoil), interface))
+    def read_spoiled(path: Path):
+        record, read = read_exported(path)
+        run = read.run
+        read.run = lambda images: spoil(run(images))
+        return record, read
+
+    monkeypatch.setattr(write, "read_exported", read_spoiled)
     with pytest.raises(RunError, match=r"the file ") as caught:
         export_run(fresh_run("digits"), to=tmp_path / "model.onnx")
     assert reason in str(caught.value)
@@ -135,11 +132,8 @@ def test_detectors_are_refused_with_the_reason(dense_recipe, write_run, tmp_path
     assert not (run.path / "model.onnx").exists()
 
 
-def test_an_older_export_is_replaced(onnx_file, fresh_run, tmp_path, monkeypatch):
-    """Without another trace: the file is the same."""
-    content = onnx_file("digits").path.read_bytes()
-    monkeypatch.setattr(write, "trace", lambda *_: None)
-    monkeypatch.setattr(write, "to_onnx", lambda *_: content)
+@pytest.mark.usefixtures("traced_before")
+def test_an_older_export_is_replaced(fresh_run, tmp_path):
     to = tmp_path / "small.onnx"
     to.write_bytes(b"older")
     (tmp_path / "small.json").write_text('{"format": 1}')

@@ -101,8 +101,8 @@ def _(meta: LinearizeMeta, recipe: Any, net: nn.Module) -> Interface:
 @called.register
 def _(meta: DetectMeta, recipe: Any, net: nn.Module) -> Interface:
     raise RunError(
-        f"{recipe.detector} cannot be exported: torchvision's detectors go on with as many boxes as they "
-        "find in an image, which torch.export does not follow; use the run itself by `crosshead predict`"
+        f"{recipe.detector} cannot be exported: torchvision's batched_nms takes its way by how many boxes it "
+        "finds, which torch.export does not follow; use the run itself by `crosshead predict`"
     )
 
 
