@@ -9,10 +9,9 @@ from lightning.pytorch.callbacks import Callback
 from rich.progress import BarColumn, Progress, TextColumn
 
 from crosshead.cli.console import Terminal
-from crosshead.runs.curves import title_of
 from crosshead.runs.folder import RunFolder
-from crosshead.runs.metrics import read_metrics
 from crosshead.runs.model import count_parameters
+from crosshead.runs.rows import read_metrics, title_of
 from crosshead.tasks.module import TaskModule
 from crosshead.tasks.recipe import Recipe
 

@@ -11,10 +11,8 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from crosshead.cli.console import quiet, say
 from crosshead.cli.progress import ShowProgress, clock, percent
-from crosshead.runs.checkpoints import comparable
-from crosshead.runs.curves import title_of
 from crosshead.runs.folder import RunFolder
-from crosshead.runs.metrics import AFTER, read_metrics
+from crosshead.runs.rows import AFTER, comparable, read_metrics, title_of
 from crosshead.tasks.recipe import Recipe
 from crosshead.tasks.task import task_of
 
