@@ -5,74 +5,130 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable
-
-import tyro
+from collections.abc import Callable, Sequence
 
 from crosshead._version import __version__
-from crosshead.cli.arguments import REGISTRY
-from crosshead.cli.bench import bench
+from crosshead.cli.bench import bench_menu
 from crosshead.cli.build import build
-from crosshead.cli.console import VisibleFormatter, visible
+from crosshead.cli.console import VisibleFormatter, shown
 from crosshead.cli.evaluate import evaluate
+from crosshead.cli.flags import paragraphs, parse, summary_of
 from crosshead.cli.info import info
+from crosshead.cli.menu import Entry, Menu, hanging
 from crosshead.cli.models import models
 from crosshead.cli.predict import predict
 from crosshead.cli.resume import resume
 from crosshead.cli.rivals import rivals
-from crosshead.cli.study import study
-from crosshead.cli.train import train
+from crosshead.cli.runs import runs
+from crosshead.cli.signals import SIGNALS
+from crosshead.cli.study import study_menu
+from crosshead.cli.train import train_menu
 
-COMMANDS: dict[str, Callable[..., object]] = {
-    "train": train,
-    "evaluate": evaluate,
-    "predict": predict,
-    "resume": resume,
-    "bench": bench,
-    "study": study,
-    "models": models,
-    "rivals": rivals,
-    "info": info,
-    "build": build,
+ABOUT = "Interactive multi-head self-attention with linear complexity, and the iViT backbone."
+# Under each heading the commands that are functions, whose arguments are flags, or menus to choose from.
+COMMANDS: dict[str, dict[str, Callable[..., object]]] = {
+    "Train and use": {
+        "train": train_menu,
+        "evaluate": evaluate,
+        "predict": predict,
+        "resume": resume,
+        "runs": runs,
+    },
+    "Measure and compare": {
+        "bench": bench_menu,
+        "study": study_menu,
+        "models": models,
+        "rivals": rivals,
+    },
+    "This machine": {"info": info, "build": build},
 }
-DESCRIPTION = """Interactive multi-head self-attention with linear complexity, and the iViT backbone.
-
-Add --debug to any command to see where an error arose; --version tells the version."""
+MENUS: tuple[Callable[[], Menu], ...] = (train_menu, bench_menu, study_menu)
+BEGINNING = {
+    "crosshead train digits": "train on real images that need no download: a minute on a CPU",
+    "crosshead evaluate runs/digits-1": "measure what came out, on images that it never saw",
+    "crosshead predict runs/digits-1 IMAGE": "say what it sees in your image",
+    "crosshead runs": "list what was trained, with its scores",
+    "crosshead train --help": "recipes for your own images: classes, objects, pixels, change",
+}
+AFTER = "`crosshead --help` lists all commands, and `crosshead COMMAND --help` the flags of one."
+FLAGS = "Add --debug to any command to see where an error arose; --version tells the version."
 
 EXPECTED = (ValueError, OSError, ImportError, NotImplementedError)
 
 
 def main() -> None:
-    """Runs one command and exits: 0 well, 1 with one line that says what was wrong, 2 for wrong usage."""
+    """Runs one command and exits: 0 well, 1 with one line that says what was wrong, 2 for wrong usage.
+
+    An interruption ends it with 130, and a request to end with 143.
+    """
     arguments = sys.argv[1:]
-    if arguments == ["--version"]:
-        print(f"crosshead {__version__}")
-        return
     debug = "--debug" in arguments
     handler = logging.StreamHandler()
     handler.setFormatter(VisibleFormatter("%(levelname)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     try:
-        tyro.extras.subcommand_cli_from_dict(
-            COMMANDS,
-            prog="crosshead",
-            description=DESCRIPTION,
-            args=[argument for argument in arguments if argument != "--debug"],
-            registry=REGISTRY,
-            config=(tyro.conf.AvoidSubcommands, tyro.conf.OmitArgPrefixes),
-        )
-        sys.stdout.flush()
-    except KeyboardInterrupt:
-        sys.exit(130)
+        with SIGNALS.watched():
+            _run([argument for argument in arguments if argument != "--debug"])
+            sys.stdout.flush()
     except BrokenPipeError:
         # The reader of the output has closed it; what is still buffered must not be written at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
-    except EXPECTED as error:
+    except BaseException as error:
         if debug:
             traceback.print_exc()
-        print(f"error: {visible(one_line(error))}", file=sys.stderr)
+        if (code := SIGNALS.code(error)) is not None:
+            sys.exit(code)
+        if not isinstance(error, EXPECTED):
+            raise
+        print(shown(f"error: {one_line(error)}", sys.stderr), file=sys.stderr)
         sys.exit(1)
+
+
+def _run(arguments: Sequence[str]) -> None:
+    if not arguments:
+        print("\n\n".join(_welcome()))
+    elif list(arguments) == ["--version"]:
+        print(f"crosshead {__version__}")
+    else:
+        _menu()(arguments, "crosshead")
+
+
+def _menu() -> Menu:
+    menus: dict[Callable[..., object], Menu] = {make: make() for make in MENUS}
+    entries: dict[str, Entry] = {
+        name: menus.get(command) or _entry(command)
+        for commands in COMMANDS.values()
+        for name, command in commands.items()
+    }
+    return Menu(
+        about=ABOUT,
+        what="command",
+        groups={
+            heading: {name: _summary(entries[name], command) for name, command in commands.items()}
+            for heading, commands in COMMANDS.items()
+        },
+        entries=entries,
+        after=f"`crosshead COMMAND --help` shows the flags of one. {FLAGS}",
+    )
+
+
+def _entry(command: Callable[..., object]) -> Entry:
+    return lambda arguments, prog: parse(command, arguments, prog=prog)
+
+
+def _summary(entry: Entry, command: Callable[..., object]) -> str:
+    return entry.about if isinstance(entry, Menu) else summary_of(command)
+
+
+def _welcome() -> Sequence[str]:
+    """What the program is, and how to begin."""
+    column = max(map(len, BEGINNING)) + 4
+    return (
+        paragraphs(f"Crosshead {__version__}. {ABOUT}"),
+        "\n".join(["To begin with:", *(hanging(f"  {do}", what, column) for do, what in BEGINNING.items())]),
+        paragraphs(AFTER),
+    )
 
 
 def one_line(error: BaseException) -> str:

@@ -1,7 +1,10 @@
 """How good a trained net is on its test set, by the metrics of its task."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
+
+from lightning.pytorch.callbacks import Callback
 
 from crosshead.runs.engine import make_module, make_trainer
 from crosshead.runs.folder import RunError, RunFolder, write_atomically, write_json
@@ -17,6 +20,7 @@ def evaluate(
     accelerator: str = "auto",
     batch_size: int | None = None,
     workers: int | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> tuple[Evaluation, list[tuple[str, Path]]]:
     """Measures a run on its test images; writes evaluation.json and pictures into it.
 
@@ -27,6 +31,7 @@ def evaluate(
         accelerator: cpu, cuda, mps or auto.
         batch_size: images at a time, by default as in training.
         workers: loader processes, by default as in training.
+        callbacks: Lightning callbacks, such as one that shows progress.
 
     Returns:
         The metrics, and the pictures: what each shows, and where it lies.
@@ -63,7 +68,13 @@ def evaluate(
         )
     module = make_module(task, recipe, meta, model)
     loaders = task.loaders(recipe, data, meta)
-    trainer = make_trainer(recipe, logger=False, enable_checkpointing=False, default_root_dir=run.path)
+    trainer = make_trainer(
+        recipe,
+        logger=False,
+        enable_checkpointing=False,
+        default_root_dir=run.path,
+        callbacks=list(callbacks),
+    )
     trainer.test(module, datamodule=loaders, verbose=False)
     # The type of map-style data sets does not promise a length.
     images = len(loaders.test)  # pyright: ignore[reportArgumentType]
