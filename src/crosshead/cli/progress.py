@@ -14,6 +14,7 @@ from rich.text import Text
 from crosshead.cli.console import Terminal
 
 SECONDS_BETWEEN_LINES = 30.0
+SECONDS_BETWEEN_TICKS = 1.0
 # Of the width of a terminal, for the bar itself.
 SHORTEST_BAR = 8
 
@@ -116,7 +117,7 @@ class Bar:
             self.console.line(self.line + more)
 
     def _tick(self) -> None:
-        while not self.ended.wait(1.0):
+        while not self.ended.wait(SECONDS_BETWEEN_TICKS):
             if time.monotonic() - self.said >= SECONDS_BETWEEN_LINES:
                 self._say(f"  ({clock(time.monotonic() - self.started)} so far)")
 

@@ -58,13 +58,13 @@ def _show(found: "Sequence[Survey]", folder: Path) -> None:
     console = Terminal()
     if not console.is_terminal:
         console = Terminal(width=1000)
-    console.print(_table(found, folder, narrow=console.width < 100))
+    console.print(table_of(found, folder, narrow=console.width < 100))
     for run in found:
         if run.fault is not None:
             console.line(f"{run.run} is broken: {run.fault}")
 
 
-def _table(found: "Sequence[Survey]", folder: Path, *, narrow: bool) -> "Table":
+def table_of(found: "Sequence[Survey]", folder: Path, *, narrow: bool) -> "Table":
     """Below 100 columns without task, model and date."""
     from rich import box
     from rich.table import Table

@@ -46,7 +46,7 @@ def train_menu() -> Menu:
     groups: dict[str, dict[str, str]] = {}
     for name, recipe in RECIPES.items():
         task = recipe().task
-        groups.setdefault(TASKS.get(task, task), {})[name] = summary_of(recipe).partition(": ")[0].rstrip(".")
+        groups.setdefault(TASKS.get(task, task), {})[name] = _in_a_line(summary_of(recipe))
     return Menu(
         about=summary_of(train),
         what="recipe",
@@ -54,6 +54,17 @@ def train_menu() -> Menu:
         entries={name: partial(train, name) for name in RECIPES},
         after="`crosshead train RECIPE --help` says what to expect of a recipe, and shows all its flags.",
     )
+
+
+def _in_a_line(summary: str, most: int = 60) -> str:
+    """The summary of a recipe up to a colon, or to a comma where that is too long.
+
+    Example:
+        >>> _in_a_line("iViT-nano on CIFAR-10, for one GPU: a hundred epochs.")
+        'iViT-nano on CIFAR-10, for one GPU'
+    """
+    line = summary.partition(": ")[0].rstrip(".")
+    return line if len(line) <= most else line.partition(", ")[0]
 
 
 def train(name: str, arguments: Sequence[str], prog: str) -> None:
@@ -106,17 +117,17 @@ def base_of(name: str, arguments: Sequence[str]) -> Recipe:
     """
     recipe = RECIPES[name]()
     path = None
-    for word, following in zip(arguments, [*arguments[1:], None], strict=True):
-        if word == "--config":
-            path = following
+    for word, following in zip(arguments, [*arguments[1:], ""], strict=False):
+        if word == "--config" and following:
+            path = Path(following)
         elif word.startswith("--config="):
-            path = word.partition("=")[2]
+            path = Path(word.partition("=")[2])
     if path is None:
         return recipe
     from crosshead.runs.folder import RunFolder
     from crosshead.runs.record import read_recipe
 
-    file = RunFolder(Path(path)).recipe if Path(path).is_dir() else Path(path)
+    file = RunFolder(path).recipe if path.is_dir() else path
     base = read_recipe(file)
     if base.task != recipe.task:
         others = [other for other, made in RECIPES.items() if made().task == base.task]

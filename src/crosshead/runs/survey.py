@@ -14,7 +14,7 @@ from crosshead.runs.rows import Rows, best_row, has_stopped_early, read_metrics,
 State = Literal["finished", "training", "unfinished", "unknown", "broken"]
 
 # What an evaluation.json calls the metrics that are worth a place in a table, in that order.
-_METRICS = ("top1", "mean_iou", "pixel_accuracy", "f1", "accuracy", "kappa", "auc")
+_METRICS = ("top1", "top5", "mean_iou", "pixel_accuracy", "f1", "accuracy", "kappa", "auc")
 _PRECISION = ("ap", "ap50")
 
 
@@ -98,7 +98,7 @@ def survey_run(run: RunFolder) -> Survey:
 
 
 def _run_folders(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.iterdir(), key=_natural):
+    for path in sorted(folder.iterdir(), key=lambda path: _natural(path.name)):
         if not path.is_dir() or path.name.startswith("."):
             continue
         if any((path / name).exists() for name in ("recipe.json", "metrics.csv", "checkpoints", "model")):
@@ -107,9 +107,9 @@ def _run_folders(folder: Path) -> Iterator[Path]:
             yield from _run_folders(path)
 
 
-def _natural(path: Path) -> list[tuple[int, int, str]]:
+def _natural(name: str) -> list[tuple[int, int, str]]:
     """digits-2 before digits-10."""
-    parts = path.name.replace("_", "-").split("-")
+    parts = name.replace("_", "-").split("-")
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
 
 
@@ -158,6 +158,8 @@ def _newest(*paths: Path) -> float:
 
 def sort_key(found: Survey, column: str) -> tuple[bool, Any]:
     """What runs are sorted by: the largest score, and the newest, come first; the unknown last."""
+    if column == "run":
+        return False, [_natural(part) for part in Path(found.run).parts]
     value = getattr(found, column)
     if column == "test":
         value = next(iter(value.values()), None)
