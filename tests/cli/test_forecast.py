@@ -71,7 +71,7 @@ def test_of_a_kind_that_has_not_begun_nothing_is_said(later):
     now = told(forecast, 0, start=0.0, step=1.0)
     assert forecast.left(now=now) == "0:00:10 left of attention"
     now = told(forecast, 1, start=now, step=1.0)
-    assert forecast.left(now=now) == "0:00:00 left of attention"
+    assert forecast.left(now=now) == ""
     forecast.begin(2, now=now)
     assert forecast.left(now=now) == ""
     for done in (1, 2):

@@ -76,7 +76,7 @@ def test_a_run_killed_in_the_middle_of_an_epoch_ends_with_the_same_bits(tmp_path
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("number", "code", "seconds"),
-    [(signal.SIGTERM, 143, 0.0), (signal.SIGTERM, 143, 0.6), (signal.SIGINT, 130, 0.3)],
+    [(signal.SIGTERM, 143, 0.6), (signal.SIGINT, 130, 0.3)],
 )
 def test_a_group_of_processes_that_is_told_to_end_says_in_one_line_how_to_go_on(
     tmp_path, number, code, seconds

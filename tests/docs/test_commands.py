@@ -35,6 +35,7 @@ QUICK = {
     "evaluate": "--accelerator cpu",
     "predict": "--accelerator cpu",
     "resume": "",
+    "runs": "",
     "build --help": "",
     "build": "--help",  # compiles for ten seconds and more: tests/attention/impl/fused/test_build.py does
     "bench attention": f"--providers reference exact --tokens 16 --passes forward {BENCH}",

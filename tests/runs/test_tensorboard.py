@@ -1,5 +1,5 @@
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+from tensorboard.plugins.hparams import metadata
 
 
 def events(run) -> EventAccumulator:
@@ -26,10 +26,9 @@ def test_the_recipe_is_shown_as_text_and_as_choices_beside_the_score(trained):
     (text,) = found.Tensors("recipe/text_summary")
     assert b'"model": "ivit_nano"' in text.tensor_proto.string_val[0]
     data = found.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
-    choices = HParamsPluginData.FromString(data).session_start_info.hparams
+    choices = metadata.parse_session_start_info_plugin_data(data).hparams
     assert choices["batch_size"].number_value == 256
     assert choices["task"].string_value == "classify"
     data = found.SummaryMetadata("_hparams_/experiment").plugin_data.content
-    assert [metric.name.tag for metric in HParamsPluginData.FromString(data).experiment.metric_infos] == [
-        "val/accuracy"
-    ]
+    metrics = metadata.parse_experiment_plugin_data(data).metric_infos
+    assert [metric.name.tag for metric in metrics] == ["val/accuracy"]

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from crosshead.cli.console import Terminal
 
 
-def bench_menu() -> Menu:
+def bench_menu(run: Callable[[Any], object]) -> Menu:
     """The benchmarks by name."""
     kinds = {"attention": AttentionOptions, "backbone": BackboneOptions}
-    return menu_of(kinds, bench, about=summary_of(bench), what="benchmark")
+    return menu_of(kinds, run, about=summary_of(bench), what="benchmark")
 
 
 def bench(request: AttentionOptions | BackboneOptions) -> None:

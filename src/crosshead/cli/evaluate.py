@@ -31,7 +31,7 @@ def evaluate(
 
     from crosshead.cli.console import Terminal, quiet
     from crosshead.cli.progress import Bar, percent
-    from crosshead.cli.training_progress import ShowTesting
+    from crosshead.cli.testing_progress import ShowTesting
     from crosshead.runs import evaluate as evaluation
     from crosshead.runs.folder import RunFolder
 

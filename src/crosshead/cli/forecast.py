@@ -39,11 +39,10 @@ class Forecast:
     """
 
     def __init__(self, epochs: Sequence[Epoch], *, steps: int, val_batches: int) -> None:
-        self.epochs, self.steps, self.val_batches = epochs, steps, val_batches
+        self.epochs, self.steps, self.val_batches, self.epoch = epochs, steps, val_batches, 0
         # Seconds of the latest epoch of each kind, without its validation, and of the latest validation.
         self.training: dict[str, float] = {}
         self.validation: float | None = None
-        self.epoch = 0
         self._begin(0.0)
 
     def begin(self, epoch: int, *, now: float) -> None:
@@ -85,8 +84,11 @@ class Forecast:
         if present is None:
             return ""
         unknown = {epoch.kind for epoch in later} - self.training.keys() - {kind}
-        seconds = present + sum(self._seconds(epoch, now) for epoch in later if epoch.kind not in unknown)
-        return f"{clock(math.ceil(seconds))} left" + (f" of {kind}" if unknown else "")
+        known = [epoch for epoch in later if epoch.kind not in unknown]
+        seconds = math.ceil(present + sum(self._seconds(epoch, now) for epoch in known))
+        if not unknown:
+            return f"{clock(seconds)} left"
+        return f"{clock(seconds)} left of {kind}" if seconds else ""
 
     def _rest_of_epoch(self, now: float) -> float | None:
         kind, validated = self.epochs[self.epoch]

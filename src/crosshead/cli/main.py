@@ -6,9 +6,10 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from crosshead._version import __version__
-from crosshead.cli.bench import bench_menu
+from crosshead.cli.bench import bench, bench_menu
 from crosshead.cli.build import build
 from crosshead.cli.console import VisibleFormatter, shown
 from crosshead.cli.evaluate import evaluate
@@ -21,28 +22,34 @@ from crosshead.cli.resume import resume
 from crosshead.cli.rivals import rivals
 from crosshead.cli.runs import runs
 from crosshead.cli.signals import SIGNALS
-from crosshead.cli.study import study_menu
-from crosshead.cli.train import train_menu
+from crosshead.cli.study import study, study_menu
+from crosshead.cli.train import train, train_menu
 
 ABOUT = "Interactive multi-head self-attention with linear complexity, and the iViT backbone."
-# Under each heading the commands that are functions, whose arguments are flags, or menus to choose from.
-COMMANDS: dict[str, dict[str, Callable[..., object]]] = {
-    "Train and use": {
-        "train": train_menu,
-        "evaluate": evaluate,
-        "predict": predict,
-        "resume": resume,
-        "runs": runs,
-    },
-    "Measure and compare": {
-        "bench": bench_menu,
-        "study": study_menu,
-        "models": models,
-        "rivals": rivals,
-    },
-    "This machine": {"info": info, "build": build},
+COMMANDS: dict[str, Callable[..., object]] = {
+    "train": train,
+    "evaluate": evaluate,
+    "predict": predict,
+    "resume": resume,
+    "runs": runs,
+    "bench": bench,
+    "study": study,
+    "models": models,
+    "rivals": rivals,
+    "info": info,
+    "build": build,
 }
-MENUS: tuple[Callable[[], Menu], ...] = (train_menu, bench_menu, study_menu)
+# Commands whose first argument chooses among requests; the arguments of the others are flags.
+MENUS: dict[str, Callable[[Callable[[Any], object]], Menu]] = {
+    "train": train_menu,
+    "bench": bench_menu,
+    "study": study_menu,
+}
+HEADINGS = {
+    "Train and use": ("train", "evaluate", "predict", "resume", "runs"),
+    "Measure and compare": ("bench", "study", "models", "rivals"),
+    "This machine": ("info", "build"),
+}
 BEGINNING = {
     "crosshead train digits": "train on real images that need no download: a minute on a CPU",
     "crosshead evaluate runs/digits-1": "measure what came out, on images that it never saw",
@@ -95,30 +102,26 @@ def _run(arguments: Sequence[str]) -> None:
 
 
 def _menu() -> Menu:
-    menus: dict[Callable[..., object], Menu] = {make: make() for make in MENUS}
-    entries: dict[str, Entry] = {
-        name: menus.get(command) or _entry(command)
-        for commands in COMMANDS.values()
-        for name, command in commands.items()
-    }
+    named = {name for names in HEADINGS.values() for name in names}
+    headings = {**HEADINGS, "More": tuple(name for name in COMMANDS if name not in named)}
     return Menu(
         about=ABOUT,
         what="command",
         groups={
-            heading: {name: _summary(entries[name], command) for name, command in commands.items()}
-            for heading, commands in COMMANDS.items()
+            heading: {name: summary_of(COMMANDS[name]) for name in names}
+            for heading, names in headings.items()
+            if names
         },
-        entries=entries,
+        entries={
+            name: MENUS[name](command) if name in MENUS else _entry(command)
+            for name, command in COMMANDS.items()
+        },
         after=f"`crosshead COMMAND --help` shows the flags of one. {FLAGS}",
     )
 
 
 def _entry(command: Callable[..., object]) -> Entry:
     return lambda arguments, prog: parse(command, arguments, prog=prog)
-
-
-def _summary(entry: Entry, command: Callable[..., object]) -> str:
-    return entry.about if isinstance(entry, Menu) else summary_of(command)
 
 
 def _welcome() -> Sequence[str]:

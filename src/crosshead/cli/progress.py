@@ -59,7 +59,6 @@ class Bar:
                 redirect_stdout=sys.stdout.isatty(),
             )
             self.live.add_task("", total=None, status="")
-            self.live.start()
         elif self.ticking:
             threading.Thread(target=self._tick, daemon=True).start()
         return self
@@ -94,6 +93,8 @@ class Bar:
         counted = _counted(done, total)
         self.line = "  ".join(filter(None, [what, counted, *facts, left]))
         if self.live is not None:
+            # Not before there is something to say.
+            self.live.start()
             room = self.console.width - len(what) - SHORTEST_BAR - 2
             # A count is what the bar shows; words are not.
             status = fitting([*facts, *([counted] if isinstance(total, int) else [])], room - len(left) - 2)

@@ -35,6 +35,7 @@ def runs(
         csv: print CSV, with fractions for scores, in place of a table.
         json: print JSON, likewise.
     """
+    from crosshead.cli.console import Terminal
     from crosshead.runs import survey
 
     if csv and json:
@@ -47,8 +48,6 @@ def runs(
     elif found:
         _show(found, folder)
     else:
-        from crosshead.cli.console import Terminal
-
         Terminal().line(f"{folder} holds no run yet; to make one: crosshead train digits")
 
 
@@ -88,7 +87,7 @@ def table_of(found: "Sequence[Survey]", folder: Path, *, narrow: bool) -> "Table
                 if not narrow
                 else f"{epochs}{'+' if run.state == 'training' else '-'}"
             )
-        cells = [
+        table.add_row(
             str(Path(run.run).relative_to(folder)),
             *([] if narrow else [run.task or "", Path(run.model or "").name]),
             epochs,
@@ -96,8 +95,7 @@ def table_of(found: "Sequence[Survey]", folder: Path, *, narrow: bool) -> "Table
             ", ".join(f"{name} {percent(value)}" for name, value in list(run.test.items())[:2]),
             "" if run.seconds is None else clock(run.seconds),
             *([] if narrow else ["" if run.date is None else f"{run.date:%Y-%m-%d %H:%M}"]),
-        ]
-        table.add_row(*cells)
+        )
     return table
 
 
@@ -125,8 +123,4 @@ def _print_csv(found: "Sequence[Survey]") -> None:
 
 
 def _plain(run: "Survey") -> dict[str, Any]:
-    import dataclasses
-
-    date = None if run.date is None else run.date.isoformat(timespec="seconds")
-    seconds = None if run.seconds is None else round(run.seconds, 2)
-    return {**dataclasses.asdict(run), "seconds": seconds, "date": date}
+    return {**vars(run), "date": None if run.date is None else run.date.isoformat(timespec="seconds")}

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from crosshead.cli.bench import choose_device
 from crosshead.cli.flags import summary_of
@@ -35,9 +35,9 @@ STUDIES = {
 }
 
 
-def study_menu() -> Menu:
+def study_menu(run: Callable[[Any], object]) -> Menu:
     """The studies by name."""
-    return menu_of(STUDIES, study, about=summary_of(study), what="study")
+    return menu_of(STUDIES, run, about=summary_of(study), what="study")
 
 
 def study(request: StudyOptions | ReportOptions) -> None:

@@ -2,16 +2,15 @@
 
 import dataclasses
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
 from crosshead.cli.flags import form_of, parse, summary_of
-from crosshead.cli.menu import Menu
+from crosshead.cli.menu import Entry, Menu
 from crosshead.cli.topics import TOPICS
 from crosshead.recipes import RECIPES
 from crosshead.tasks.recipe import Recipe
@@ -41,17 +40,38 @@ class TrainFlags:
     """Train nothing: walk the whole data set and list everything that is wrong with it."""
 
 
-def train_menu() -> Menu:
+@dataclass(frozen=True, kw_only=True)
+class TrainRequest:
+    """What the command line asks for.
+
+    Attributes:
+        name: of the recipe.
+        recipe: with the flags.
+        base: without them.
+        flags: the flags that are no choices of the recipe.
+    """
+
+    name: str
+    recipe: Recipe
+    base: Recipe
+    flags: TrainFlags
+
+
+def train_menu(run: Callable[[TrainRequest], object]) -> Menu:
     """The recipes, by task."""
     groups: dict[str, dict[str, str]] = {}
     for name, recipe in RECIPES.items():
         task = recipe().task
         groups.setdefault(TASKS.get(task, task), {})[name] = _in_a_line(summary_of(recipe))
+
+    def entry(name: str) -> Entry:
+        return lambda arguments, prog: run(read_request(name, arguments, prog))
+
     return Menu(
         about=summary_of(train),
         what="recipe",
         groups=groups,
-        entries={name: partial(train, name) for name in RECIPES},
+        entries={name: entry(name) for name in RECIPES},
         after="`crosshead train RECIPE --help` says what to expect of a recipe, and shows all its flags.",
     )
 
@@ -67,11 +87,10 @@ def _in_a_line(summary: str, most: int = 60) -> str:
     return line if len(line) <= most else line.partition(", ")[0]
 
 
-def train(name: str, arguments: Sequence[str], prog: str) -> None:
+def train(request: TrainRequest) -> None:
     """Train by a recipe: classify, segment, detect, find change, or linearize a trained ViT."""
-    base = base_of(name, arguments)
-    flags, recipe = _read(name, base, arguments, prog)
-    recipe = with_model_of(flags.start, base, recipe)
+    flags = request.flags
+    recipe = with_model_of(flags.start, request.base, request.recipe)
     if flags.check_data:
         check_data(recipe)
         return
@@ -80,12 +99,12 @@ def train(name: str, arguments: Sequence[str], prog: str) -> None:
     from crosshead.runs import engine
     from crosshead.runs.folder import RunFolder, next_run
 
-    run = RunFolder(flags.out) if flags.out else next_run(Path("runs"), name)
+    run = RunFolder(flags.out) if flags.out else next_run(Path("runs"), request.name)
     show_training(
         run,
         recipe,
         lambda callbacks: engine.train(
-            name,
+            request.name,
             recipe,
             run,
             start=flags.start,
@@ -95,8 +114,9 @@ def train(name: str, arguments: Sequence[str], prog: str) -> None:
     )
 
 
-def _read(name: str, base: Recipe, arguments: Sequence[str], prog: str) -> tuple[TrainFlags, Recipe]:
-    """What the command line says."""
+def read_request(name: str, arguments: Sequence[str], prog: str) -> TrainRequest:
+    """What the command line says after the name of a recipe."""
+    base = base_of(name, arguments)
     flags, made_flags = form_of(TrainFlags)
     choices, made_recipe = form_of(type(base), default=base, topics=TOPICS, rest=base.task)
     unnamed = tyro.conf.arg(name="", help="")
@@ -104,7 +124,9 @@ def _read(name: str, base: Recipe, arguments: Sequence[str], prog: str) -> tuple
         "Form", [("flags", Annotated[flags, unnamed]), ("choices", Annotated[choices, unnamed])]
     )
     found: Any = parse(form, arguments, prog=prog, about=inspect.getdoc(RECIPES[name]))
-    return made_flags(found.flags), made_recipe(found.choices)
+    return TrainRequest(
+        name=name, recipe=made_recipe(found.choices), base=base, flags=made_flags(found.flags)
+    )
 
 
 def base_of(name: str, arguments: Sequence[str]) -> Recipe:

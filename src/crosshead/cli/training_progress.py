@@ -1,4 +1,4 @@
-"""What a training and an evaluation say while they run."""
+"""What a training says while it runs."""
 
 import time
 from collections.abc import Sequence
@@ -157,27 +157,6 @@ class ShowTraining(Callback):
         width = self.console.width if self.console.is_terminal else 10**6
         for line in in_lines(parts, width):
             self.console.line(line)
-
-
-class ShowTesting(Callback):
-    """A bar over the batches of an evaluation.
-
-    Args:
-        bar: where to show it.
-    """
-
-    def __init__(self, bar: Bar) -> None:
-        self.bar, self.done = bar, 0
-
-    def on_test_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Moves the bar."""
-        self.done += 1
-        counts: Any = trainer.num_test_batches
-        self.bar.show("measuring", done=self.done, total=int(sum(counts)))
-
-    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """What follows cannot be counted."""
-        self.bar.show("summing up")
 
 
 def _in_an_epoch(trainer: pl.Trainer, batched: int) -> int:

@@ -2,7 +2,6 @@
 
 import csv
 import math
-from collections.abc import Sequence
 
 from crosshead.runs.folder import RunError, RunFolder
 
@@ -89,30 +88,17 @@ def best_row(rows: Rows) -> dict[str, str]:
     return max(validated(rows), key=lambda row: comparable(float(row[score or ""])))
 
 
-def validations_without_gain(scores: Sequence[float]) -> int:
-    """How many validations there were since the one that did best.
-
-    Example:
-        >>> validations_without_gain([0.5, 0.7, 0.6, 0.7]), validations_without_gain([0.5])
-        (2, 0)
-    """
-    if not scores:
-        return 0
-    known = [comparable(score) for score in scores]
-    return len(known) - 1 - known.index(max(known))
-
-
 def has_stopped_early(rows: Rows, patience: int | None) -> bool:
-    """Whether a training with so much patience ends after these epochs.
+    """Whether a training ends after these epochs: so many validations did not surpass the best one.
 
     Args:
         rows: of metrics.csv.
-        patience: validations without a better score after which a training ends; None for never.
+        patience: how many; None for never.
     """
-    score = score_of(rows)
+    score, known = score_of(rows), validated(rows)
     if patience is None or score is None or not rows[-1][score]:
         return False
-    return validations_without_gain([float(row[score]) for row in validated(rows)]) >= patience
+    return len(known) - 1 - known.index(best_row(rows)) >= patience
 
 
 def title_of(column: str) -> str:

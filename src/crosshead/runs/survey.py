@@ -89,7 +89,7 @@ def survey_run(run: RunFolder) -> Survey:
             best=_number(best_row(rows)[score or ""]) if known else None,
             last=_number(known[-1]) if known else None,
             test=_test_metrics(run),
-            seconds=sum(float(row["seconds"]) for row in rows),
+            seconds=round(sum(float(row["seconds"]) for row in rows), 2),
             date=datetime.fromtimestamp(_newest(run.metrics, run.recipe)),
         )
     except (RunError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
