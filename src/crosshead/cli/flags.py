@@ -7,7 +7,6 @@ value. So each text is handed to it as one line, and what is None by default has
 import dataclasses
 import inspect
 import shutil
-import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, TypeVar, get_type_hints
@@ -31,10 +30,9 @@ def parse(target: Callable[..., T], arguments: Sequence[str], *, prog: str, abou
         prog: the command, as help names it.
         about: what help says of it; by default the text of the docstring.
     """
-    if {"-h", "--help"} & set(arguments):
-        print(paragraphs(about if about is not None else description_of(target)))
-        print()
-        sys.stdout.flush()
+    about = description_of(target) if about is None else about
+    if about and {"-h", "--help"} & set(arguments):
+        print(paragraphs(about), end="\n\n", flush=True)
     function = target if isinstance(target, type) else _readable(target)
     return tyro.cli(function, prog=prog, description="", args=arguments, registry=REGISTRY, config=MARKERS)
 

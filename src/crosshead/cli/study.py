@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from crosshead.cli.bench import choose_device
 from crosshead.cli.flags import summary_of
 from crosshead.cli.menu import Menu, menu_of
+from crosshead.cli.signals import SIGNALS
 from crosshead.study.options import (
     AblationOptions,
     ConjunctionsOptions,
@@ -92,8 +93,13 @@ def run(name: str, found: "Sequence[Candidate]", options: StudyOptions, place: "
     )
     if options.plan:
         return
-    with _progress(console) as tell:
-        run_study(found, ledger, place, arguments=sys.argv[1:], tell=tell)
+    try:
+        with _progress(console) as tell:
+            run_study(found, ledger, place, arguments=sys.argv[1:], tell=tell)
+    except BaseException as error:
+        if SIGNALS.code(error) is not None:
+            console.line("interrupted; the same command goes on after the last finished training")
+        raise
     measure_cost(console, found, out, place.device)
     report(out)
 
