@@ -147,7 +147,7 @@ def _annotated(hint: Any, text: str, default: Any) -> Any:
     marks: list[Any] = [tyro.conf.arg(help=text)]
     if default is None:
         marks = [tyro.conf.arg(help=text, help_behavior_hint=""), tyro.conf.DisallowNone]
-    elif default in ("", ()):
+    elif default in ("", (), {}):
         marks = [tyro.conf.arg(help=text, help_behavior_hint="")]
     return Annotated[hint, *marks]
 
