@@ -156,10 +156,11 @@ def test_the_choices_of_an_earlier_run_are_taken_and_flags_change_them(crosshead
 def test_choices_of_another_task_or_version_are_refused_in_a_line(crosshead, trained, tmp_path):
     answer = crosshead("train", "bccd", "--config", trained / "recipe.json")
     assert answer.code == 1
-    assert answer.err == (
-        f"error: {trained}/recipe.json is a recipe of the task classify, and bccd is one of detect: "
-        "train it by digits or fashion-mnist or cifar10 or folder or imagenet1k\n"
+    assert answer.err.count("\n") == 1
+    assert answer.err.startswith(
+        f"error: {trained}/recipe.json is a recipe of the task classify, and bccd is one of detect: train it"
     )
+    assert "digits or fashion-mnist or cifar10" in answer.err
     content = json.loads((trained / "recipe.json").read_text())
     (tmp_path / "old.json").write_text(json.dumps({**content, "version": 1}))
     answer = crosshead("train", "digits", "--config", "old.json")
