@@ -34,8 +34,8 @@ from crosshead.measure.timing import compare
 from crosshead.runs.evaluate import evaluate
 from crosshead.runs.folder import RunFolder, write_atomically
 from crosshead.runs.load import load_run
-from crosshead.runs.metrics import read_metrics
 from crosshead.runs.record import RunRecord, read_record
+from crosshead.runs.rows import read_metrics
 from crosshead.tasks.classify.transforms import eval_transform
 from crosshead.tasks.images import read_image
 from crosshead.tasks.linearize.agreement import agreement

@@ -31,6 +31,113 @@ assert not loaded, loaded
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2
 
 
+@pytest.mark.parametrize("columns", [60, 80, 120])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("--help",),
+        ("train", "--help"),
+        ("train", "linearize", "--help"),
+        ("train", "imagenet1k", "--help"),
+        ("predict", "--help"),
+        ("runs", "--help"),
+        ("study", "--help"),
+        ("study", "heads", "--help"),
+        ("bench", "attention", "--help"),
+        ("build", "--help"),
+    ],
+)
+def test_help_fits_the_terminal_and_no_sentence_is_torn(crosshead, monkeypatch, columns, arguments):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    answer = crosshead(*arguments)
+    assert (answer.code, answer.err) == (0, "")
+    lines = answer.out.splitlines()
+    # The usage line is tyro's, and lists positional arguments in one.
+    assert not [line for line in lines if len(line) > columns and not line.startswith("usage: ")]
+    texts = [line.strip("│ ") for line in lines]
+    # A line that ends far from the margin although the next word had room was cut in the source.
+    for line, text, following in zip(lines, texts, texts[1:], strict=False):
+        if line.startswith("│") and text and following[:1].islower() and not text.startswith("-"):
+            assert len(line.rstrip("│ ")) + len(following.split()[0]) > columns - 40, (line, following)
+
+
+def test_alone_it_says_what_it_is_and_how_to_begin(crosshead):
+    answer = crosshead()
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.out.startswith(f"Crosshead {__version__}. Interactive multi-head self-attention")
+    assert answer.out.count("\n  crosshead ") in (4, 5)
+    for word in ("crosshead train digits", "`crosshead --help`", "`crosshead COMMAND --help`"):
+        assert word in " ".join(answer.out.split())
+    assert len(answer.out.splitlines()) < 25
+
+
+def test_recipes_are_listed_by_task_in_a_line_each(crosshead, monkeypatch):
+    from crosshead.recipes import RECIPES
+
+    monkeypatch.setenv("COLUMNS", "120")
+    lines = crosshead("train", "--help").out.splitlines()
+    first_words = [line.split()[0] for line in lines if line.startswith("  ")]
+    assert sorted(first_words) == sorted(RECIPES)
+    headings = [line for line in lines if line.endswith(":")]
+    assert headings[:2] == ["A class for each image:", "Boxes and masks of objects:"]
+    assert len(headings) == len({recipe().task for recipe in RECIPES.values()})
+
+
+def test_every_command_is_listed_once(crosshead):
+    out = crosshead("--help").out
+    for name in (
+        "train",
+        "evaluate",
+        "predict",
+        "resume",
+        "runs",
+        "bench",
+        "study",
+        "models",
+        "info",
+        "build",
+    ):
+        assert sum(line.startswith(f"  {name} ") for line in out.splitlines()) == 1, name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("trian",), "crosshead: 'trian' is no command: did you mean train?"),
+        (("train", "digit"), "crosshead train: 'digit' is no recipe: did you mean digits?"),
+        (("train", "xyzzy"), "crosshead train: 'xyzzy' is no recipe: `crosshead train --help` lists them"),
+        (("train",), "crosshead train: a recipe is missing: `crosshead train --help` lists them"),
+        (("train", "--epochs", "3"), "crosshead train: a recipe must come before --epochs: `crosshead train"),
+        (("study", "rivls"), "crosshead study: 'rivls' is no study: did you mean rivals?"),
+        (("bench",), "crosshead bench: a benchmark is missing: choose from attention, backbone"),
+    ],
+)
+def test_a_slip_of_the_pen_is_told_in_a_line(crosshead, arguments, told):
+    answer = crosshead(*arguments)
+    assert answer.code == 2
+    assert answer.err.startswith(f"error: {told}")
+    assert answer.err.count("\n") == 1
+    assert answer.out == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (("train", "digits", "--epoch", "3"), "--epochs INT"),
+        (("train", "digits", "--mixpu", "1"), "--mixup FLOAT"),
+        (("study", "primary", "--sed", "3"), "--seeds INT"),
+        (("evaluate", "runs/digits-1", "--batch-sise", "3"), "--batch-size INT"),
+    ],
+)
+def test_a_flag_is_suggested_once_and_from_the_same_command(crosshead, arguments, meant):
+    answer = crosshead(*arguments)
+    assert answer.code == 2
+    assert answer.err.count(f"    {meant}") == 1
+    assert " in crosshead" not in answer.err
+    assert len(answer.err.splitlines()) < 15
+
+
 def test_the_version_is_told(crosshead):
     assert crosshead("--version").out == f"crosshead {__version__}\n"
 
@@ -38,8 +145,10 @@ def test_the_version_is_told(crosshead):
 @pytest.mark.parametrize(
     "arguments",
     [
-        (),
         ("fly",),
+        ("--fly",),
+        ("study",),
+        ("bench", "attenton"),
         ("train",),
         ("train", "mnist"),
         ("train", "digits", "--epochs", "many"),

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 
@@ -5,6 +6,7 @@ import pytest
 
 from crosshead.recipes import RECIPES
 from crosshead.runs.folder import RunFolder
+from crosshead.runs.lock import locked
 from crosshead.runs.record import as_tuples, read_record
 
 
@@ -15,7 +17,9 @@ def test_a_training_tells_its_course_and_what_to_do_next(crosshead, tiny_flags, 
     lines = answer.out.splitlines()
     assert "1,295 training and 143 validation images" in lines[0]
     assert lines[1].startswith("epoch 1/2  training loss")
-    assert all(word in lines[2] for word in ("epoch 2/2", "accuracy", "images/s", "0:00:00 left"))
+    assert lines[1].endswith(" left")
+    assert all(word in lines[2] for word in ("epoch 2/2", "accuracy", "images/s"))
+    assert "left" not in lines[2]
     assert "curves: runs/digits-1/curves.png" in lines
     assert "next: crosshead evaluate runs/digits-1" in lines
     assert (tmp_path / "runs" / "digits-1" / "curves.png").stat().st_size > 10_000
@@ -46,7 +50,6 @@ def test_where_a_training_was_killed_as_it_began_another_may_be_put(crosshead, t
         "train again with --out run\n"
     )
     assert crosshead("train", "digits", *tiny_flags, "--epochs", "1", "--out", "run").code == 0
-    assert crosshead("resume", "run").code == 0
     assert list((tmp_path / "run").rglob("*.partial")) == []
 
 
@@ -110,11 +113,70 @@ def test_an_interrupted_training_says_how_to_go_on(crosshead, tiny_flags, monkey
     assert answer.out.splitlines()[-1].endswith("crosshead resume runs/digits-1")
 
 
-def test_a_finished_run_may_be_resumed(crosshead, trained, tmp_path):
+def test_a_finished_run_is_told_as_such_with_the_way_to_train_longer(crosshead, trained, tmp_path):
     shutil.copytree(trained, tmp_path / "copy")
+    before = {path: path.read_bytes() for path in (tmp_path / "copy").rglob("*") if path.is_file()}
     answer = crosshead("resume", "copy")
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.out == (
+        "copy is finished, nothing is left to resume; to train longer: "
+        "crosshead train digits --from copy --epochs N\n"
+    )
+    assert {path: path.read_bytes() for path in (tmp_path / "copy").rglob("*") if path.is_file()} == before
+
+
+def test_a_training_that_stops_early_says_so_and_is_finished(crosshead, tiny_flags):
+    flags = [*tiny_flags, "--lr", "0", "--epochs", "9", "--patience", "2", "--out", "run"]
+    answer = crosshead("train", "digits", *flags)
     assert answer.code == 0
-    assert "after epoch 2" in answer.out
+    assert answer.out.count("\nepoch ") == 3
+    assert "\nstopped early, patience is 2; validation accuracy " in answer.out
+    assert crosshead("resume", "run").out.startswith("run is finished")
+
+
+def test_patience_without_a_validation_set_is_refused_in_a_line(crosshead, tiny_flags, tmp_path):
+    answer = crosshead("train", "digits", *tiny_flags, "--patience", "2", "--val", "0")
+    assert answer.code == 1
+    assert answer.err.startswith("error: patience is 2 and there is no validation set to watch: give --val")
+    assert answer.err.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("form", ["{run}/recipe.json", "{run}"])
+def test_the_choices_of_an_earlier_run_are_taken_and_flags_change_them(crosshead, trained, tmp_path, form):
+    config = form.format(run=trained)
+    answer = crosshead("train", "digits", f"--config={config}", "--epochs", "1", "--model-args", "head_dim=4")
+    assert answer.code == 0, answer.err
+    there, here = (read_record(RunFolder(path)) for path in (trained, tmp_path / "runs" / "digits-1"))
+    changed = {"epochs": 1, "model_args": {**there.recipe.model_args, "head_dim": 4}}
+    assert here.recipe == dataclasses.replace(there.recipe, **changed)
+    assert here.start is None
+
+
+def test_choices_of_another_task_or_version_are_refused_in_a_line(crosshead, trained, tmp_path):
+    answer = crosshead("train", "bccd", "--config", trained / "recipe.json")
+    assert answer.code == 1
+    assert answer.err.count("\n") == 1
+    assert answer.err.startswith(
+        f"error: {trained}/recipe.json is a recipe of the task classify, and bccd is one of detect: train it"
+    )
+    assert "digits or fashion-mnist or cifar10" in answer.err
+    content = json.loads((trained / "recipe.json").read_text())
+    (tmp_path / "old.json").write_text(json.dumps({**content, "version": 1}))
+    answer = crosshead("train", "digits", "--config", "old.json")
+    assert answer.code == 1
+    assert answer.err.startswith("error: old.json is of version 1, and this Crosshead reads version 2: ")
+    answer = crosshead("train", "digits", "--config", "nowhere.json")
+    assert (answer.code, answer.err.count("\n")) == (1, 1)
+    assert answer.err.startswith("error: nowhere.json does not exist")
+
+
+def test_two_trainings_into_one_folder_are_refused_in_a_line(crosshead, tiny_flags, tmp_path):
+    with locked(RunFolder(tmp_path / "run")):
+        answer = crosshead("train", "digits", *tiny_flags, "--out", "run")
+    assert answer.code == 1
+    assert answer.err.startswith("error: run is being trained into by process ")
+    assert answer.err.count("\n") == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"nonsense"])

@@ -37,6 +37,7 @@ QUICK = {
     "predict model.onnx": "--help",  # there is no such file: tests/export makes one
     "export": "--help",  # traces for half a minute: tests/cli/test_export_command.py does
     "resume": "",
+    "runs": "",
     "build --help": "",
     "build": "--help",  # compiles for ten seconds and more: tests/attention/impl/fused/test_build.py does
     "bench attention": f"--providers reference exact --tokens 16 --passes forward {BENCH}",

@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from crosshead.runs import engine
 from crosshead.runs.folder import RunFolder
 from crosshead.runs.load import load_run
-from crosshead.runs.metrics import AFTER, BEFORE, read_metrics
 from crosshead.runs.record import read_record
+from crosshead.runs.rows import AFTER, BEFORE, read_metrics
 from crosshead.tasks.seeding import seed_everything
 from crosshead.tasks.task import task_of
 

@@ -13,8 +13,8 @@ from crosshead.runs.callbacks import NonFiniteLoss
 from crosshead.runs.evaluate import evaluate
 from crosshead.runs.folder import RunError, RunFolder
 from crosshead.runs.load import load_run
-from crosshead.runs.metrics import read_metrics
 from crosshead.runs.record import read_record
+from crosshead.runs.rows import read_metrics
 from crosshead.tasks.task import task_of
 
 
@@ -108,6 +108,51 @@ def test_a_crashed_run_resumes_to_the_same_bits(tiny, tmp_path, changes, resumed
             torch.load(run.path / "checkpoints" / name, weights_only=True) for run in (straight, crashed)
         )
         assert same_bits(one, other)
+
+
+class ScoresFall(Callback):
+    """The score rises once and falls from then on."""
+
+    def on_validation_end(self, trainer, pl_module):
+        trainer.callback_metrics["val_accuracy"] = torch.tensor((0.5, 0.6, 0.4, 0.3)[trainer.current_epoch])
+
+
+def test_patience_ends_a_training_and_a_resumed_one_at_the_same_epoch_with_the_same_bits(tiny, tmp_path):
+    recipe = dataclasses.replace(tiny, epochs=5, patience=2, batch_size=512)
+    straight, crashed = RunFolder(tmp_path / "straight"), RunFolder(tmp_path / "crashed")
+    engine.train("digits", recipe, straight, callbacks=[ScoresFall()])
+    assert [row["val_accuracy"] for row in read_metrics(straight)] == ["0.5", "0.6", "0.4", "0.3"]
+    with pytest.raises(ConnectionError):
+        engine.train("digits", recipe, crashed, callbacks=[ScoresFall(), StopAt(7)])
+    assert len(read_metrics(crashed)) == 3
+    engine.resume(crashed, read_record(crashed), callbacks=[ScoresFall()])
+    assert measured(crashed) == measured(straight)
+    assert same_bits(load_file(crashed.weights), load_file(straight.weights))
+    for run in (straight, crashed):
+        assert engine.is_finished(run, read_record(run))
+
+    # Killed as it was about to end, it ends now, and trains no fifth epoch.
+    engine.resume(crashed, read_record(crashed))
+    assert measured(crashed) == measured(straight)
+
+
+def test_patience_needs_a_score(tiny, tmp_path):
+    recipe = dataclasses.replace(tiny, patience=2, val=0.0)
+    with pytest.raises(RunError, match=r"^patience is 2 and there is no validation set to watch: give"):
+        engine.train("digits", recipe, RunFolder(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_finished_when_the_checkpoint_of_its_last_epoch_is_written(tiny, copied, tmp_path):
+    record = read_record(copied)
+    assert record.epochs_before == 0
+    assert engine.is_finished(copied, record)
+    longer = dataclasses.replace(record, recipe=dataclasses.replace(record.recipe, epochs=3))
+    assert not engine.is_finished(copied, longer)
+    assert not engine.is_finished(copied, dataclasses.replace(record, epochs_before=None))
+    checkpoint = torch.load(copied.last, weights_only=True)
+    torch.save({**checkpoint, "epoch": 0}, copied.last)
+    assert not engine.is_finished(copied, record)
 
 
 def test_a_run_that_crashed_before_its_first_epoch_ended_starts_over(tiny, trained, tmp_path):
@@ -205,6 +250,33 @@ def test_a_run_that_cannot_start_leaves_no_folder(tiny, tmp_path):
         with pytest.raises(ValueError, match=r"\w"):
             engine.train("digits", dataclasses.replace(tiny, **changes), RunFolder(tmp_path / "run"))
         assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("step", [0, 1])
+def test_a_training_whose_first_step_fails_leaves_no_folder(tiny, tmp_path, step):
+    class Fail(Callback):
+        def on_train_batch_start(self, trainer, *_):
+            if trainer.global_step == step:
+                raise ConnectionError("crashed")
+
+    run = RunFolder(tmp_path / "runs" / "run")
+    with pytest.raises(ConnectionError):
+        engine.train("digits", tiny, run, callbacks=[Fail()])
+    assert run.recipe.exists() == bool(step)
+    assert run.path.parent.exists() == bool(step)
+
+
+def test_two_trainings_into_one_folder_are_refused(tiny, copied, tmp_path):
+    from crosshead.runs.lock import locked
+
+    before = {path: path.stat().st_mtime_ns for path in copied.path.rglob("*")}
+    with locked(copied), pytest.raises(RunError, match=rf"^{copied.path} is being trained into by process"):
+        engine.resume(copied, read_record(copied))
+    assert {path: path.stat().st_mtime_ns for path in copied.path.rglob("*") if path.is_file()}.items() <= (
+        before.items()
+    )
+    with locked(RunFolder(tmp_path / "new")), pytest.raises(RunError, match="is being trained into"):
+        engine.train("digits", tiny, RunFolder(tmp_path / "new"))
 
 
 @pytest.mark.parametrize(

@@ -170,8 +170,8 @@ def test_a_forecast_leaves_out_what_is_finished(two, ledger, place):
     assert forecast_seconds(two, ledger, place) == 1_000 + 3_200
     ledger.add(softmax.testing(ledger)[2], ROW, arguments=[])
     told = []
-    assert forecast_seconds(two, ledger, place, tell=told.append) == 3_200
-    assert told == ["interactive"]
+    assert forecast_seconds(two, ledger, place, tell=lambda *what: told.append(what)) == 3_200
+    assert told == [("interactive", 0, 1)]
 
 
 def test_a_forecast_is_quick_positive_and_leaves_generators_and_threads_alone(two, ledger, place):

@@ -3,16 +3,15 @@
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
-
-import tyro
+from typing import TYPE_CHECKING, Any
 
 from crosshead.bench.options import AttentionOptions, BackboneOptions
+from crosshead.cli.flags import summary_of
+from crosshead.cli.menu import Menu, menu_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rich.progress import ProgressColumn
     from rich.table import Table
 
     from crosshead.bench.attention import AttentionRow
@@ -20,10 +19,13 @@ if TYPE_CHECKING:
     from crosshead.cli.console import Terminal
 
 
-def bench(
-    request: Annotated[AttentionOptions, tyro.conf.subcommand("attention")]
-    | Annotated[BackboneOptions, tyro.conf.subcommand("backbone")],
-) -> None:
+def bench_menu(run: Callable[[Any], object]) -> Menu:
+    """The benchmarks by name."""
+    kinds = {"attention": AttentionOptions, "backbone": BackboneOptions}
+    return menu_of(kinds, run, about=summary_of(bench), what="benchmark")
+
+
+def bench(request: AttentionOptions | BackboneOptions) -> None:
     """Measure speed and memory of attention, or of whole backbones, beside their rivals."""
     if isinstance(request, AttentionOptions):
         bench_attention(request.resolved())
@@ -51,7 +53,7 @@ def bench_attention(options: AttentionOptions) -> None:
     head = head_lines(sys.argv[1:], described, machine=str(machine))
     console.line(f"{described}; {machine}")
     rows: list[AttentionRow] = []
-    with _progress(console) as tell:
+    with _progress() as tell:
         for group in measure_attention(options, setting, machine, tell):
             rows += group
             _show_attention(console, group)
@@ -81,7 +83,7 @@ def bench_backbone(options: BackboneOptions) -> None:
     head = head_lines(sys.argv[1:], described)
     console.line(f"{described}; results go to {output}")
     rows: list[BackboneRow] = []
-    with _progress(console) as tell:
+    with _progress() as tell:
         for group in measure_backbones(options, device, tell):
             rows += group
             _show_backbones(console, group)
@@ -119,39 +121,11 @@ def _ready(device: str, threads: int | None) -> str:
 
 
 @contextmanager
-def progress_bar(
-    console: "Terminal", *columns: "ProgressColumn", seconds: float
-) -> Iterator[Callable[..., None]]:
-    """A bar with what is being done and the time left, on a terminal; nothing elsewhere.
+def _progress() -> Iterator[Callable[[str, float], None]]:
+    from crosshead.cli.progress import Bar
 
-    Args:
-        console: where to draw.
-        *columns: between the bar and the time left.
-        seconds: the time over which speed is estimated.
-
-    Yields:
-        What updates the bar: it takes `description`, `completed` and `total`, which is 1 at first.
-    """
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        *columns,
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-        speed_estimate_period=seconds,
-    ) as progress:
-        task = progress.add_task("", total=1.0)
-        yield lambda **changes: progress.update(task, **changes)
-
-
-@contextmanager
-def _progress(console: "Terminal") -> Iterator[Callable[[str, float], None]]:
-    with progress_bar(console, seconds=600) as update:
-        yield lambda what, done: update(description=what, completed=done)
+    with Bar() as bar:
+        yield lambda what, done: bar.show(what, done=done, total=1.0)
 
 
 def _show_attention(console: "Terminal", rows: Sequence["AttentionRow"]) -> None:

@@ -5,10 +5,13 @@ control characters become visible, and square brackets are text.
 """
 
 import logging
+import shutil
+import sys
+import textwrap
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.text import Text
@@ -27,6 +30,22 @@ def visible(text: str) -> str:
     )
 
 
+def wrapped(text: str, width: int) -> str:
+    """A line between words, where a terminal would break it anywhere; what is longer, as a path, stays whole.
+
+    Example:
+        >>> wrapped("curves: runs/digits-1/curves.png", 16)
+        'curves:\\nruns/digits-1/curves.png'
+    """
+    lines = (
+        textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False, drop_whitespace=True)
+        if len(line) > width
+        else [line]
+        for line in text.split("\n")
+    )
+    return "\n".join(part for parts in lines for part in parts)
+
+
 class Terminal(Console):
     """rich's console for text that is not trusted: lines and cells of tables are shown as they are."""
 
@@ -37,9 +56,13 @@ class Terminal(Console):
         """Called by rich for each text that it shows."""
         return super().render_str(visible(text), **{**options, "markup": False, "emoji": False})
 
-    def line(self, text: str) -> None:
-        """One line, however long."""
-        self.print(text, soft_wrap=True)
+    def line(self, text: str | int = 1) -> None:
+        """One line, however long; rich itself asks for a number of empty ones."""
+        if isinstance(text, int):
+            super().line(text)
+        else:
+            text = visible(text)
+            self.print(wrapped(text, self.width) if self.is_terminal else text, soft_wrap=True)
 
 
 class VisibleFormatter(logging.Formatter):
@@ -56,7 +79,13 @@ def say(*lines: str) -> None:
 
     if rank_zero_only.rank == 0:
         for line in lines:
-            print(visible(line), flush=True)
+            print(shown(line, sys.stdout), flush=True)
+
+
+def shown(line: str, file: TextIO) -> str:
+    """A line as it is printed to a file: on a terminal broken between words, and whole elsewhere."""
+    text = visible(line)
+    return wrapped(text, shutil.get_terminal_size().columns) if file.isatty() else text
 
 
 @contextmanager
@@ -69,6 +98,8 @@ def quiet() -> Iterator[None]:
     before = {name: logging.getLogger(name).level for name in levels}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PossibleUserWarning)
+        # A machine that is shared, or a container, has fewer cores than it seems to; the user has chosen.
+        warnings.filterwarnings("ignore", message="This DataLoader will create")
         warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
         warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides.*")
         for name, level in levels.items():

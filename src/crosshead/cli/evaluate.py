@@ -33,11 +33,14 @@ def evaluate(
     from rich.table import Table
 
     from crosshead.cli.console import Terminal, quiet
+    from crosshead.cli.progress import Bar, percent
+    from crosshead.cli.testing_progress import ShowTesting
     from crosshead.runs import evaluate as evaluation
     from crosshead.runs.folder import RunFolder
 
     folder = RunFolder(run)
-    with quiet():
+    with quiet(), Bar(ticking=False) as bar:
+        bar.show("loading")
         metrics, pictures = evaluation.evaluate(
             folder,
             split=split,
@@ -46,6 +49,7 @@ def evaluate(
             accelerator=accelerator,
             batch_size=batch_size,
             workers=workers,
+            callbacks=[ShowTesting(bar)],
         )
     console = Terminal()
     table = Table(
@@ -61,7 +65,7 @@ def evaluate(
     shown = sorted(by_class.items(), key=lambda item: -1.0 if item[1] is None else item[1])
     hidden = len(shown) - 30
     for name, fraction in shown if hidden <= 0 else shown[:30]:
-        table.add_row(f"{what} of {name}", "nothing to measure" if fraction is None else f"{fraction:.2%}")
+        table.add_row(f"{what} of {name}", "nothing to measure" if fraction is None else percent(fraction))
     if hidden > 0:
         table.add_row(f"... {hidden} classes that do better", "")
     console.print(table)

@@ -1,150 +1,178 @@
-"""What a training says while it runs."""
+"""What a long command says while it works: a bar on a terminal, elsewhere a line now and then."""
 
 import math
+import sys
+import threading
 import time
-from typing import Any
+from collections.abc import Sequence
+from typing import Self
 
-import lightning.pytorch as pl
-from lightning.pytorch.callbacks import Callback
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.table import Column
+from rich.text import Text
 
 from crosshead.cli.console import Terminal
-from crosshead.runs.curves import title_of
-from crosshead.runs.folder import RunFolder
-from crosshead.runs.metrics import read_metrics
-from crosshead.runs.model import count_parameters
-from crosshead.tasks.module import TaskModule
-from crosshead.tasks.recipe import Recipe
 
-SECONDS_BETWEEN_UPDATES = 0.5
+SECONDS_BETWEEN_LINES = 30.0
+SECONDS_BETWEEN_TICKS = 1.0
+# Of the width of a terminal, for the bar itself.
+SHORTEST_BAR = 8
 
 
-class ShowProgress(Callback):
-    """One bar over the whole training on a terminal, one line for each epoch everywhere.
+class Bar:
+    """A bar with the time left on a terminal; elsewhere a line at most every 30 seconds, on standard error.
+
+    It is shown anew by each `show`, which may be called as often as one likes. A terminal 60 columns wide
+    is enough: facts that do not fit are left out, the last ones first.
 
     Args:
-        run: the run.
-        recipe: its recipe.
-    """
-
-    def __init__(self, run: RunFolder, recipe: Recipe) -> None:
-        self.run, self.recipe = run, recipe
-        self.console = Terminal(soft_wrap=True)
-        self.bar: Progress | None = None
-        self.started = self.shown = 0.0
-        self.first_step = 0
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Says what is being trained."""
-        if not trainer.is_global_zero:
-            return
-        # The training loader reads the part of its process, a subset of all images; the one for validation
-        # is made when that is due.
-        train: Any = trainer.train_dataloader
-        loaders: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
-        assert isinstance(pl_module, TaskModule)
-        counts = [(len(train.dataset.dataset), "training", pl_module.items)]
-        if loaders.val is not None:
-            counts.append((len(loaders.val), "validation", pl_module.val_items))
-        device = pl_module.device.type + (f" x {trainer.world_size}" if trainer.world_size > 1 else "")
-        self.console.print(
-            f"{self.recipe.model}, {count_parameters(pl_module):,} parameters; "
-            f"{_counted(counts)}; "
-            f"{device}, {self.recipe.precision}; "
-            f"run folder {self.run.path}"
-        )
-        if pl_module.plan:
-            self.console.print(pl_module.plan)
-        if trainer.current_epoch:
-            self.console.print(f"continuing after epoch {trainer.current_epoch}")
-        self.started = time.perf_counter()
-        self.first_step = trainer.current_epoch * int(trainer.num_training_batches)
-        if self.console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(None), TextColumn("{task.fields[status]}"))
-            self.bar = Progress(*columns, console=self.console, expand=True, transient=True)
-            self.bar.add_task("", total=self._steps(trainer), completed=self.first_step, status="")
-            self.bar.start()
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Moves the bar, not more often than can be read."""
-        now = time.perf_counter()
-        if self.bar is None or now - self.shown < SECONDS_BETWEEN_UPDATES:
-            return
-        self.shown = now
-        done = trainer.current_epoch * int(trainer.num_training_batches) + batch_idx + 1
-        speed = (done - self.first_step) * self.recipe.batch_size * trainer.world_size / (now - self.started)
-        self.bar.update(
-            self.bar.task_ids[0],
-            completed=done,
-            description=f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}",
-            status=f"loss {float(outputs['loss']):.3f}  "
-            + "".join(f"{name} {float(outputs[name]):.1%}  " for name in outputs if name != "loss")
-            + f"{speed:,.0f} images/s  {self._left(trainer, done)} left",
-        )
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Prints the line of the epoch."""
-        if not trainer.is_global_zero:
-            return
-        row = read_metrics(self.run)[-1]
-        done = (trainer.current_epoch + 1) * int(trainer.num_training_batches)
-        width = len(str(trainer.max_epochs))
-        self.console.print(
-            f"epoch {int(row['epoch']):{width}}/{trainer.max_epochs}"
-            f"{_metrics(row, 'train_')}{_metrics(row, 'val_')}"
-            f"  {float(row['images_per_second']):,.0f} images/s  {self._left(trainer, done)} left"
-        )
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Takes the bar away."""
-        self._close()
-
-    def on_exception(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
-    ) -> None:
-        """Takes the bar away."""
-        self._close()
-
-    def _close(self) -> None:
-        if self.bar is not None:
-            self.bar.stop()
-            self.bar = None
-
-    def _steps(self, trainer: pl.Trainer) -> int:
-        return int(trainer.max_epochs or 1) * int(trainer.num_training_batches)
-
-    def _left(self, trainer: pl.Trainer, done: int) -> str:
-        elapsed = time.perf_counter() - self.started
-        seconds = elapsed / max(done - self.first_step, 1) * (self._steps(trainer) - done)
-        return clock(seconds)
-
-
-def _counted(counts: list[tuple[int, str, str]]) -> str:
-    """How many samples of which split; what they are once, where all are the same.
+        console: where to; by default standard error, so that results can be piped.
+        ticking: whether lines also appear where `show` is not called for long, by a thread; leave it off
+            where processes are forked meanwhile.
 
     Example:
-        >>> _counted([(1295, "training", "images"), (143, "validation", "images")])
-        '1,295 training and 143 validation images'
-        >>> _counted([(8, "training", "crops"), (1, "validation", "image pairs")])
-        '8 training crops and 1 validation image pairs'
+        >>> with Bar() as bar:
+        ...     for number in range(3):
+        ...         bar.show("predicting", done=number, total=3)
     """
-    last = counts[-1][2]
-    return " and ".join(
-        f"{count:,} {split}" + ("" if items == last and position < len(counts) - 1 else f" {items}")
-        for position, (count, split, items) in enumerate(counts)
-    )
+
+    def __init__(self, console: Terminal | None = None, *, ticking: bool = True) -> None:
+        self.console = console or Terminal(stderr=True)
+        self.ticking = ticking
+        self.live: Progress | None = None
+        self.ended = threading.Event()
+        self.line = ""
+        self.started = self.said = time.monotonic()
+        self.first: float | None = None
+
+    def __enter__(self) -> Self:
+        self.started = self.said = time.monotonic()
+        if self.console.is_terminal:
+            self.live = Progress(
+                TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+                BarColumn(None),
+                _Status(table_column=Column(no_wrap=True)),
+                console=self.console,
+                expand=True,
+                transient=True,
+                # What goes to a file or a pipe must not come out beside the bar.
+                redirect_stdout=sys.stdout.isatty(),
+            )
+            self.live.add_task("", total=None, status="")
+        elif self.ticking:
+            threading.Thread(target=self._tick, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.ended.set()
+        if self.live is not None:
+            self.live.stop()
+            self.live = None
+
+    def show(
+        self,
+        what: str,
+        *,
+        done: float = 0,
+        total: float | None = None,
+        facts: Sequence[str] = (),
+        left: str | None = None,
+    ) -> None:
+        """Shows how far the work is.
+
+        Args:
+            what: what is being done.
+            done: how much of `total` is done.
+            total: how much there is; a float is shown in per cent; None where nobody knows.
+            facts: what else to say, the most important first.
+            left: the time left, in words; by default as long as what is done took, in proportion.
+        """
+        self.first = done if self.first is None else self.first
+        if left is None:
+            left = self._left(done, total)
+        counted = _counted(done, total)
+        self.line = "  ".join(filter(None, [what, counted, *facts, left]))
+        if self.live is not None:
+            # Not before there is something to say.
+            self.live.start()
+            room = self.console.width - len(what) - SHORTEST_BAR - 2
+            # A count is what the bar shows; words are not.
+            status = fitting([*facts, *([counted] if isinstance(total, int) else [])], room - len(left) - 2)
+            self.live.update(
+                self.live.task_ids[0],
+                description=what,
+                completed=done,
+                total=total,
+                status="  ".join(filter(None, [*status, left])),
+            )
+        elif time.monotonic() - self.said >= SECONDS_BETWEEN_LINES:
+            self._say()
+
+    def spoken(self) -> None:
+        """Something else was said just now: the next line can wait."""
+        self.said = time.monotonic()
+
+    def _say(self, more: str = "") -> None:
+        self.said = time.monotonic()
+        if self.line:
+            self.console.line(self.line + more)
+
+    def _tick(self) -> None:
+        while not self.ended.wait(SECONDS_BETWEEN_TICKS):
+            if time.monotonic() - self.said >= SECONDS_BETWEEN_LINES:
+                self._say(f"  ({clock(time.monotonic() - self.started)} so far)")
+
+    def _left(self, done: float, total: float | None) -> str:
+        first = self.first or 0
+        if total is None or done <= first:
+            return ""
+        elapsed = time.monotonic() - self.started
+        return f"{clock(elapsed / (done - first) * (total - done))} left"
 
 
-def _metrics(row: dict[str, str], part: str) -> str:
-    found = [name for name in row if name.startswith(part) and row[name]]
-    metrics = {title_of(name): float(row[name]) for name in found}
-    start = "  training" if part == "train_" else "  validation"
-    return (start if found else "") + "".join(
-        f" {title} {value:.3f}" if title == "loss" else f" {title} {percent(value):>6}"
-        for title, value in metrics.items()
-    )
+class _Status(ProgressColumn):
+    """What stands behind the bar; the time so far, where nothing else is known."""
+
+    def render(self, task: Task) -> Text:
+        return Text(str(task.fields["status"]) or clock(task.elapsed or 0))
+
+
+def fitting(parts: Sequence[str], width: int) -> list[str]:
+    """The first parts that fit into so many columns, two apart.
+
+    Example:
+        >>> fitting(["loss 0.3", "accuracy 91.02%", "1,200 images/s"], 30)
+        ['loss 0.3', 'accuracy 91.02%']
+    """
+    kept: list[str] = []
+    for part in parts:
+        if len("  ".join([*kept, part])) > width:
+            break
+        kept.append(part)
+    return kept
+
+
+def in_lines(parts: Sequence[str], width: int) -> list[str]:
+    """Parts in as many lines as they need, none of them torn; all lines but the first are indented.
+
+    Example:
+        >>> in_lines(["epoch 1/2", "loss 0.3", "accuracy 91.02%"], 24)
+        ['epoch 1/2  loss 0.3', '  accuracy 91.02%']
+    """
+    lines = [""]
+    for part in parts:
+        longer = f"{lines[-1]}  {part}" if lines[-1].strip() else lines[-1] + part
+        if len(longer) <= width or not lines[-1].strip():
+            lines[-1] = longer
+        else:
+            lines.append(f"  {part}")
+    return lines
+
+
+def _counted(done: float, total: float | None) -> str:
+    if total is None:
+        return ""
+    return f"{done:,} of {total:,}" if isinstance(total, int) else f"{done / total:.0%}"
 
 
 def percent(value: float) -> str:

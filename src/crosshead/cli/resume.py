@@ -17,6 +17,7 @@ def resume(run: RunArgument, *, data_dir: Path | None = None, workers: int | Non
     """
     import dataclasses
 
+    from crosshead.cli.console import say
     from crosshead.cli.training import show_training
     from crosshead.runs import engine
     from crosshead.runs.folder import RunFolder
@@ -24,6 +25,12 @@ def resume(run: RunArgument, *, data_dir: Path | None = None, workers: int | Non
 
     folder = RunFolder(run)
     record = read_record(folder)
+    if engine.is_finished(folder, record):
+        say(
+            f"{run} is finished, nothing is left to resume; to train longer: "
+            f"crosshead train {record.name} --from {run} --epochs N"
+        )
+        return
     recipe = dataclasses.replace(
         record.recipe,
         data_dir=data_dir or record.recipe.data_dir,

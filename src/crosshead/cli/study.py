@@ -4,11 +4,12 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Any
 
-import tyro
-
-from crosshead.cli.bench import choose_device, progress_bar
+from crosshead.cli.bench import choose_device
+from crosshead.cli.flags import summary_of
+from crosshead.cli.menu import Menu, menu_of
+from crosshead.cli.signals import SIGNALS
 from crosshead.study.options import (
     AblationOptions,
     ConjunctionsOptions,
@@ -25,14 +26,22 @@ if TYPE_CHECKING:
     from crosshead.study.plans import Candidate
 
 
-def study(
-    request: Annotated[PrimaryOptions, tyro.conf.subcommand("primary")]
-    | Annotated[RivalsOptions, tyro.conf.subcommand("rivals")]
-    | Annotated[AblationOptions, tyro.conf.subcommand("ablation")]
-    | Annotated[HeadsOptions, tyro.conf.subcommand("heads")]
-    | Annotated[ConjunctionsOptions, tyro.conf.subcommand("conjunctions")]
-    | Annotated[ReportOptions, tyro.conf.subcommand("report")],
-) -> None:
+STUDIES = {
+    "primary": PrimaryOptions,
+    "rivals": RivalsOptions,
+    "ablation": AblationOptions,
+    "heads": HeadsOptions,
+    "conjunctions": ConjunctionsOptions,
+    "report": ReportOptions,
+}
+
+
+def study_menu(run: Callable[[Any], object]) -> Menu:
+    """The studies by name."""
+    return menu_of(STUDIES, run, about=summary_of(study), what="study")
+
+
+def study(request: StudyOptions | ReportOptions) -> None:
     """Compare mechanisms by training them at equal budget, and draw what came out."""
     from crosshead.study import plans
 
@@ -50,14 +59,17 @@ def study(
             name, found = "ablation", plans.ablation(request, precision)
         case HeadsOptions():
             name, found = "heads", plans.heads(request, precision)
-        case _:
+        case ConjunctionsOptions():
             name, found = "conjunctions", plans.conjunctions(request, precision)
+        case _:
+            raise TypeError(f"{type(request).__name__} are options of no study")
     run(name, found, request, place)
 
 
 def run(name: str, found: "Sequence[Candidate]", options: StudyOptions, place: "Place") -> None:
     """Says what will be trained, trains it with progress, and says where the results are."""
     from crosshead.cli.console import Terminal
+    from crosshead.cli.progress import Bar
     from crosshead.study.execution import forecast_seconds, run_study
     from crosshead.study.trial import Ledger
 
@@ -69,15 +81,25 @@ def run(name: str, found: "Sequence[Candidate]", options: StudyOptions, place: "
     found = _buildable(console, found)
     trials = sum(len(candidate.all_samples()) for candidate in found)
     console.line(f"{trials} trainings of {len(found)} mechanisms, {place.jobs} at a time on {place.device}")
-    with console.status("trying each for a few steps", spinner="line") as status:
-        seconds = forecast_seconds(found, ledger, place, tell=lambda name: status.update(f"trying {name}"))
+    with Bar() as bar:
+        seconds = forecast_seconds(
+            found,
+            ledger,
+            place,
+            tell=lambda name, number, count: bar.show(f"trying {name}", done=number, total=count),
+        )
     console.line(
         f"about {_clock(seconds)}; results go to {ledger.path}, and an interrupted study goes on there",
     )
     if options.plan:
         return
-    with _progress(console) as tell:
-        run_study(found, ledger, place, arguments=sys.argv[1:], tell=tell)
+    try:
+        with _progress(console) as tell:
+            run_study(found, ledger, place, arguments=sys.argv[1:], tell=tell)
+    except BaseException as error:
+        if SIGNALS.code(error) is not None:
+            console.line("interrupted; the same command goes on after the last finished training")
+        raise
     measure_cost(console, found, out, place.device)
     report(out)
 
@@ -113,14 +135,16 @@ def _buildable(console: "Terminal", found: "Sequence[Candidate]") -> "list[Candi
 def measure_cost(console: "Terminal", found: "Sequence[Candidate]", out: "Path", device: str) -> None:
     """Measures what each mechanism costs, now that nothing else runs, unless it is all written already."""
     from crosshead.bench.report import head_lines, write_table
+    from crosshead.cli.progress import Bar
     from crosshead.study.cost import BATCH, Case, measure_costs
     from crosshead.study.report import COSTS, has_costs
 
     cases: list[Case] = [(one.trial.data, one.attention, one.trial.shape) for one in found]
     if has_costs(out / COSTS, cases):
         return
-    with console.status("measuring time and memory", spinner="line") as status:
-        rows = measure_costs(cases, device=device, tell=status.update)
+    with Bar() as bar:
+        bar.show("measuring time and memory")
+        rows = measure_costs(cases, device=device, tell=bar.show)
     write_table(out / COSTS, rows, head_lines(sys.argv[1:], f"float32, {device}, batch {BATCH}"))
 
 
@@ -197,17 +221,16 @@ def place_of(options: StudyOptions) -> "tuple[Place, str]":
 
 @contextmanager
 def _progress(console: "Terminal") -> "Iterator[Callable[[Progress], None]]":
-    """A bar in samples with the time left, and a line for every finished training."""
-    from rich.progress import TextColumn
+    """How many samples are trained on and the time left, and a line for every finished training."""
+    from crosshead.cli.progress import Bar
 
-    percentage = TextColumn("{task.percentage:>3.0f} %")
-    with progress_bar(console, percentage, seconds=1200) as update:
+    with Bar() as bar:
 
         def tell(progress: "Progress") -> None:
-            update(
-                description=f"{progress.finished} of {progress.trials} trainings",
-                completed=progress.samples,
-                total=progress.samples_in_all,
+            bar.show(
+                f"{progress.finished} of {progress.trials} trainings",
+                done=progress.samples,
+                total=float(progress.samples_in_all),
             )
             if progress.row is not None:
                 console.line(f"{progress.finished:>3}/{progress.trials} {_described(progress.row)}")

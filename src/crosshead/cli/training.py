@@ -3,18 +3,16 @@
 import sys
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
 
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from crosshead.cli.console import quiet, say
-from crosshead.cli.progress import ShowProgress, clock, percent
-from crosshead.runs.checkpoints import comparable
-from crosshead.runs.curves import title_of
+from crosshead.cli.progress import clock, percent
+from crosshead.cli.signals import SIGNALS
+from crosshead.cli.training_progress import ShowTraining
 from crosshead.runs.folder import RunFolder
-from crosshead.runs.metrics import AFTER, read_metrics
+from crosshead.runs.rows import Rows, best_row, has_stopped_early, read_metrics, score_of, title_of
 from crosshead.tasks.recipe import Recipe
 from crosshead.tasks.task import task_of
 
@@ -28,19 +26,21 @@ def show_training(run: RunFolder, recipe: Recipe, fit: Callable[[Sequence[Callba
         fit: the training, given further callbacks.
     """
     started = time.perf_counter()
-    sys.unraisablehook = partial(_unless_loaders_end, sys.unraisablehook)
     try:
         with quiet():
-            fit([ShowProgress(run, recipe)])
-    except (KeyboardInterrupt, SystemExit) as stop:
+            fit([ShowTraining(run, recipe)])
+    except BaseException as error:
+        code = SIGNALS.code(error)
+        if code is None:
+            raise
         if run.recipe.exists():
             say(f"interrupted; go on after the last finished epoch: crosshead resume {run.path}")
-        sys.exit(130 if isinstance(stop, KeyboardInterrupt) else stop.code)
+        sys.exit(code)
     if rank_zero_only.rank != 0:
         return
     rows = read_metrics(run)
     say(
-        _outcome(rows, time.perf_counter() - started),
+        _outcome(rows, recipe.patience, time.perf_counter() - started),
         f"model: {run.model} ({'moving average of the ' if recipe.ema else ''}weights of the last epoch)",
         f"curves: {run.curves}",
         f"next: crosshead evaluate {run.path}",
@@ -48,19 +48,15 @@ def show_training(run: RunFolder, recipe: Recipe, fit: Callable[[Sequence[Callba
     )
 
 
-def _unless_loaders_end(show: Callable[[Any], object], problem: Any) -> None:
-    """Where a loader process is told to end torch raises, at any place; the training has said why."""
-    if "DataLoader worker" not in str(problem.exc_value):
-        show(problem)
-
-
-def _outcome(rows: list[dict[str, str]], seconds: float) -> str:
+def _outcome(rows: Rows, patience: int | None, seconds: float) -> str:
     """The validation score of the last epoch, which is always validated, and of the best one."""
-    score = list(rows[0])[-len(AFTER) - 1]
-    if not score.startswith("val_"):
+    score = score_of(rows)
+    if score is None:
         return f"trained without a validation set; {clock(seconds)} in all"
-    best = max((row for row in rows if row[score]), key=lambda row: comparable(float(row[score])))
+    best = best_row(rows)
+    early = f"stopped early, patience is {patience}; " if has_stopped_early(rows, patience) else ""
     return (
-        f"validation {title_of(score)} {percent(float(rows[-1][score]))} after epoch {rows[-1]['epoch']}, "
-        f"best {percent(float(best[score]))} after epoch {best['epoch']}; {clock(seconds)} in all"
+        f"{early}validation {title_of(score)} {percent(float(rows[-1][score]))} after epoch "
+        f"{rows[-1]['epoch']}, best {percent(float(best[score]))} after epoch {best['epoch']}; "
+        f"{clock(seconds)} in all"
     )

@@ -1,4 +1,4 @@
-"""What happens beside a training: seeding, watching the loss, keeping the model."""
+"""What happens beside a training: seeding, watching the loss, stopping early, keeping the model."""
 
 import math
 from typing import Any
@@ -10,7 +10,9 @@ from torch import Tensor
 
 from crosshead.runs.checkpoints import validates
 from crosshead.runs.folder import RunError, RunFolder
+from crosshead.runs.metrics import KeepMetrics
 from crosshead.runs.model import save_model
+from crosshead.runs.rows import has_stopped_early
 from crosshead.tasks.seeding import seed_everything
 
 
@@ -32,6 +34,53 @@ class LastIsValidated(Callback):
         """Asks for a validation after this epoch, where it is the last."""
         if trainer.current_epoch + 1 == trainer.max_epochs:
             trainer.check_val_every_n_epoch = 1
+
+
+class StopEarly(Callback):
+    """Ends a training whose score has not risen for a while.
+
+    It looks at the rows that `KeepMetrics` writes and has no state of its own, so that a resumed training
+    decides as the uninterrupted one does. It comes after `KeepMetrics`.
+
+    Args:
+        metrics: what writes the rows.
+        patience: validations without a better score after which the training ends.
+    """
+
+    def __init__(self, metrics: KeepMetrics, *, patience: int) -> None:
+        self.metrics, self.patience = metrics, patience
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stops at once where the checkpoint is of the last epoch, and the process died just then."""
+        self.look(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stops after this epoch, where it is time."""
+        self.look(trainer)
+
+    def look(self, trainer: pl.Trainer) -> None:
+        """Asks the trainer to stop, where it is time."""
+        if has_stopped_early(self.metrics.rows, self.patience):
+            trainer.should_stop = True
+
+
+class Progress(Callback):
+    """Knows how far a training has come.
+
+    Attributes:
+        restored: whether it has begun, and so whether its checkpoint was restored.
+        stepped: whether a step has succeeded.
+    """
+
+    restored = stepped = False
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """It has begun."""
+        self.restored = True
+
+    def on_train_batch_end(self, *_: object) -> None:
+        """A step has succeeded."""
+        self.stepped = True
 
 
 class NonFiniteLoss(RunError):

@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
 from crosshead.runs.folder import RunError, RunFolder, write_atomically
+from crosshead.runs.rows import comparable
 from crosshead.tasks.module import TaskModule
 
 REMEDY = "restore it from a copy, or train again into another folder"
@@ -81,16 +82,6 @@ def was_validated(trainer: pl.Trainer) -> bool:
     """Whether the epoch that ends was validated: Lightning keeps older metrics until the next time."""
     due = (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
     return due and validates(trainer)
-
-
-def comparable(score: float) -> float:
-    """A score to choose epochs by: one that is undefined, for want of anything to measure, is the worst.
-
-    Example:
-        >>> comparable(float("nan")) < comparable(0.0)
-        True
-    """
-    return -1.0 if math.isnan(score) else score
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

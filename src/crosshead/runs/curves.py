@@ -9,21 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from crosshead.runs.folder import RunFolder, write_atomically
+from crosshead.runs.rows import title_of
 
 # Paul Tol's bright colours: they can be told apart without seeing red or green.
 COLORS = ("#4477aa", "#cc6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")
-_WORDS = {"iou": "IoU", "ap": "AP", "ap50": "AP50", "f1": "F1", "auc": "AUC"}
-
-
-def title_of(column: str) -> str:
-    """A column of metrics.csv in words, without saying of which set.
-
-    Example:
-        >>> title_of("val_mean_iou"), title_of("train_loss")
-        ('mean IoU', 'loss')
-    """
-    words = column.removeprefix("train_").removeprefix("val_").split("_")
-    return " ".join(_WORDS.get(word, word) for word in words)
 
 
 def draw_curves(run: RunFolder, rows: list[dict[str, str]]) -> None:
@@ -64,9 +53,13 @@ def draw_curves(run: RunFolder, rows: list[dict[str, str]]) -> None:
     plot(rate, "learning_rate", "", "#555555")
     rate.set_title("Learning rate at the end of the epoch")
     rate.ticklabel_format(axis="y", scilimits=(-2, 3))
+    rate.set_ylim(bottom=0)
+    first, last = int(rows[0]["epoch"]), int(rows[-1]["epoch"])
     for axes in (loss, score, rate):
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        # Whole epochs even where there is one alone, about which matplotlib would show a twentieth.
+        axes.set_xlim(first - 0.5, last + 0.5)
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     loss.legend(frameon=False)

@@ -4,19 +4,20 @@ import dataclasses
 import difflib
 import os
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
-from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from timm.optim import list_optimizers
 from torch import nn
 
 from crosshead.measure.stamp import stamp
-from crosshead.runs.callbacks import KeepModel, LastIsValidated, SeedEpochs, WatchLoss
+from crosshead.runs.callbacks import KeepModel, LastIsValidated, Progress, SeedEpochs, StopEarly, WatchLoss
 from crosshead.runs.checkpoints import (
     REMEDY,
     AtomicCheckpointIO,
@@ -27,8 +28,11 @@ from crosshead.runs.checkpoints import (
 from crosshead.runs.curves import draw_curves
 from crosshead.runs.folder import RunError, RunFolder
 from crosshead.runs.load import StartReport, start_from
-from crosshead.runs.metrics import KeepMetrics, read_metrics
+from crosshead.runs.lock import claimed, locked
+from crosshead.runs.metrics import KeepMetrics
 from crosshead.runs.record import RunRecord
+from crosshead.runs.rows import has_stopped_early, read_metrics
+from crosshead.runs.tensorboard import GroupedTensorBoard, LogRun
 from crosshead.tasks.loading import EpochLoaders
 from crosshead.tasks.module import TaskModule
 from crosshead.tasks.recipe import Recipe
@@ -50,7 +54,8 @@ def train(
     Args:
         name: name of the recipe.
         recipe: every choice.
-        run: where to; the folder is made once data and model are known to be good.
+        run: where to; the folder is made once data and model are known to be good, and is taken away again
+            where not even the first step succeeds.
         start: another run's folder, model folder or safetensors file to start from.
         callbacks: further Lightning callbacks, such as one that shows progress.
         report: told what became of the weights of `start`.
@@ -74,10 +79,19 @@ def train(
         report(start_from(module.model, start))
     loaders = _full_loaders(task, recipe, data)
     trainer = _training(task, recipe, run, data, module, loaders, callbacks)
-    if rank_zero_only.rank == 0:
-        source = None if start is None else str(start.resolve())
-        RunRecord(name=name, recipe=recipe, meta=data.meta, start=source, stamp=stamp()).write(run)
-    return _fit(trainer, run, module, loaders, checkpoint=None)
+    record = RunRecord(
+        name=name,
+        recipe=recipe,
+        meta=data.meta,
+        start=None if start is None else str(start.resolve()),
+        stamp=stamp(),
+        epochs_before=module.epochs_before,
+    )
+    progress, first = Progress(), rank_zero_only.rank == 0
+    with claimed(run, begun=lambda: progress.stepped) if first else nullcontext():
+        if first:
+            record.write(run)
+        return _fit(trainer, run, module, loaders, progress, checkpoint=None)
 
 
 def resume(run: RunFolder, record: RunRecord, *, callbacks: Sequence[Callback] = ()) -> nn.Module:
@@ -92,9 +106,31 @@ def resume(run: RunFolder, record: RunRecord, *, callbacks: Sequence[Callback] =
         The trained model.
 
     Raises:
-        RunError: if the data have changed, or the checkpoint is damaged or of another architecture.
+        RunError: if the data have changed, the checkpoint is damaged or of another architecture, or another
+            process trains into the folder.
         DataError: if the data are not as they should be.
     """
+    with locked(run) if rank_zero_only.rank == 0 else nullcontext():
+        return _resume(run, record, callbacks)
+
+
+def is_finished(run: RunFolder, record: RunRecord) -> bool:
+    """Whether nothing is left to train: all epochs are done, or patience has ended the training.
+
+    Raises:
+        RunError: if metrics.csv or the last checkpoint is damaged.
+    """
+    rows = read_metrics(run)
+    if not rows or record.epochs_before is None:
+        return False
+    done = len(rows) >= record.epochs_before + record.recipe.epochs
+    if not (done or has_stopped_early(rows, record.recipe.patience)):
+        return False
+    # The row of an epoch is written before its checkpoint.
+    return read_checkpoint(run.last)["epoch"] + 1 >= len(rows)
+
+
+def _resume(run: RunFolder, record: RunRecord, callbacks: Sequence[Callback]) -> nn.Module:
     task = task_of(record.recipe.task)
     data = task.data(record.recipe)
     if data.meta != record.meta:
@@ -114,7 +150,7 @@ def resume(run: RunFolder, record: RunRecord, *, callbacks: Sequence[Callback] =
         checkpoint = None
     loaders = _full_loaders(task, record.recipe, data)
     trainer = _training(task, record.recipe, run, data, module, loaders, callbacks)
-    return _fit(trainer, run, module, loaders, checkpoint=checkpoint)
+    return _fit(trainer, run, module, loaders, Progress(), checkpoint=checkpoint)
 
 
 def make_module(task: Task, recipe: Recipe, meta: Meta, model: nn.Module) -> TaskModule:
@@ -206,6 +242,10 @@ def _training(
     callbacks: Sequence[Callback],
 ) -> pl.Trainer:
     averaging = EMAWeightAveraging(decay=recipe.ema) if recipe.ema else None
+    metrics = KeepMetrics(run, batch_size=recipe.batch_size)
+    tensorboard = GroupedTensorBoard(run)
+    if recipe.patience is not None:
+        _require_score_to_wait_for(recipe, data, module)
     if data.val is None:
         module.columns = tuple(name for name in module.columns if not name.startswith("val_"))
     return make_trainer(
@@ -218,7 +258,7 @@ def _training(
         reload_dataloaders_every_n_epochs=1,
         log_every_n_steps=min(20, loaders.steps_per_epoch(recipe.devices * recipe.nodes)),
         default_root_dir=run.path,
-        logger=_loggers(recipe, run),
+        logger=[tensorboard, *_further_loggers(recipe, run)],
         plugins=[AtomicCheckpointIO()],
         callbacks=[
             SeedEpochs(recipe.seed),
@@ -230,18 +270,38 @@ def _training(
             # Before averaging, which takes the averaged weights out again when validation is done.
             KeepModel(run, task.config(recipe, data.meta, module.model), averaging=averaging),
             *([averaging] if averaging else []),
-            KeepMetrics(run, batch_size=recipe.batch_size),
+            metrics,
+            LogRun(tensorboard, recipe, metrics),
+            *([] if recipe.patience is None else [StopEarly(metrics, patience=recipe.patience)]),
             *callbacks,
             Checkpoints(run),
         ],
     )
 
 
+def _require_score_to_wait_for(recipe: Recipe, data: Data, module: TaskModule) -> None:
+    if data.val is None:
+        raise RunError(
+            f"patience is {recipe.patience} and there is no validation set to watch: give --val more than 0, "
+            "or leave --patience out"
+        )
+    if module.epochs_before:
+        raise RunError(
+            f"patience is {recipe.patience} and {module.epochs_before} epochs come before the last stage, "
+            "which it would leave out: leave --patience out"
+        )
+
+
 def _fit(
-    trainer: pl.Trainer, run: RunFolder, module: TaskModule, loaders: EpochLoaders, *, checkpoint: Path | None
+    trainer: pl.Trainer,
+    run: RunFolder,
+    module: TaskModule,
+    loaders: EpochLoaders,
+    progress: Progress,
+    *,
+    checkpoint: Path | None,
 ) -> nn.Module:
-    restored = Restored()
-    trainer.callbacks.append(restored)  # pyright: ignore[reportAttributeAccessIssue]
+    trainer.callbacks.append(progress)  # pyright: ignore[reportAttributeAccessIssue]
     try:
         trainer.fit(module, datamodule=loaders, ckpt_path=checkpoint, weights_only=True)
     except SystemExit:
@@ -259,7 +319,7 @@ def _fit(
                 f"{run.path} --workers 0`, or fewer than now"
             ) from None
         # What Lightning makes of a state that does not fit is not documented.
-        if checkpoint is None or restored.done or isinstance(error, RunError | DataError | OSError):
+        if checkpoint is None or progress.restored or isinstance(error, RunError | DataError | OSError):
             raise
         reason = " ".join(str(error).split()) or type(error).__name__
         raise RunError(f"{checkpoint} does not fit this training ({reason}): {REMEDY}") from error
@@ -269,23 +329,12 @@ def _fit(
     return module.model
 
 
-class Restored(Callback):
-    """Knows whether a training has begun, and so whether its checkpoint was restored."""
-
-    done = False
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """It has."""
-        self.done = True
-
-
-def _loggers(recipe: Recipe, run: RunFolder) -> list[Logger]:
-    loggers: list[Logger] = [TensorBoardLogger(run.path, name="", version="tensorboard")]
-    if recipe.logger == "wandb":
-        try:
-            loggers.append(WandbLogger(name=run.path.name, project="crosshead", save_dir=run.path))
-        except ModuleNotFoundError:
-            raise RunError(
-                "logger=wandb needs Weights & Biases: pip install wandb, or leave --logger out"
-            ) from None
-    return loggers
+def _further_loggers(recipe: Recipe, run: RunFolder) -> list[Logger]:
+    if recipe.logger != "wandb":
+        return []
+    try:
+        return [WandbLogger(name=run.path.name, project="crosshead", save_dir=run.path)]
+    except ModuleNotFoundError:
+        raise RunError(
+            "logger=wandb needs Weights & Biases: pip install wandb, or leave --logger out"
+        ) from None

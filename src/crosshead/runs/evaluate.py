@@ -1,10 +1,12 @@
 """How good a trained net is on its test set, by the metrics of its task."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.callbacks import Callback
 from torch import nn
 
 from crosshead.runs.engine import make_module, make_trainer
@@ -26,6 +28,7 @@ def evaluate(
     accelerator: str = "auto",
     batch_size: int | None = None,
     workers: int | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> tuple[Evaluation, list[tuple[str, Path]]]:
     """Measures a run on its test images, or on others; writes evaluation.json and pictures into it.
 
@@ -38,6 +41,7 @@ def evaluate(
         accelerator: cpu, cuda, mps or auto.
         batch_size: images at a time, by default as in training.
         workers: loader processes, by default as in training.
+        callbacks: Lightning callbacks, such as one that shows progress.
 
     Returns:
         The metrics, and the pictures: what each shows, and where it lies.
@@ -58,6 +62,7 @@ def evaluate(
         accelerator=accelerator,
         batch_size=batch_size,
         workers=workers,
+        callbacks=callbacks,
     )
     before = "" if split == "test" else f"{split}-"
     write_json(run.path / f"{before}{run.evaluation.name}", dataclasses.asdict(tested.evaluation))
@@ -98,6 +103,7 @@ def measure(
     accelerator: str = "auto",
     batch_size: int | None = None,
     workers: int | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> Tested:
     """Measures a net on the test images of a run, and writes nothing.
 
@@ -111,6 +117,7 @@ def measure(
         accelerator: cpu, cuda, mps or auto.
         batch_size: images at a time.
         workers: loader processes.
+        callbacks: further Lightning callbacks, such as one that shows progress.
 
     Raises:
         RunError: if the data have other classes or no such split, or a batch size is given to a task that
@@ -143,7 +150,13 @@ def measure(
         )
     module = make_module(task, recipe, meta, model)
     loaders = task.loaders(recipe, data, meta)
-    trainer = make_trainer(recipe, logger=False, enable_checkpointing=False, default_root_dir=folder)
+    trainer = make_trainer(
+        recipe,
+        logger=False,
+        enable_checkpointing=False,
+        default_root_dir=folder,
+        callbacks=list(callbacks),
+    )
     trainer.test(module, datamodule=loaders, verbose=False)
     # The type of map-style data sets does not promise a length.
     images = len(loaders.test)  # pyright: ignore[reportArgumentType]

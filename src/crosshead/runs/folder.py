@@ -76,10 +76,16 @@ class RunFolder:
         return self.path / "predictions"
 
     @property
+    def lock(self) -> Path:
+        """Held by the process that trains into the folder."""
+        return self.path / ".lock"
+
+    @property
     def is_empty(self) -> bool:
         """Whether the folder holds nothing, or only what a training left that was killed as it began."""
         return self.path.is_dir() and {path.name for path in self.path.iterdir()} <= {
-            partial(self.recipe).name
+            partial(self.recipe).name,
+            self.lock.name,
         }
 
     def require_free(self) -> None:

@@ -1,4 +1,4 @@
-"""metrics.csv: one row for each finished epoch, whole at every moment and continued when a run is."""
+"""Writing metrics.csv: whole at every moment, and continued when a run is."""
 
 import csv
 import io
@@ -10,10 +10,8 @@ from lightning.pytorch.callbacks import Callback
 from crosshead.runs.checkpoints import was_validated
 from crosshead.runs.curves import draw_curves
 from crosshead.runs.folder import RunError, RunFolder, write_atomically
+from crosshead.runs.rows import AFTER, BEFORE, read_metrics
 from crosshead.tasks.module import TaskModule
-
-BEFORE = ("epoch", "step", "learning_rate")
-AFTER = ("images_per_second", "seconds")
 
 
 class KeepMetrics(Callback):
@@ -85,42 +83,3 @@ class KeepMetrics(Callback):
         if time.perf_counter() - self.drawn > self.seconds_between_pictures:
             draw_curves(self.run, self.rows)
             self.drawn = time.perf_counter()
-
-
-def read_metrics(run: RunFolder) -> list[dict[str, str]]:
-    """The rows of metrics.csv; none if there is no such file yet.
-
-    Raises:
-        RunError: if the file is damaged, or has other columns.
-    """
-    if not run.metrics.exists():
-        return []
-    remedy = "restore it or move it away"
-    if not run.metrics.is_file():
-        raise RunError(f"{run.metrics} is not a file: {remedy}")
-    try:
-        with run.metrics.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            columns = tuple(reader.fieldnames or ())
-            rows = list(reader)
-    except (ValueError, csv.Error) as error:
-        raise RunError(f"{run.metrics} cannot be read ({error}): {remedy}") from None
-    if columns[: len(BEFORE)] != BEFORE or columns[-len(AFTER) :] != AFTER:
-        raise RunError(
-            f"{run.metrics} must have the columns {', '.join(BEFORE)}, ..., {', '.join(AFTER)}: {remedy}"
-        )
-    for number, row in enumerate(rows, start=2):
-        if not _is_whole(row):
-            raise RunError(f"{run.metrics} has no row of numbers in line {number}: {remedy}")
-    return rows
-
-
-def _is_whole(row: dict[str, str]) -> bool:
-    """Whether a row has a number, or nothing, in each column and no more."""
-    try:
-        int(row["epoch"])
-        for value in row.values():
-            float(value or "nan")
-    except (TypeError, ValueError):
-        return False
-    return None not in row.values()

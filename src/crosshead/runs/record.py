@@ -26,6 +26,8 @@ class RunRecord:
         meta: what the net has to know about the data.
         start: where the first weights came from, if from another run.
         stamp: versions and hardware.
+        epochs_before: epochs that come before those of the recipe; None where an earlier version of Crosshead
+            did not say.
     """
 
     name: str
@@ -33,6 +35,7 @@ class RunRecord:
     meta: Meta
     start: str | None
     stamp: dict[str, Any]
+    epochs_before: int | None = None
 
     def write(self, run: RunFolder) -> None:
         """Writes recipe.json atomically."""
@@ -56,8 +59,7 @@ def read_record(run: RunFolder) -> RunRecord:
             f"{run.path} holds no run, or one that was stopped before its recipe.json was written: "
             f"train again with --out {run.path}"
         )
-    content = read_json(run.recipe, remedy="name the folder of a run that `crosshead train` made")
-    return record_of(content, place=run.recipe)
+    return record_of(_read(run.recipe), place=run.recipe)
 
 
 def record_of(content: dict[str, Any], *, place: Path) -> RunRecord:
@@ -70,25 +72,53 @@ def record_of(content: dict[str, Any], *, place: Path) -> RunRecord:
     Raises:
         RunError: if it is damaged, contradicts itself or is of another version.
     """
+    _require_version(content, place)
+    try:
+        recipe = _recipe(content)
+        return RunRecord(
+            name=_validated(str, content["name"]),
+            recipe=recipe,
+            meta=_validated(task_of(recipe.task).meta, content["meta"]),
+            start=_validated(str | None, content["start"]),
+            stamp=_validated(dict[str, Any], content["stamp"]),
+            epochs_before=_validated(int | None, content.get("epochs_before")),
+        )
+    except (KeyError, ValueError) as error:
+        raise RunError(f"{place} is not a recipe that Crosshead wrote: {_reason(error)}") from None
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Reads the choices of a recipe.json alone.
+
+    Raises:
+        RunError: if there is no such file, or its recipe is damaged, contradicts itself or is of another
+            version.
+    """
+    content = _read(path)
+    _require_version(content, path)
+    try:
+        return _recipe(content)
+    except (KeyError, ValueError) as error:
+        raise RunError(f"{path} is not a recipe that Crosshead wrote: {_reason(error)}") from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return read_json(path, remedy="name the folder of a run that `crosshead train` made")
+
+
+def _require_version(content: dict[str, Any], place: Path) -> None:
     if (version := content.get("version", 1)) != VERSION:
         raise RunError(
             f"{place} is of version {version!r}, and this Crosshead reads version {VERSION}: "
             "train again, or use the Crosshead that made it"
         )
-    try:
-        task = task_of(str(content["task"]))
-        recipe = _validated(task.recipe, content["recipe"])
-        recipe = dataclasses.replace(recipe, model_args=as_tuples(recipe.model_args))
-        recipe.check()
-        return RunRecord(
-            name=_validated(str, content["name"]),
-            recipe=recipe,
-            meta=_validated(task.meta, content["meta"]),
-            start=_validated(str | None, content["start"]),
-            stamp=_validated(dict[str, Any], content["stamp"]),
-        )
-    except (KeyError, ValueError) as error:
-        raise RunError(f"{place} is not a recipe that Crosshead wrote: {_reason(error)}") from None
+
+
+def _recipe(content: dict[str, Any]) -> Recipe:
+    recipe = _validated(task_of(str(content["task"])).recipe, content["recipe"])
+    recipe = dataclasses.replace(recipe, model_args=as_tuples(recipe.model_args))
+    recipe.check()
+    return recipe
 
 
 def _validated(kind: Any, value: Any) -> Any:

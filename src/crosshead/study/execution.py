@@ -67,7 +67,7 @@ def forecast_seconds(
     ledger: Ledger,
     place: Place,
     *,
-    tell: Callable[[str], object] = lambda attention: None,
+    tell: Callable[[str, int, int], object] = lambda attention, number, count: None,
 ) -> float:
     """About how many seconds the unfinished trials take, from a few steps of each candidate.
 
@@ -75,16 +75,17 @@ def forecast_seconds(
         found: what is compared.
         ledger: what is finished.
         place: where trials run; `place.jobs` trainings are assumed to run side by side.
-        tell: told which mechanism is being tried.
+        tell: told which mechanism is being tried, how many were before, and how many there are.
 
     Raises:
         ValueError: if a model cannot be built.
     """
     total = 0.0
-    for candidate in found:
-        if samples := candidate.open_samples(ledger):
-            tell(candidate.attention)
-            total += samples * _seconds_per_sample(candidate, place)
+    still_open = [(candidate, candidate.open_samples(ledger)) for candidate in found]
+    still_open = [(candidate, samples) for candidate, samples in still_open if samples]
+    for number, (candidate, samples) in enumerate(still_open):
+        tell(candidate.attention, number, len(still_open))
+        total += samples * _seconds_per_sample(candidate, place)
     return total / place.jobs
 
 

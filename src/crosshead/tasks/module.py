@@ -73,6 +73,10 @@ class TaskModule(pl.LightningModule):
         """The column that says how good the net is on the validation set; higher is better."""
         return self.columns[-1]
 
+    def kind_of_epoch(self, epoch: int) -> str:
+        """What is learned in an epoch, counted from 0; epochs of one kind take about the same time."""
+        return ""
+
     def configure_optimizers(self) -> Any:
         """timm's optimiser, and timm's cosine with warm-up, stepped after every update."""
         optimizer = create_optimizer_v2(

@@ -60,6 +60,8 @@ class Recipe:
 
     val_every: int = 1
     """Epochs from one validation to the next; the last epoch is always validated."""
+    patience: int | None = None
+    """Stop after so many validations in a row without a better score; by default never."""
     seed: int = 0
     """Everything random follows from it."""
     accelerator: str = "auto"
@@ -95,7 +97,9 @@ class Recipe:
         """
         if self.epochs < self.fewest_epochs:
             raise ValueError(f"epochs is {self.epochs}: give {self.fewest_epochs} or more")
-        self.require_counts("batch_size", "accumulate", "devices", "nodes", "threads", "val_every")
+        self.require_counts(
+            "batch_size", "accumulate", "devices", "nodes", "threads", "val_every", "patience"
+        )
         self.require_fractions("drop_path", "ema", "val")
         if self.val == 1:
             raise ValueError("val must leave something to train on; got 1: give less, such as 0.1")

@@ -24,9 +24,9 @@ def test_an_evaluation_says_its_metrics_and_what_is_not_defined():
     evaluation = ChangeEvaluation(images=3, weights="last", **vars(found))
     assert dict(evaluation.metrics()) == {
         "overall accuracy": "70.00%",
-        "Cohen's kappa": "0.2105",
+        "Cohen's kappa": "21.05%",
         "F1": "40.00%",
-        "area under the ROC curve": "0.7500",
+        "area under the ROC curve": "75.00%",
         "labelled pixels": "10",
     }
     assert evaluation.counted == "image pairs"

@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from crosshead.runs.evaluate import evaluate
 from crosshead.runs.load import load_run
-from crosshead.runs.metrics import read_metrics
+from crosshead.runs.rows import read_metrics
 from crosshead.tasks.change.evaluation import change_metrics
 from crosshead.tasks.change.predict import pair_probabilities
 from crosshead.tasks.change.task import TASK

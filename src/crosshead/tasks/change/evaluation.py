@@ -47,9 +47,9 @@ class ChangeEvaluation(ChangeMetrics, Evaluation):
         """Agreement with the labels."""
         return [
             ("overall accuracy", f"{self.accuracy:.2%}"),
-            ("Cohen's kappa", "-" if self.kappa is None else f"{self.kappa:.4f}"),
+            ("Cohen's kappa", "-" if self.kappa is None else f"{self.kappa:.2%}"),
             ("F1", f"{self.f1:.2%}"),
-            ("area under the ROC curve", "-" if self.auc is None else f"{self.auc:.4f}"),
+            ("area under the ROC curve", "-" if self.auc is None else f"{self.auc:.2%}"),
             ("labelled pixels", f"{sum(map(sum, self.confusion)):,}"),
         ]
 

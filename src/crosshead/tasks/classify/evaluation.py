@@ -46,7 +46,7 @@ class ClassifyEvaluation(Evaluation):
         return [
             ("top-1 accuracy", f"{self.top1:.2%}"),
             ("top-5 accuracy", "-" if self.top5 is None else f"{self.top5:.2%}"),
-            ("expected calibration error", f"{self.calibration_error:.4f}"),
+            ("expected calibration error", f"{self.calibration_error:.2%}"),
         ]
 
     def by_class(self) -> tuple[str, dict[str, float | None]]:

@@ -35,7 +35,7 @@ class LinearizeEvaluation(Evaluation):
     def metrics(self) -> list[tuple[str, ...]]:
         """Agreement, accuracy, cost."""
         rows = [
-            (f"{words} at {size} px", *(_number(by_net, net, key, "{:.4f}") for net in NETS))
+            (f"{words} at {size} px", *(_number(by_net, net, key, "{:.2%}") for net in NETS))
             for size, by_net in self.agreement.items()
             for key, words in (
                 ("cosine", "cosine of tokens"),

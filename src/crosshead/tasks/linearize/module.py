@@ -153,6 +153,11 @@ class Linearizer(TaskModule):
         """That after so many epochs, of which the last may be unfinished."""
         return [stage for stage in self.stages if stage.first <= epoch][-1]
 
+    def kind_of_epoch(self, epoch: int) -> str:
+        """The kind of its stage: attention, blocks or features."""
+        kind = self.stage_at(epoch).kind
+        return "blocks" if kind == "block" else kind
+
     def let_learn(self, kind: Kind, block: int | None = None) -> None:
         """Frees the weights that learn in a stage."""
         self.model.requires_grad_(False)
