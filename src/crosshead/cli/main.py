@@ -48,7 +48,7 @@ MENUS: dict[str, Callable[[Callable[[Any], object]], Menu]] = {
     "study": study_menu,
 }
 HEADINGS = {
-    "Train and use": ("train", "evaluate", "predict", "resume", "runs"),
+    "Train and use": ("train", "evaluate", "predict", "export", "resume", "runs"),
     "Measure and compare": ("bench", "study", "models", "rivals"),
     "This machine": ("info", "build"),
 }

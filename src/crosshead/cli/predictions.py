@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from rich.progress import Progress
 from rich.table import Table
 
 from crosshead.cli.console import Terminal
+from crosshead.cli.progress import Bar
 from crosshead.runs.trained import TrainedModel
 from crosshead.tasks.files import write_atomically
 from crosshead.tasks.result import Result
@@ -155,23 +155,24 @@ def predict_files(
         else:
             images.append(found)
     few = len(images) <= FEW
-    hidden = report.as_json or few or not report.terminal.is_terminal
-    with Progress(console=report.terminal, transient=True, disable=hidden) as progress:
-        bar = progress.add_task("images", total=len(images))
-
-        def skipped(error: DataError) -> None:
-            progress.advance(bar)
-            skip(error)
-
-        for result in model.predict_each(images, skip=skipped, **options):
+    with Bar() as bar:
+        for number, result in enumerate(model.predict_each(images, skip=skip, **options), 1):
             report.add(result, few=few)
-            progress.advance(bar)
-    for path, frames in videos:
-        try:
-            report.add_video(path, model.predict_each(frames, **options))
-        except DataError as error:
-            skip(error)
+            if not few:
+                bar.show("predicting", done=number, total=len(images))
+        for path, frames in videos:
+            results = _counted(model.predict_each(frames, **options), bar, path.name)
+            try:
+                report.add_video(path, results)
+            except DataError as error:
+                skip(error)
     report.finish(few=few)
+
+
+def _counted(results: Iterable[Result], bar: Bar, name: str) -> Iterator[Result]:
+    for number, result in enumerate(results, 1):
+        bar.show(name, facts=[f"frame {number:,}"])
+        yield result
 
 
 def _csv(rows: list[dict[str, Any]]) -> str:
