@@ -120,7 +120,7 @@ def traced_size(interface: Interface) -> Pair:
         ...     trained=(28, 28), multiple=(4, 4)
         ... )
         >>> traced_size(free), check_sizes(free)
-        ((80, 96), [(28, 28), (36, 48)])
+        ((80, 96), [(28, 28), (32, 44)])
     """
     if interface.fixed:
         return interface.trained
