@@ -26,8 +26,8 @@ def runs(
 ) -> None:
     """List what was trained: epochs, validation scores, metrics of the test set.
 
-    Runs that are unfinished, training at this moment, or broken are listed as such. The best and the last
-    score are those of the validation set, and test metrics are there once a run was evaluated.
+    Unfinished, running and broken ones are listed as such. The best and the last score are those of the
+    validation set, and test metrics are there once a run was evaluated.
 
     Args:
         folder: the folder of run folders.
@@ -40,7 +40,7 @@ def runs(
 
     if csv and json:
         raise ValueError("csv and json exclude each other: give one of --csv and --json")
-    found = survey.sort(survey.survey(folder), sort)
+    found = [] if folder == Path("runs") and not folder.exists() else survey.sort(survey.survey(folder), sort)
     if json:
         _print_json(found)
     elif csv:
@@ -113,9 +113,8 @@ def _print_csv(found: "Sequence[Survey]") -> None:
 
     from crosshead.runs.survey import Survey
 
-    writer = csv.DictWriter(
-        sys.stdout, [each.name for each in dataclasses.fields(Survey)], lineterminator="\n"
-    )
+    columns = [each.name for each in dataclasses.fields(Survey)]
+    writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
     writer.writeheader()
     for run in found:
         plain = _plain(run)

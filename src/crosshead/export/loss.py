@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader, Subset
 
 from crosshead.runs.evaluate import measure
@@ -98,11 +98,8 @@ def calibration_batches(record: RunRecord, *, data_dir: Path | None, inputs: int
     if not len(items):
         raise RunError("int8 needs training images, to take ranges from: point --data-dir to them")
     chosen = Subset(items, spread(len(items), most=CALIBRATION))
-    batches: list[list[np.ndarray]] = []
-    for batch in DataLoader(chosen, batch_size=BATCH):
-        given: list[Tensor] = list(batch)[:inputs]
-        batches.append([tensor.numpy() for tensor in given])
-    return batches
+    batches = DataLoader(chosen, batch_size=BATCH)
+    return [[tensor.numpy() for tensor in list(batch)[:inputs]] for batch in batches]
 
 
 def difference(before: str, after: str) -> str:

@@ -1,4 +1,4 @@
-"""Pictures of what nets see: classes of pixels, change between two dates, and grids of pictures."""
+"""Pictures of what nets see: classes of pixels, legends, and grids of pictures."""
 
 import colorsys
 import io
@@ -6,13 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize, to_rgb
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import PercentFormatter
 from PIL import Image, ImageDraw, ImageFont
 
 Color = tuple[int, int, int]
@@ -24,9 +21,8 @@ MOST_NAMED, NAME_LENGTH = 40, 24
 # Paul Tol, "Colour schemes", 2021: the scheme "bright", which the colour-blind can tell apart.
 _BRIGHT = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#BBBBBB")
 _LIGHTNESS = (0.35, 0.75, 0.55)
-_PROBABILITY = "inferno"
 # Of a grid: the width of a cell in pixels, its greatest height by its width, and the size of text.
-_DPI, _NARROWEST, _WIDEST, _TALLEST, _LETTER, _LINE = 100, 320, 480, 1.5, 8, 20
+DPI, _NARROWEST, _WIDEST, TALLEST, _LETTER, _LINE = 100, 320, 480, 1.5, 8, 20
 _LETTER_SIZE = 13
 
 
@@ -232,98 +228,11 @@ def palette_image(labels: np.ndarray, colors: Mapping[str, Color], classes: Sequ
     return image
 
 
-def draw_change(
-    before: np.ndarray, after: np.ndarray, probability: np.ndarray, *, bands: Sequence[int], title: str
-) -> Image.Image:
-    """Draws before, after and the probability of change side by side, with a bar that tells its colours.
-
-    Args:
-        before: (bands, height, width), finite numbers of any scale.
-        after: the same shape.
-        probability: (height, width), 0 to 1: black where nothing changed, yellow where all did.
-        bands: which bands to show as red, green and blue; one alone is shown grey.
-        title: what stands above.
-
-    Returns:
-        RGB; small images are enlarged, and large ones are made smaller.
-
-    Raises:
-        ValueError: if the shapes do not fit, or a band is not there.
-
-    Example:
-        >>> image = np.zeros((6, 40, 40))
-        >>> draw_change(image, image, image[0], bands=(0, 1, 2), title="field").mode
-        'RGB'
-    """
-    if before.shape != after.shape or probability.shape != before.shape[1:]:
-        raise ValueError(
-            "before and after must be (bands, height, width) and probability (height, width); got before "
-            f"{before.shape}, after {after.shape} and probability {probability.shape}"
-        )
-    height, width = probability.shape
-    side = min(max(SHORT_SIDE, width), 2 * SHORT_SIDE)
-    tall = min(max(height / width, 0.4), _TALLEST) * side
-    size = ((3 * side + 130) / _DPI, (tall + 60) / _DPI)
-    figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
-    shown = {
-        "before": stretched(before, bands=bands),
-        "after": stretched(after, bands=bands),
-        "change": probability_map(probability),
-    }
-    for axes, (name, picture) in zip(figure.subplots(1, 3), shown.items(), strict=True):
-        axes.imshow(picture, interpolation="nearest" if width < side else None)
-        axes.set_title(name, fontsize=10)
-        axes.set_axis_off()
-    colors = ScalarMappable(Normalize(0, 1), _PROBABILITY)
-    bar = figure.colorbar(colors, ax=figure.axes, fraction=0.03, pad=0.01)
-    bar.set_label("probability of change", fontsize=9)
-    bar.ax.yaxis.set_major_formatter(PercentFormatter(1.0))
-    figure.suptitle(shortened(title, 100), fontsize=11, parse_math=False)
-    return rendered(figure)
-
-
 def rendered(figure: Figure) -> Image.Image:
     """A figure of matplotlib as an image, RGB."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-
-
-def stretched(image: np.ndarray, *, bands: Sequence[int]) -> Image.Image:
-    """Bands as an RGB picture: each from black at its 2nd percentile to full brightness at its 98th.
-
-    Args:
-        image: (bands, height, width), finite numbers of any scale.
-        bands: which bands to show as red, green and blue; one alone is shown grey.
-
-    Raises:
-        ValueError: if `bands` are not one or three that are there.
-
-    Example:
-        >>> stretched(np.array([[[0, 50, 100]]]), bands=[0]).getpixel((1, 0))
-        (128, 128, 128)
-    """
-    if len(bands) not in (1, 3) or not set(bands) <= set(range(len(image))):
-        raise ValueError(f"bands must be one or three of 0..{len(image) - 1}; got {tuple(bands)}")
-    channels = []
-    for band in bands:
-        values = image[band].astype(np.float64)
-        # Darkest and brightest pixels are outliers in measured bands: clouds, water, sensor faults.
-        low, high = np.percentile(values, (2, 98))
-        brightness = (values - low) / (high - low) if high > low else np.zeros_like(values)
-        channels.append(np.rint(255 * brightness.clip(0, 1)).astype(np.uint8))
-    return Image.fromarray(np.stack(channels * (3 // len(bands)), axis=-1))
-
-
-def probability_map(probability: np.ndarray) -> Image.Image:
-    """Probabilities (height, width) as colours, ever brighter from black at 0 to yellow at 1; RGB.
-
-    Example:
-        >>> probability_map(np.zeros((2, 3))).getpixel((0, 0))
-        (0, 0, 3)
-    """
-    colors = colormaps[_PROBABILITY](np.asarray(probability, dtype=np.float64), bytes=True)
-    return Image.fromarray(np.ascontiguousarray(colors[..., :3]))
 
 
 def draw_grid(
@@ -354,7 +263,7 @@ def draw_grid(
         raise ValueError(f"rows must hold one cell or more; got {rows!r}")
     cell = min(max(_NARROWEST, *(picture.width for row in rows for _, picture in row)), _WIDEST)
     tallest = [max((picture.height / picture.width for _, picture in row), default=0) for row in rows]
-    heights = [cell * min(ratio, _TALLEST) + _LINE + 10 for ratio in tallest]
+    heights = [cell * min(ratio, TALLEST) + _LINE + 10 for ratio in tallest]
     width = columns * (cell + 10)
     named = [
         (shortened(name, NAME_LENGTH), Patch(color="#{:02x}{:02x}{:02x}".format(*color)))
@@ -365,7 +274,7 @@ def draw_grid(
     longest = max((len(name) for name, _ in named), default=1)
     across = max(1, min(len(named), width // (_LETTER * longest + 60)))
     below = 1.5 * _LINE + _LINE * math.ceil(len(named) / across)
-    figure = Figure(figsize=(width / _DPI, (sum(heights) + below) / _DPI), dpi=_DPI, layout="constrained")
+    figure = Figure(figsize=(width / DPI, (sum(heights) + below) / DPI), dpi=DPI, layout="constrained")
     bare = {"anchor": "N", "frame_on": False, "xticks": [], "yticks": []}
     places = figure.subplots(len(rows), columns, squeeze=False, height_ratios=heights, subplot_kw=bare)
     for row, axes_of_row in zip(rows, places, strict=True):

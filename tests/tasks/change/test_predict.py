@@ -10,7 +10,9 @@ from PIL import Image
 
 from crosshead.runs.load import load_run
 from crosshead.tasks.change.data import ChangeMeta
-from crosshead.tasks.change.predict import predict_change, read_dates, shown_channels
+from crosshead.tasks.change.dates import read_dates
+from crosshead.tasks.change.pictures import shown_channels
+from crosshead.tasks.change.predict import predict_change
 from crosshead.tasks.sources import Input
 from crosshead.tasks.task import DataError, task_of
 

@@ -7,10 +7,11 @@ from torch import nn
 
 from crosshead.tasks.change.crops import PairCrops
 from crosshead.tasks.change.data import ChangeData, ChangeMeta, check_data, load_data
+from crosshead.tasks.change.dates import read_dates
 from crosshead.tasks.change.evaluation import ChangeEvaluation
 from crosshead.tasks.change.module import ChangeDetector
 from crosshead.tasks.change.net import SiameseNet
-from crosshead.tasks.change.predict import ChangeResult, draw_pairs, predict_change, read_dates
+from crosshead.tasks.change.predict import ChangeResult, draw_pairs, predict_change
 from crosshead.tasks.change.recipe import ChangeRecipe
 from crosshead.tasks.counts import Counts
 from crosshead.tasks.loading import EpochLoaders
@@ -104,7 +105,7 @@ class ChangeDetection(Task[ChangeRecipe, ChangeMeta]):
         return [Picture("examples", draw_pairs(title, data, meta, module.model, tile=recipe.tile))]
 
     def read(self, meta: ChangeMeta, source: Any, *, position: int) -> Input:
-        """A pair: see `crosshead.tasks.change.predict.read_dates`."""
+        """A pair: see `crosshead.tasks.change.dates.read_dates`."""
         return read_dates(meta, source, position=position)
 
     def predict(
