@@ -12,7 +12,7 @@ help:
 	@echo "make test   install, then run the tests"
 	@echo "make test-floor  install the lowest versions that pyproject.toml promises beside it, then ruff, pyright and the tests with them"
 	@echo "make check  install, then ruff and pyright"
-	@echo "make docs   install, then build the pages as a site: site/index.html"
+	@echo "make docs   install, then build the pages as a site: site/html/index.html"
 	@echo "make clean  remove .venv and the demo's run folder"
 
 $(VENV)/bin/python:
@@ -63,8 +63,8 @@ check: $(VENV)/.installed-dev
 	$(BIN)/pyright
 
 docs: $(VENV)/.installed-docs
-	$(BIN)/python -m sphinx -W --keep-going -q -b html docs site
-	@echo "open site/index.html"
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs site/html
+	@echo "open site/html/index.html"
 
 clean:
 	rm -rf $(VENV) $(FLOOR) runs/demo site

@@ -8,7 +8,9 @@ from crosshead import __version__
 
 # The commands of tutorials are those of this environment, and none of them colours its output.
 os.environ["PATH"] = sysconfig.get_path("scripts") + os.pathsep + os.environ["PATH"]
-os.environ |= {"NO_COLOR": "1", "COLUMNS": "100"}
+os.environ |= {"NO_COLOR": "1", "TTY_COMPATIBLE": "0", "COLUMNS": "84"}
+# Of a progress bar for notebooks that nobody needs here.
+os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"
 
 project = "Crosshead"
 author = "the Crosshead authors"
