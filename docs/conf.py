@@ -29,6 +29,8 @@ nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
 nb_merge_streams = True
+# The lexer of notebooks knows no command over several lines.
+suppress_warnings = ["misc.highlighting_failure"]
 nb_execution_in_temp = True
 
 # Docstrings name code in single backticks.

@@ -246,7 +246,7 @@ def test_a_folder_in_use_is_refused_before_anything_is_loaded(tiny, copied, monk
 
 
 def test_a_run_that_cannot_start_leaves_no_folder(tiny, tmp_path):
-    for changes in ({"model": "nonsense"}, {"batch_size": 5000}, {"data": "folder"}, {"accelerator": "tpu"}):
+    for changes in ({"model": "nonsense"}, {"devices": 2000}, {"data": "folder"}, {"accelerator": "tpu"}):
         with pytest.raises(ValueError, match=r"\w"):
             engine.train("digits", dataclasses.replace(tiny, **changes), RunFolder(tmp_path / "run"))
         assert not (tmp_path / "run").exists()
@@ -282,7 +282,7 @@ def test_two_trainings_into_one_folder_are_refused(tiny, copied, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"batch_size": 5000}, "1295 training images do not fill a step of 5000: lower --batch-size"),
+        ({"devices": 2000}, "1295 training images do not fill 2000 devices: take fewer --devices"),
         ({"data": "fashion-mnist"}, "fashion-mnist needs the folder of its images: name it with --data-dir"),
         ({"data": "folder", "data_dir": "here", "download": True}, "classify cannot be downloaded"),
         ({"accelerator": "tpu"}, "accelerator=tpu devices=1 .* cannot be used"),
@@ -297,6 +297,14 @@ def test_what_cannot_start_is_refused_in_one_line(tiny, tmp_path, changes, messa
         changes = {**changes, "data_dir": Path(changes["data_dir"])}
     with pytest.raises(ValueError, match=rf"^[^\n]*{message}[^\n]*$"):
         engine.train("digits", dataclasses.replace(tiny, **changes), RunFolder(tmp_path / "run"))
+
+
+def test_batches_that_would_never_be_full_are_made_smaller(tiny, tmp_path, caplog):
+    run = RunFolder(tmp_path / "run")
+    engine.train("digits", dataclasses.replace(tiny, batch_size=5000, epochs=1), run)
+    assert "1295 training images: batches of 323 in place of 5000" in caplog.text
+    assert read_record(run).recipe.batch_size == 323
+    assert read_metrics(run)[0]["step"] == "4"
 
 
 def test_other_data_than_those_of_the_run_are_refused(copied):

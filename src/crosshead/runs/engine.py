@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import logging
 import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -39,6 +40,11 @@ from crosshead.tasks.recipe import Recipe
 from crosshead.tasks.seeding import seed_everything
 from crosshead.tasks.task import Data, DataError, Meta, Task, task_of
 
+logger = logging.getLogger(__name__)
+
+# Of an epoch whose images would not fill a single batch of the recipe.
+FEWEST_STEPS = 4
+
 
 def train(
     name: str,
@@ -74,10 +80,11 @@ def train(
         run.require_free()
     task = task_of(recipe.task)
     data = task.data(recipe)
+    recipe = _with_steps(task, recipe, data)
     module = _fresh_module(task, recipe, data.meta)
     if start is not None:
         report(start_from(module.model, start))
-    loaders = _full_loaders(task, recipe, data)
+    loaders = task.loaders(recipe, data, data.meta)
     trainer = _training(task, recipe, run, data, module, loaders, callbacks)
     record = RunRecord(
         name=name,
@@ -148,7 +155,7 @@ def _resume(run: RunFolder, record: RunRecord, callbacks: Sequence[Callback]) ->
         if record.start is not None:
             start_from(module.model, Path(record.start))
         checkpoint = None
-    loaders = _full_loaders(task, record.recipe, data)
+    loaders = task.loaders(record.recipe, data, data.meta)
     trainer = _training(task, record.recipe, run, data, module, loaders, callbacks)
     return _fit(trainer, run, module, loaders, Progress(), checkpoint=checkpoint)
 
@@ -220,16 +227,20 @@ def _fresh_module(task: Task, recipe: Recipe, meta: Meta) -> TaskModule:
     return module
 
 
-def _full_loaders(task: Task, recipe: Recipe, data: Data) -> EpochLoaders:
-    loaders = task.loaders(recipe, data, data.meta)
-    if not loaders.steps_per_epoch(recipe.devices * recipe.nodes):
-        # The type of map-style data sets does not promise a length.
-        available = len(loaders.training_items()(0))  # pyright: ignore[reportArgumentType]
-        needed = recipe.batch_size * recipe.devices * recipe.nodes
-        if available == 0:
-            raise RunError(f"{recipe.data_dir}: holds no training images: give a folder that does")
-        raise RunError(f"{available} training images do not fill a step of {needed}: lower --batch-size")
-    return loaders
+def _with_steps(task: Task, recipe: Recipe, data: Data) -> Recipe:
+    """The recipe with smaller batches where its own would never be full: a few photographs are data too."""
+    loaders, replicas = task.loaders(recipe, data, data.meta), recipe.devices * recipe.nodes
+    if loaders.steps_per_epoch(replicas):
+        return recipe
+    # The type of map-style data sets does not promise a length.
+    available = len(loaders.training_items()(0))  # pyright: ignore[reportArgumentType]
+    if available == 0:
+        raise RunError(f"{recipe.data_dir}: holds no training images: give a folder that does")
+    if available < replicas:
+        raise RunError(f"{available} training images do not fill {replicas} devices: take fewer --devices")
+    smaller = max(1, available // (FEWEST_STEPS * replicas))
+    logger.warning("%d training images: batches of %d in place of %d", available, smaller, recipe.batch_size)
+    return dataclasses.replace(recipe, batch_size=smaller)
 
 
 def _training(
