@@ -33,7 +33,29 @@ pytestmark = [
 ]
 
 
-class Quiet(SimpleHTTPRequestHandler):
+# The browser's virtual time runs out while a slow machine compiles ONNX Runtime, but not while a request is
+# pending: this one is, until the page says that it is ready.
+HOLD = """
+fetch("hold");
+new MutationObserver(() => fetch("ready")).observe(document.body, { attributeFilter: ["data-ready"] });
+"""
+
+
+class Holding(SimpleHTTPRequestHandler):
+    ready = threading.Event()
+
+    def do_GET(self) -> None:
+        if self.path == "/hold":
+            self.ready.clear()
+            self.ready.wait(60)
+        elif self.path == "/ready":
+            self.ready.set()
+        else:
+            super().do_GET()
+            return
+        self.send_response(204)
+        self.end_headers()
+
     def log_message(self, *_: Any) -> None:
         pass
 
@@ -51,10 +73,13 @@ def site(run, tmp_path_factory) -> Iterator[tuple[Path, str]]:
     """A static server over a copy of the page, with a classifier and a picture beside it."""
     folder = tmp_path_factory.mktemp("site") / "demo"
     shutil.copytree(DEMO, folder)
+    page = folder / "index.html"
+    page.write_text(page.read_text() + '<script src="hold.js"></script>')
+    (folder / "hold.js").write_text(HOLD)
     export_run(run, to=folder / "digits.onnx")
     pixels = np.random.default_rng(0).integers(0, 256, (24, 31, 3)).astype(np.uint8)
     Image.fromarray(pixels).resize((53, 40), Image.Resampling.BICUBIC).save(folder / "picture.png")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Holding, directory=str(folder)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield folder, f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
