@@ -14,6 +14,7 @@ os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"
 
 project = "Crosshead"
 author = "the Crosshead authors"
+project_copyright = "the Crosshead authors, Apache-2.0"
 release = __version__
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
 exclude_patterns = []
