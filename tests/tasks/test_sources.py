@@ -38,6 +38,10 @@ def test_one_image_is_the_same_however_it_is_given(photo):
         assert np.array_equal(seen(source), PIXELS)
 
 
+def test_floats_are_rounded_to_the_nearest_of_256_values():
+    assert seen(np.array([[0.0, 0.0022, 0.3321, 1.0]]), in_chans=1).tolist() == [[0, 1, 85, 255]]
+
+
 @pytest.mark.parametrize("source", [PIXELS[..., 0], PIXELS[..., :1], torch.from_numpy(PIXELS[..., 0].copy())])
 def test_grey_becomes_colour_and_colour_grey(source):
     assert np.array_equal(seen(source), np.stack([PIXELS[..., 0]] * 3, -1))
