@@ -266,19 +266,6 @@ def test_a_training_whose_first_step_fails_leaves_no_folder(tiny, tmp_path, step
     assert run.path.parent.exists() == bool(step)
 
 
-def test_two_trainings_into_one_folder_are_refused(tiny, copied, tmp_path):
-    from crosshead.runs.lock import locked
-
-    before = {path: path.stat().st_mtime_ns for path in copied.path.rglob("*")}
-    with locked(copied), pytest.raises(RunError, match=rf"^{copied.path} is being trained into by process"):
-        engine.resume(copied, read_record(copied))
-    assert {path: path.stat().st_mtime_ns for path in copied.path.rglob("*") if path.is_file()}.items() <= (
-        before.items()
-    )
-    with locked(RunFolder(tmp_path / "new")), pytest.raises(RunError, match="is being trained into"):
-        engine.train("digits", tiny, RunFolder(tmp_path / "new"))
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

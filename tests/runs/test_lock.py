@@ -6,8 +6,10 @@ import time
 
 import pytest
 
+from crosshead.runs import engine
 from crosshead.runs.folder import RunError, RunFolder
 from crosshead.runs.lock import claimed, is_locked, locked
+from crosshead.runs.record import read_record
 
 HOLD = """
 import multiprocessing, sys, time
@@ -101,3 +103,14 @@ def test_a_folder_that_another_training_has_taken_meanwhile_is_refused_and_left_
     with pytest.raises(RunError, match="exists already"), claimed(run, begun=lambda: False):
         pass
     assert names(run) == {"recipe.json"}
+
+
+def test_two_trainings_into_one_folder_are_refused(tiny, copied, tmp_path):
+    before = {path: path.stat().st_mtime_ns for path in copied.path.rglob("*")}
+    with locked(copied), pytest.raises(RunError, match=rf"^{copied.path} is being trained into by process"):
+        engine.resume(copied, read_record(copied))
+    assert {path: path.stat().st_mtime_ns for path in copied.path.rglob("*") if path.is_file()}.items() <= (
+        before.items()
+    )
+    with locked(RunFolder(tmp_path / "new")), pytest.raises(RunError, match="is being trained into"):
+        engine.train("digits", tiny, RunFolder(tmp_path / "new"))

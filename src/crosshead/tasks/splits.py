@@ -62,7 +62,7 @@ def existing_folder(data_dir: str | Path | None) -> Path:
 def find_file(name: str, folder: Path) -> Path | None:
     """The file that a name stands for, where the folders in front of it may be those of another machine.
 
-    Tools write names such as `images/a.jpg` of a folder that is already images/, `/home/me/set/a.jpg`, or
+    Tools write names such as `images/a.jpg` of a folder that is already images/, `/elsewhere/set/a.jpg`, or
     `C:\\set\\a.jpg`: as few of the leading folders as possible are passed over.
 
     Args:
@@ -73,7 +73,7 @@ def find_file(name: str, folder: Path) -> Path | None:
         >>> from tempfile import mkdtemp
         >>> folder = Path(mkdtemp())
         >>> (folder / "a.jpg").touch()
-        >>> find_file("/home/me/set/a.jpg", folder) == folder / "a.jpg"
+        >>> find_file("/elsewhere/set/a.jpg", folder) == folder / "a.jpg"
         True
     """
     if (path := folder / name).is_file():

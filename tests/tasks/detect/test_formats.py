@@ -113,7 +113,7 @@ def test_roboflows_placeholder_is_no_class(write_coco, coco_document):
     [
         "images/{}.png",
         "../../data/upload/1/{}.png",
-        "/home/me/set/images/{}.png",
+        "/elsewhere/set/images/{}.png",
         "images\\{}.png",
         "/data/local-files/?d=set/{}.png",
     ],

@@ -27,7 +27,7 @@ LAYOUTS = {
     "lists": (
         {
             "data.yaml": f"path: .\ntrain: train.txt\nval: [val.txt]\ntest: test.txt\n{NAMES}",
-            "train.txt": "./images/train/1.png\n\n/home/me/images/train/2.png\n",
+            "train.txt": "./images/train/1.png\n\n/elsewhere/images/train/2.png\n",
             "val.txt": "data/images/val/3.png\n",
             "test.txt": "images\\test\\4.png",
         },
