@@ -84,6 +84,23 @@ class Result(ABC):
             return False
 
 
+@dataclass(frozen=True, kw_only=True)
+class PixelResult(Result):
+    """A class for each pixel of one input."""
+
+    @property
+    @abstractmethod
+    def fractions(self) -> dict[str, float]:
+        """The fraction of the pixels that each class has."""
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row for each class: `image`, `class`, `fraction`."""
+        return [
+            {"image": self.source, "class": name, "fraction": fraction}
+            for name, fraction in self.fractions.items()
+        ]
+
+
 def png(image: Image.Image) -> bytes:
     """An image as a PNG file."""
     file = io.BytesIO()

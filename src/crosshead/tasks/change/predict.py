@@ -20,12 +20,12 @@ from crosshead.tasks.change.pictures import (
 )
 from crosshead.tasks.net import device_of
 from crosshead.tasks.pictures import chosen, draw_grid, draw_labels, palette_image
-from crosshead.tasks.result import Result
+from crosshead.tasks.result import PixelResult
 from crosshead.tasks.sources import Input
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChangeResult(Result):
+class ChangeResult(PixelResult):
     """What has changed between two dates, pixel by pixel.
 
     Attributes:
@@ -67,13 +67,6 @@ class ChangeResult(Result):
             "classes": list(self.classes),
             "fractions": self.fractions,
         }
-
-    def rows(self) -> list[dict[str, Any]]:
-        """A row for each class: `image`, `class`, `fraction`."""
-        return [
-            {"image": self.source, "class": name, "fraction": fraction}
-            for name, fraction in self.fractions.items()
-        ]
 
     def plot(self) -> Image.Image:
         """Both dates, and the probability of change between them."""

@@ -18,7 +18,7 @@ from crosshead.tasks.pictures import (
     palette_image,
     with_legend,
 )
-from crosshead.tasks.result import Result
+from crosshead.tasks.result import PixelResult
 from crosshead.tasks.segment.data import SegmentMeta
 from crosshead.tasks.segment.transforms import eval_transform
 from crosshead.tasks.sources import Input
@@ -26,7 +26,7 @@ from crosshead.tasks.windows import sliding_windows
 
 
 @dataclass(frozen=True, kw_only=True)
-class SegmentResult(Result):
+class SegmentResult(PixelResult):
     """The class of each pixel of an image.
 
     Attributes:
@@ -59,13 +59,6 @@ class SegmentResult(Result):
             "classes": list(self.classes),
             "fractions": self.fractions,
         }
-
-    def rows(self) -> list[dict[str, Any]]:
-        """A row for each class: `image`, `class`, `fraction`."""
-        return [
-            {"image": self.source, "class": name, "fraction": fraction}
-            for name, fraction in self.fractions.items()
-        ]
 
     def plot(self) -> Image.Image:
         """The classes laid over the image, and the names of those that occur below it."""
