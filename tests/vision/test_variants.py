@@ -49,10 +49,10 @@ def test_all_variants_are_registered():
 @pytest.mark.parametrize(
     ("name", "parameters", "multiply_adds"),
     [
-        ("ivit_nano", 4e6, 0.6e9),
-        ("ivit_tiny", 12e6, 2e9),
-        ("ivit_small", 25e6, 4.4e9),
-        ("ivit_base", 50e6, 9e9),
+        ("ivit_nano", 4e6, 0.5e9),
+        ("ivit_tiny", 12e6, 1.5e9),
+        ("ivit_small", 26e6, 3e9),
+        ("ivit_base", 51e6, 6e9),
     ],
 )
 def test_costs_what_its_name_promises_and_what_is_published(name, parameters, multiply_adds):

@@ -34,26 +34,26 @@ default_cfgs = generate_default_cfgs(
 
 @register_model
 def ivit_nano(pretrained: bool = False, **options) -> IViT:
-    """The smallest: about 4 M parameters and 0.6 G multiply-adds at 224 pixels; `IViT` lists the options."""
-    return _build("ivit_nano", pretrained, options, depths=(2, 2, 7, 2), dims=(32, 64, 128, 256))
+    """The smallest: about 4 M parameters and 0.5 G multiply-adds at 224 pixels; `IViT` lists the options."""
+    return _build("ivit_nano", pretrained, options, depths=(2, 2, 5, 3), dims=(32, 64, 128, 256))
 
 
 @register_model
 def ivit_tiny(pretrained: bool = False, **options) -> IViT:
-    """About 12 M parameters and 2 G multiply-adds at 224 pixels; `IViT` lists the options."""
-    return _build("ivit_tiny", pretrained, options, depths=(2, 2, 6, 3), dims=(64, 128, 256, 384))
+    """About 12 M parameters and 1.5 G multiply-adds at 224 pixels; `IViT` lists the options."""
+    return _build("ivit_tiny", pretrained, options, depths=(2, 2, 6, 4), dims=(48, 96, 224, 384))
 
 
 @register_model
 def ivit_small(pretrained: bool = False, **options) -> IViT:
-    """About 25 M parameters and 4.4 G multiply-adds at 224 pixels; `IViT` lists the options."""
-    return _build("ivit_small", pretrained, options, depths=(3, 3, 11, 3), dims=(64, 128, 320, 512))
+    """About 26 M parameters and 3 G multiply-adds at 224 pixels; `IViT` lists the options."""
+    return _build("ivit_small", pretrained, options, depths=(2, 2, 8, 5), dims=(48, 96, 288, 512))
 
 
 @register_model
 def ivit_base(pretrained: bool = False, **options) -> IViT:
-    """The largest: about 50 M parameters and 9 G multiply-adds at 224 pixels; `IViT` lists the options."""
-    return _build("ivit_base", pretrained, options, depths=(4, 4, 17, 3), dims=(80, 160, 384, 640))
+    """The largest: about 51 M parameters and 6 G multiply-adds at 224 pixels; `IViT` lists the options."""
+    return _build("ivit_base", pretrained, options, depths=(2, 3, 12, 6), dims=(64, 128, 352, 640))
 
 
 def _build(variant: str, pretrained: bool, options: dict, **size) -> IViT:
