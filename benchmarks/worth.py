@@ -2,11 +2,12 @@
 
     python benchmarks/worth.py times DIRS          nothing else running; minutes
     python benchmarks/worth.py train DIRS          hours, one core; goes on where it was interrupted
+    python benchmarks/worth.py choices DIRS        forms of ivit_nano at equal images, likewise
     python benchmarks/worth.py report              tables and the picture
 
-DIRS name where the data are: --cifar10 DIR --nuclei DIR --cells DIR --clothes DIR. Protocol: docs/study.md.
-Writes worth_times.csv and worth.csv below benchmarks/results, a row at a time, and leaves out what is there.
-A model may carry options: ivit_nano:head_dim=8:mixing=none; with --table NAME they get a table of their own.
+DIRS name where the data are: --cifar10 DIR --nuclei DIR --cells DIR --clothes DIR; what is not named is left
+out. Protocol: docs/study.md. Writes worth_times.csv, worth.csv and worth_choices.csv below benchmarks/results, a
+row at a time, and leaves out what is there. A model may carry options, as ivit_nano:head_dim=8:mixing=none.
 """
 
 import ast
@@ -55,6 +56,22 @@ MODELS = (
     "mobilevitv2_075",
     "fastvit_t8",
     "repvit_m0_9",
+)
+CHOICES = (
+    OURS,
+    *(
+        f"{OURS}:{options}"
+        for options in (
+            "mixing=none",
+            "head_dim=8",
+            "head_dim=8:mixing=none",
+            "head_dim=4:mixing_group_size=8",
+            "head_dim=4:mixing=none",
+            "attention_stages=(3,)",
+            "attention_stages=()",
+            "depths=(2,2,7,2)",
+        )
+    ),
 )
 SEEDS, RATE_SEED, RATES = (0, 1, 2), 1000, (1.0, 2.5)
 # Of the epochs of a training, what one that chooses a learning rate takes.
@@ -313,6 +330,23 @@ def train_all(
                 score_of_training(budget, name, folder, model, seed, chosen[model])
 
 
+def train_choices(
+    folders: tyro.conf.OmitArgPrefixes[Folders],
+    *,
+    runs: Path = Path("runs/worth"),
+    seeds: Sequence[int] = SEEDS,
+) -> None:
+    """Trains forms of ivit_nano on equally many images.
+
+    Args:
+        folders: the data.
+        runs: folder of the trainings.
+        seeds: of each form.
+    """
+    budget = Budget(table="worth_choices", runs=runs, same_images=True)
+    train_all(folders, budget, models=CHOICES, seeds=seeds)
+
+
 def score_of_training(budget: Budget, name: str, folder: Path, model: str, seed: int, lr: float) -> float:
     """The score of a training, from the table where it is there; RATE_SEED is short, and sees no test set."""
     split, share = ("validation", RATE_SHARE) if seed == RATE_SEED else ("test", 1.0)
@@ -415,4 +449,6 @@ def pareto(
 
 
 if __name__ == "__main__":
-    tyro.extras.subcommand_cli_from_dict({"times": measure_times, "train": train_all, "report": report})
+    tyro.extras.subcommand_cli_from_dict(
+        {"times": measure_times, "train": train_all, "choices": train_choices, "report": report}
+    )

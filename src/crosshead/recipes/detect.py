@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from crosshead.tasks.detect.recipe import DetectRecipe
 
-# 1.3 million parameters in place of iViT-nano's 3.5, for one shared core.
+# 1.3 million parameters in place of iViT-nano's 4.1, for one shared core.
 SMALL = {"dims": (32, 64, 128, 192), "depths": (1, 2, 3, 1), "head_dim": 16, "mlp_ratio": 3}
 
 
