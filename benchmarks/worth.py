@@ -6,8 +6,8 @@
     python benchmarks/worth.py report              tables and the picture
 
 DIRS name where the data are: --cifar10 DIR --nuclei DIR --cells DIR --clothes DIR; what is not named is left
-out. Protocol: docs/study.md. Writes worth_times.csv, worth.csv and worth_choices.csv below benchmarks/results, a
-row at a time, and leaves out what is there. A model may carry options, as ivit_nano:head_dim=8:mixing=none.
+out. Protocol: docs/study.md. Writes worth_times.csv, worth.csv, worth_choices.csv below benchmarks/results,
+a row at a time, and leaves out what is there. A model may carry options, as ivit_nano:head_dim=8:mixing=none.
 """
 
 import ast
