@@ -14,6 +14,7 @@ import ast
 import csv
 import dataclasses
 import io
+import logging
 import shutil
 import statistics
 import time
@@ -449,6 +450,7 @@ def pareto(
 
 
 if __name__ == "__main__":
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     tyro.extras.subcommand_cli_from_dict(
         {"times": measure_times, "train": train_all, "choices": train_choices, "report": report}
     )
