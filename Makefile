@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DATA := ../shared/data
 WORKERS ?= 2
 
-.PHONY: demo browser-demo test test-floor check docs kernel clean help
+.PHONY: demo browser-demo test test-floor check docs dist kernel clean help
 help:
 	@echo "make demo   install, train on the digits data set, evaluate, predict one image (about two minutes after the installation)"
 	@echo "make browser-demo  fetch ONNX Runtime for browsers beside demo/index.html, which ranks classes of a picture"
@@ -13,7 +13,8 @@ help:
 	@echo "make test-floor  install the lowest versions that pyproject.toml promises beside it, then ruff, pyright and the tests with them"
 	@echo "make check  install, then ruff and pyright"
 	@echo "make docs   install, then build the pages as a site: site/html/index.html"
-	@echo "make clean  remove .venv and the demo's run folder"
+	@echo "make dist   build and check what is published, sdist and wheel: dist/"
+	@echo "make clean  remove .venv, the demo's run folder and what was built"
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -66,5 +67,13 @@ docs: $(VENV)/.installed-docs
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs site/html
 	@echo "open site/html/index.html"
 
+# The wheel is built from the sdist, so that neither lacks a file of the other's.
+dist: $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check build twine
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
+	@echo "to publish: $(BIN)/python -m twine upload dist/*"
+
 clean:
-	rm -rf $(VENV) $(FLOOR) runs/demo site
+	rm -rf $(VENV) $(FLOOR) runs/demo site dist

@@ -1,9 +1,13 @@
 """The walls of the house: imports run downwards only, rooms stay small, and nothing is a drawer."""
 
 import ast
+import re
 import statistics
 import sys
+import tomllib
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from itertools import chain
 from pathlib import Path
 
 import crosshead
@@ -26,8 +30,8 @@ FLOORS = [
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # Shared by tests and by users who add a kernel or a model; nothing in the package may lean on it.
 TESTING = "testing"
-# Anyone may read the version and the package's own face; these name no room.
-FACE = {"_version", "__init__", ""}
+# Anyone may read the version, the package's own face and which extra is missing; these name no room.
+FACE = {"_version", "_extras", "__init__", "__main__", ""}
 IMPLEMENTATIONS = {"reference", "streamed", "fused"}
 
 
@@ -103,6 +107,17 @@ def test_every_room_stands_on_a_floor():
 def outside_imports(path: Path) -> set[str]:
     names = {module.split(".")[0] for module, _ in imports_of(path)}
     return names - sys.stdlib_module_names - {"crosshead"}
+
+
+def test_every_library_that_is_imported_is_declared():
+    project = tomllib.loads((SOURCE.parents[1] / "pyproject.toml").read_text())["project"]
+    declared = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
+    known = {re.split(r"[^\w-]", each)[0] for each in declared}
+    distributions = packages_distributions()
+    for path in FILES:
+        for name in outside_imports(path) - {"triton"}:  # which comes with torch
+            found = {each.lower().replace("_", "-") for each in distributions[name]}
+            assert found & known, f"{path.relative_to(SOURCE)} imports {name}"
 
 
 def is_kernel(path: Path) -> bool:

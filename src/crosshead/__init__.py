@@ -7,6 +7,7 @@ does not wait for torch.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from crosshead._extras import needs_extra
 from crosshead._version import __version__
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     if name in _HOME:
-        value = globals()[name] = getattr(import_module(_HOME[name]), name)
+        with needs_extra("train", f"crosshead.{name}"):
+            value = globals()[name] = getattr(import_module(_HOME[name]), name)
         return value
     raise AttributeError(f"module 'crosshead' has no attribute {name!r}")
 

@@ -91,7 +91,8 @@ def test_no_time_is_shown_of_a_provider_that_is_wrong(monkeypatch):
 def test_a_package_that_is_not_installed_is_named_with_its_remedy(monkeypatch):
     monkeypatch.setitem(sys.modules, "linformer", None)
     rows = measure(providers=("linformer-layer",), passes=("forward",))
-    assert {row.status for row in rows.values()} == {"skipped: not installed: pip install crosshead[rivals]"}
+    said = "skipped: not installed: pip install 'crosshead[rivals]'"
+    assert {row.status for row in rows.values()} == {said}
 
 
 @pytest.mark.usefixtures("without_memory")

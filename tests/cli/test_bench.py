@@ -102,7 +102,7 @@ def test_what_is_skipped_is_said_with_its_remedy_and_its_brackets(crosshead, mon
     flags = ("--providers", "linformer-layer", "--passes", "forward", "--output", "out")
     answer = crosshead("bench", "attention", *TINY, *flags)
     assert answer.code == 0, answer.err
-    assert "linformer-layer: skipped: not installed: pip install crosshead[rivals]\n" in answer.out
+    assert "linformer-layer: skipped: not installed: pip install 'crosshead[rivals]'\n" in answer.out
 
 
 @pytest.mark.parametrize(

@@ -191,6 +191,15 @@ def test_what_goes_wrong_is_told_in_one_line(crosshead, arguments, message):
     assert answer.out == ""
 
 
+def test_a_package_that_is_missing_is_named_with_its_extra(crosshead, monkeypatch):
+    monkeypatch.setitem(sys.modules, "rich.table", None)
+    answer = crosshead("info")
+    assert (answer.code, answer.out) == (1, "")
+    assert answer.err == (
+        "error: this command needs rich, which is not installed: pip install 'crosshead[train]'\n"
+    )
+
+
 def test_debug_shows_where_it_went_wrong(crosshead):
     answer = crosshead("evaluate", "nowhere", "--debug")
     assert answer.code == 1

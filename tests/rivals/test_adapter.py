@@ -26,7 +26,7 @@ PACKAGES = {
 def test_a_missing_package_is_named_with_the_remedy(name, monkeypatch):
     module, package = PACKAGES[name]
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ImportError, match=rf"needs the package {package}: pip install crosshead\[rivals\]"):
+    with pytest.raises(ImportError, match=rf"needs the package {package}: pip install 'crosshead\[rivals\]'"):
         MECHANISMS[name](16, 4, grid=(4, 4))
 
 

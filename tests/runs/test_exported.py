@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from crosshead._version import __version__
-from crosshead.runs.exported import ENTRY, FORMAT, KEY, is_exported, read_exported
+from crosshead.runs.exported import COMPILED, ENTRY, FORMAT, KEY, is_exported, read_exported
 from crosshead.runs.folder import RunError, json_text
 from crosshead.runs.interface import Interface, NetInput
 from crosshead.runs.record import RunRecord
@@ -186,8 +186,12 @@ def test_without_onnxruntime_the_remedy_is_named(write, metadata, monkeypatch):
         return load(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", refuse)
-    with pytest.raises(RunError, match=r"pip install crosshead\[export\]"):
+    with pytest.raises(RunError, match=r"pip install 'crosshead\[export\]'"):
         read_exported(path)
+
+
+PLACE = f"model/{ENTRY}"
+FOREIGN = {f"model/{COMPILED}model/a.wrapper.so": "not for this processor"}
 
 
 def write_zip(path: Path, files: dict[str, str]) -> Path:
@@ -199,17 +203,21 @@ def write_zip(path: Path, files: dict[str, str]) -> Path:
 
 def test_packages_are_checked_before_anything_in_them_is_run(metadata, tmp_path, monkeypatch):
     monkeypatch.setattr("torch._inductor.aoti_load_package", lambda path: pytest.fail("loaded"))
-    for content in ({"model/archive_format": "pt2"}, {f"model/{ENTRY}": ""}, {f"model/{ENTRY}": "{}"}):
-        path = write_zip(tmp_path / "model.pt2", content)
+    path = tmp_path / "model.pt2"
+    for content in ({"model/archive_format": "pt2"}, {**FOREIGN, PLACE: ""}, {**FOREIGN, PLACE: "{}"}):
+        write_zip(path, content)
         with pytest.raises(RunError, match=r"model\.pt2 .*`crosshead export`"):
             read_exported(path)
     path.write_bytes(b"no archive")
     with pytest.raises(RunError, match="damaged, or no pt2 package"):
         read_exported(path)
+    write_zip(path, {PLACE: json.dumps(metadata)})
+    with pytest.raises(RunError, match=r"damaged, or no pt2 package \(it holds no model\): export"):
+        read_exported(path)
 
 
 def test_a_package_that_does_not_load_here_says_so(metadata, tmp_path):
-    path = write_zip(tmp_path / "model.pt2", {f"model/{ENTRY}": json.dumps(metadata)})
+    path = write_zip(tmp_path / "model.pt2", {**FOREIGN, PLACE: json.dumps(metadata)})
     with pytest.raises(RunError, match=r"cannot be loaded .*one kind of processor") as caught:
         read_exported(path)
     assert "\n" not in str(caught.value)

@@ -16,7 +16,7 @@ from crosshead.measure.memory import MemoryProcesses, measure_on_cuda, supported
 from crosshead.measure.workload import Workload
 
 PROBE_TOKENS = 256
-RIVALS = "pip install crosshead[rivals]"
+RIVALS = "pip install 'crosshead[rivals]'"
 # What a length costs beside its tokens, in tokens, for the fraction that is done: checks, builds, processes.
 OVERHEAD_TOKENS = 4096
 

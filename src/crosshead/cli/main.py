@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from crosshead._extras import needs_extra
 from crosshead._version import __version__
 from crosshead.cli.bench import bench, bench_menu
 from crosshead.cli.build import build
@@ -76,7 +77,7 @@ def main() -> None:
     handler.setFormatter(VisibleFormatter("%(levelname)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     try:
-        with SIGNALS.watched():
+        with SIGNALS.watched(), needs_extra("train", "this command"):
             _run([argument for argument in arguments if argument != "--debug"])
             sys.stdout.flush()
     except BrokenPipeError:

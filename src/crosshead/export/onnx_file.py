@@ -11,7 +11,7 @@ from crosshead.runs.exported import KEY
 from crosshead.runs.folder import RunError
 from crosshead.runs.interface import Interface
 
-MISSING = "ONNX files need onnx, onnxscript and onnxruntime: pip install crosshead[export]"
+MISSING = "ONNX files need onnx, onnxscript and onnxruntime: pip install 'crosshead[export]'"
 
 
 def to_onnx(program: ExportedProgram, interface: Interface) -> bytes:

@@ -16,7 +16,7 @@ def library_class(module: str, name: str, *, package: str) -> Any:
     try:
         return getattr(import_module(module), name)
     except ImportError as error:
-        raise ImportError(f"{name} needs the package {package}: pip install crosshead[rivals]") from error
+        raise ImportError(f"{name} needs the package {package}: pip install 'crosshead[rivals]'") from error
 
 
 def set_bias(layer: nn.Linear, *, wanted: bool) -> None:

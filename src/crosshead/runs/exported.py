@@ -19,6 +19,8 @@ FORMAT = 1
 KEY = "crosshead"
 # And their place in a pt2 package, below its one folder.
 ENTRY = "extra/crosshead.json"
+# Where torch has put the model, likewise.
+COMPILED = "data/aotinductor/"
 ENDINGS = (".onnx", ".pt2")
 LARGEST_METADATA = 2**26
 REMEDY = "export the run again by `crosshead export`"
@@ -129,7 +131,7 @@ def open_session(model: Path | bytes) -> Any:
     try:
         import onnxruntime
     except ImportError:
-        raise RunError("ONNX files need onnxruntime: pip install crosshead[export]") from None
+        raise RunError("ONNX files need onnxruntime: pip install 'crosshead[export]'") from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 4  # what it has to say of an error is in the exception
@@ -168,10 +170,13 @@ def _run_of_package(path: Path) -> Run:
 def _entry_of_package(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
-            found = [item for item in archive.infolist() if item.filename.partition("/")[2] == ENTRY]
-            if not found or found[0].file_size > LARGEST_METADATA:
+            inside = {name.partition("/")[2]: name for name in archive.namelist()}
+            if ENTRY not in inside or archive.getinfo(inside[ENTRY]).file_size > LARGEST_METADATA:
                 return None
-            return archive.read(found[0]).decode()
+            # torch 2.11 dies of a package without a model.
+            if not any(name.startswith(COMPILED) for name in inside):
+                raise ValueError("it holds no model")
+            return archive.read(inside[ENTRY]).decode()
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise RunError(f"{path} is damaged, or no pt2 package ({error}): {REMEDY}") from None
 
@@ -192,7 +197,7 @@ def _understood(
     if version > FORMAT:
         raise RunError(
             f"{path} is of format {version}, and this Crosshead reads up to {FORMAT}: update Crosshead by "
-            "pip install --upgrade crosshead[export]"
+            "pip install --upgrade 'crosshead[export]'"
         )
     try:
         interface = Interface.of_json(json.dumps(metadata["net"]))

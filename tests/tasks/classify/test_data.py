@@ -97,7 +97,7 @@ class TestDigits:
 
     def test_without_scikit_learn_the_message_says_what_to_install(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "sklearn", None)
-        with pytest.raises(ImportError, match=r"pip install crosshead\[train\]"):
+        with pytest.raises(ImportError, match=r"pip install 'crosshead\[train\]'"):
             load_digits()
 
 

@@ -89,7 +89,7 @@ def load_digits() -> Data[ClassifyMeta]:
         from sklearn import datasets
     except ImportError as error:
         raise ImportError(
-            "the digits ship with scikit-learn, which is not installed: pip install crosshead[train]"
+            "the digits ship with scikit-learn, which is not installed: pip install 'crosshead[train]'"
         ) from error
     bundle: Any = datasets.load_digits()
     images = np.rint(bundle.images * (255 / 16)).astype(np.uint8)
