@@ -34,7 +34,7 @@ from crosshead.tasks.module import Updates
 from crosshead.tasks.seeding import seed_from
 from crosshead.tasks.sources import Input
 from crosshead.tasks.spread import spread
-from crosshead.tasks.task import Data, Picture, Task
+from crosshead.tasks.task import Data, Example, Picture, Task
 from crosshead.vision.on_grid import GridViT
 
 # Images to validate on, test images that are compared at other sizes than that of the training, and labelled
@@ -156,6 +156,21 @@ class Linearization(Task[LinearizeRecipe, LinearizeMeta]):
         """The tokens of each image."""
         return [predict_tokens(recipe, meta, net, each, size=size) for each in inputs]
 
+    def examples(self, meta: LinearizeMeta, images: Any, *, split: str) -> Iterator[Example]:
+        """A few images, none of them twice."""
+        return super().examples(meta, once(images), split=split)
+
+    def preview(
+        self,
+        recipe: LinearizeRecipe,
+        meta: LinearizeMeta,
+        module: Linearizer,
+        net: Any,
+        inputs: Sequence[Input],
+    ) -> list[LinearizeResult]:
+        """The tokens of each image, beside those of the teacher that is at work."""
+        return [predict_tokens(recipe, meta, net, each, teacher=module.teacher) for each in inputs]
+
 
 class LinearizeLoaders(ImageLoaders):
     """Loaders of images whose tokens are learned; a test also looks at other sizes, and at labelled images.
@@ -199,7 +214,7 @@ class LinearizeLoaders(ImageLoaders):
         test: Any = data.test
         few = Subset(test, spread(len(test), most=AT_OTHER_SIZES))
         self.further: list[Dataset] = [AugmentedImages(few, plain(size)) for size in sizes(recipe, meta)[1:]]
-        known: Any = data.train.datasets[0] if isinstance(data.train, ConcatDataset) else data.train
+        known = once(data.train)
         if not any((labels_of(part) == UNLABELLED).any() for part in (known, test)):
             bank = Subset(known, spread(len(known), most=BANK))
             self.further.append(AugmentedImages(bank, plain(meta.image_size)))
@@ -244,6 +259,11 @@ class LinearizeLoaders(ImageLoaders):
     def test_dataloader(self) -> list[DataLoader]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The test images, some of them at each of the other sizes, and labelled training images."""
         return [super().test_dataloader(), *map(self._shared_out, self.further)]
+
+
+def once(images: Any) -> Any:
+    """The images without their repetitions, which make an epoch of a few."""
+    return images.datasets[0] if isinstance(images, ConcatDataset) else images
 
 
 def sizes(recipe: LinearizeRecipe, meta: LinearizeMeta) -> tuple[int, ...]:

@@ -1,6 +1,7 @@
 """Semantic segmentation, as the engine sees it."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -24,11 +25,11 @@ from crosshead.tasks.segment.data import (
 from crosshead.tasks.segment.evaluation import SegmentEvaluation
 from crosshead.tasks.segment.module import Segmenter
 from crosshead.tasks.segment.net import SegmentationNet
-from crosshead.tasks.segment.predict import SegmentResult, draw_examples, predict_labels
+from crosshead.tasks.segment.predict import SegmentResult, draw_examples, draw_with_legend, predict_labels
 from crosshead.tasks.segment.recipe import SegmentRecipe
 from crosshead.tasks.segment.transforms import eval_transform, train_transform
 from crosshead.tasks.sources import Input
-from crosshead.tasks.task import Data, DataError, Picture, Task, require_folder
+from crosshead.tasks.task import Data, DataError, Example, Picture, Task, require_folder
 
 
 class Segmentation(Task[SegmentRecipe, SegmentMeta]):
@@ -151,6 +152,11 @@ class Segmentation(Task[SegmentRecipe, SegmentMeta]):
         """The class of each pixel, in windows of `tile` pixels, 0 for never, by default as it is tested."""
         tile = recipe.crop if tile is None else tile
         return [predict_labels(meta, net, each, tile=tile) for each in inputs]
+
+    def example(self, meta: SegmentMeta, sample: Any, *, name: str) -> Example:
+        """An image with its labels."""
+        truth = draw_with_legend(*sample, classes=meta.classes, ignore_index=meta.ignore_index)
+        return replace(super().example(meta, sample, name=name), truth=truth)
 
 
 TASK = Segmentation()
