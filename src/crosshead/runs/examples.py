@@ -48,21 +48,22 @@ class ShowExamples(Callback):
         data: Data[Any],
     ) -> None:
         self.logger, self.run, self.task, self.recipe, self.data = logger, run, task, recipe, data
+        self.split, self.every = ("train", 1) if data.val is None else ("val", recipe.val_every)
         self.has_shown_truth = False
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Shows the images, where it is time."""
-        is_last = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
-        if trainer.is_global_zero and (is_last or is_due(trainer.current_epoch + 1, self.recipe.val_every)):
+        epoch = trainer.current_epoch + 1
+        is_last = trainer.should_stop or epoch == trainer.max_epochs
+        if trainer.is_global_zero and (is_last or is_due(epoch, self.every)):
             # Making a net draws its first weights.
             with seeded_on_host(self.recipe.seed):
                 self.show(pl_module, trainer.global_step)
 
     def show(self, module: pl.LightningModule, step: int) -> None:
         """Writes a picture of each image, and once one of its labels."""
-        split = "train" if self.data.val is None else "val"
-        net = load_run(self.run)[1].to(module.device)
-        for example in self.task.examples(self.data.meta, getattr(self.data, split), split=split):
+        net, images = load_run(self.run)[1].to(module.device), getattr(self.data, self.split)
+        for example in self.task.examples(self.data.meta, images, split=self.split):
             tag = f"examples/{example.name.replace(' ', '_')}"
             (result,) = self.task.preview(self.recipe, self.data.meta, module, net, [example.input])
             self.logger.log_picture(tag, reduced(result.plot()), step)

@@ -2,19 +2,17 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any, ClassVar
 
 from torch import nn
 
 from crosshead.tasks.classify.confusion import draw_confusion
 from crosshead.tasks.counts import Counts
-from crosshead.tasks.detect.check import check_objects
 from crosshead.tasks.detect.data import load_objects
 from crosshead.tasks.loading import AugmentedItems, EpochLoaders
 from crosshead.tasks.module import Updates
 from crosshead.tasks.net import build_dense, dense_config
-from crosshead.tasks.segment.check import check_label_images
+from crosshead.tasks.segment.check import check_label_images, check_objects_painted
 from crosshead.tasks.segment.data import (
     SegmentMeta,
     load_label_images,
@@ -52,7 +50,7 @@ class Segmentation(Task[SegmentRecipe, SegmentMeta]):
         """Everything that is wrong with images and labels, and what the splits hold."""
         require_folder(recipe, downloads=recipe.data == "fashion-scenes")
         try:
-            check = check_label_images if of_label_images(recipe) else partial(check_objects, masks=True)
+            check = check_label_images if of_label_images(recipe) else check_objects_painted
         except DataError as error:
             yield str(error)
             return
