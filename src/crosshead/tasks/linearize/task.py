@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Iterator, Sequence
 from functools import partial
+from operator import methodcaller
 from typing import Any, ClassVar
 
 from torch import nn
@@ -10,6 +11,7 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 from torchvision import transforms
 
 from crosshead.tasks.classify.transforms import eval_transform, train_transform
+from crosshead.tasks.images import channel_mode
 from crosshead.tasks.linearize.cost import measure_cost
 from crosshead.tasks.linearize.data import (
     UNLABELLED,
@@ -185,11 +187,12 @@ class LinearizeLoaders(ImageLoaders):
 
     def __init__(self, recipe: LinearizeRecipe, data: Data[LinearizeMeta], meta: LinearizeMeta) -> None:
         look: dict[str, Any] = {"mean": meta.mean, "std": meta.std}
-        channels = [transforms.Grayscale()] if meta.in_chans == 1 else []
+        # timm's own loaders bring grey images and colour ones to the channels of a model in the same way.
+        to_channels = methodcaller("convert", channel_mode(meta.in_chans))
 
         def plain(size: int) -> transforms.Compose:
             whole = eval_transform(image_size=size, crop_fraction=meta.crop_fraction, **look)
-            return transforms.Compose([*channels, whole])
+            return transforms.Compose([to_channels, whole])
 
         crop = train_transform(
             # Each batch is made as small as it is to be by the module.
@@ -204,7 +207,7 @@ class LinearizeLoaders(ImageLoaders):
             train=data.train,
             val=None if val is None else Subset(val, spread(len(val), most=VALIDATED)),
             test=data.test,
-            train_transform=transforms.Compose([*channels, crop]),
+            train_transform=transforms.Compose([to_channels, crop]),
             eval_transform=plain(meta.image_size),
             batch_size=recipe.batch_size,
             workers=recipe.workers,
