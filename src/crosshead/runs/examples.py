@@ -88,7 +88,7 @@ def reduced(picture: Image.Image) -> Image.Image:
 
     Example:
         >>> reduced(Image.new("RGB", (4000, 3000))).size, reduced(Image.new("RGB", (40, 30))).size
-        ((1265, 949), (40, 30))
+        ((1264, 948), (40, 30))
     """
     copy, scale = picture.copy(), math.sqrt(MOST_PIXELS / (picture.width * picture.height))
     if scale < 1:
