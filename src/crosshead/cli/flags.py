@@ -38,7 +38,7 @@ def parse(target: Callable[..., T], arguments: Sequence[str], *, prog: str, abou
         return tyro.cli(target, args=arguments, **options)
     if not {"-h", "--help"} & set(arguments):
         # tyro stops where a word is missing, before it comes to a flag that is misspelt.
-        tyro.cli(_without_needs(target), args=arguments, **options)
+        tyro.cli(_needing_nothing(target), args=arguments, **options)
     return tyro.cli(_readable(target), args=arguments, **options)
 
 
@@ -147,22 +147,19 @@ def _readable(function: Callable[..., T]) -> Callable[..., T]:
     )
 
 
-def _without_needs(function: Callable[..., object]) -> Callable[..., None]:
-    """A function of the same flags that needs no word and does nothing."""
+def _needing_nothing(function: Callable[..., object]) -> Callable[..., None]:
+    """A function of the same arguments that may do without each of them, and does nothing."""
 
     def call(*_arguments: Any, **_options: Any) -> None:
         pass
 
-    word = Annotated[str, tyro.conf.Positional]
-    return _taking(
-        [
-            parameter.replace(annotation=word, default="")
-            if parameter.default is parameter.empty
-            else parameter
-            for parameter in inspect.signature(_readable(function)).parameters.values()
-        ],
-        call,
-    )
+    def needless(parameter: inspect.Parameter) -> inspect.Parameter:
+        if parameter.default is not parameter.empty:
+            return parameter
+        return parameter.replace(annotation=Annotated[str, *parameter.annotation.__metadata__], default="")
+
+    parameters = inspect.signature(_readable(function)).parameters.values()
+    return _taking([needless(parameter) for parameter in parameters], call)
 
 
 def _taking(parameters: Sequence[inspect.Parameter], call: Callable[..., T]) -> Callable[..., T]:

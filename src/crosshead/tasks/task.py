@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from crosshead.tasks.sources import Input
 
 
+# Samples that are looked at while a net learns.
+EXAMPLES = 4
+
+
 class DataError(ValueError):
     """A data set that cannot be used; the message is one line that names the file and the remedy.
 
@@ -259,7 +263,7 @@ class Task(ABC, Generic[R, M]):
         """
         from crosshead.tasks.pictures import chosen
 
-        for position in chosen(len(images)):
+        for position in chosen(len(images), most=EXAMPLES):
             yield self.example(meta, images[position], name=f"{split} image {position}")
 
     def example(self, meta: M, sample: Any, *, name: str) -> Example:
