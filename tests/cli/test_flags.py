@@ -63,3 +63,18 @@ def test_flags_stand_in_groups_and_none_is_not_shown(capsys, monkeypatch):
 def test_common_flags_stand_in_groups_and_no_group_names_a_flag_that_is_gone():
     fields = {field.name for recipe in RECIPES.values() for field in dataclasses.fields(recipe())}
     assert {field.name for field in dataclasses.fields(Recipe)} <= TOPICS.keys() <= fields
+
+
+def test_a_function_is_called_once_and_not_where_a_flag_is_misspelt(capsys):
+    calls = []
+
+    def bake(bread: str, *, heat: int = 200) -> str:
+        calls.append((bread, heat))
+        return "done"
+
+    assert parse(bake, ["--bread", "rye", "--heat", "3"], prog="bake") == "done"
+    for wrong in (["--bread", "rye", "--haet", "3"], ["--haet", "3"], ["--heat", "3"]):
+        with pytest.raises(SystemExit):
+            parse(bake, wrong, prog="bake")
+        assert ("--heat INT" in capsys.readouterr().err) == ("--haet" in wrong)
+    assert calls == [("rye", 3)]

@@ -128,6 +128,9 @@ def test_a_slip_of_the_pen_is_told_in_a_line(crosshead, arguments, told):
         (("train", "digits", "--mixpu", "1"), "--mixup FLOAT"),
         (("study", "primary", "--sed", "3"), "--seeds INT"),
         (("evaluate", "runs/digits-1", "--batch-sise", "3"), "--batch-size INT"),
+        # Words are missing too, and the flag is told first.
+        (("evaluate", "--bset"), "--best, --no-best"),
+        (("predict", "--tpo", "3"), "--top INT"),
     ],
 )
 def test_a_flag_is_suggested_once_and_from_the_same_command(crosshead, arguments, meant):

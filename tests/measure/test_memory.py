@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from crosshead.bench.providers import Setting
+from crosshead.measure import memory
 from crosshead.measure.memory import (
     CLEAR_REFERENCES,
     MeasurementError,
@@ -73,6 +74,15 @@ def test_what_was_held_before_the_run_does_not_count():
     found = measure_here(lambda: torch.ones(64 * MIB), run)
     assert found["output_bytes"] == 4 * MIB
     assert found["peak_bytes"] < 32 * MIB
+
+
+def test_what_the_system_misses_is_no_memory_below_that_of_the_result(tmp_path, monkeypatch):
+    status = tmp_path / "status"
+    status.write_text("VmRSS:\t  5000 kB\nVmHWM:\t  4000 kB\n")
+    monkeypatch.setattr(memory, "STATUS", status)
+    monkeypatch.setattr(memory, "CLEAR_REFERENCES", tmp_path / "clear_refs")
+    found = measure_here(lambda: None, Workload(lambda: Computed(torch.ones(256)), []))
+    assert (found["peak_bytes"], found["beyond_bytes"]) == (1024, 0)
 
 
 def test_there_is_some_memory_to_be_had():

@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -77,6 +78,20 @@ def test_a_lock_file_that_nobody_holds_means_nothing(tmp_path):
     with claimed(run, begun=lambda: True):
         run.recipe.write_text("{}")
     assert names(run) == {"recipe.json"}
+
+
+def test_who_asks_keeps_nobody_from_training_and_is_taken_for_no_training(tmp_path):
+    fcntl = pytest.importorskip("fcntl")
+    run = RunFolder(tmp_path)
+    run.lock.touch()
+    other = os.open(run.lock, os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_SH)  # as another process asks
+    assert not is_locked(run)
+    has_asked = threading.Timer(0.1, os.close, [other])
+    has_asked.start()
+    with locked(run):
+        assert is_locked(run)
+    has_asked.join()
 
 
 @pytest.mark.parametrize("made_before", ["", "runs", "runs/one"])

@@ -33,8 +33,13 @@ def parse(target: Callable[..., T], arguments: Sequence[str], *, prog: str, abou
     about = description_of(target) if about is None else about
     if about and {"-h", "--help"} & set(arguments):
         print(paragraphs(about), end="\n\n", flush=True)
-    function = target if isinstance(target, type) else _readable(target)
-    return tyro.cli(function, prog=prog, description="", args=arguments, registry=REGISTRY, config=MARKERS)
+    options: Any = {"prog": prog, "description": "", "registry": REGISTRY, "config": MARKERS}
+    if isinstance(target, type):
+        return tyro.cli(target, args=arguments, **options)
+    if not {"-h", "--help"} & set(arguments):
+        # tyro stops where a word is missing, before it comes to a flag that is misspelt.
+        tyro.cli(_needing_nothing(target), args=arguments, **options)
+    return tyro.cli(_readable(target), args=arguments, **options)
 
 
 def form_of(
@@ -133,12 +138,33 @@ def _readable(function: Callable[..., T]) -> Callable[..., T]:
         return function(*arguments, **options)
 
     helps, hints = helps_of(function), get_type_hints(function, include_extras=True)
-    signature = inspect.signature(function)
-    parameters = [
-        parameter.replace(annotation=_annotated(hints[name], helps.get(name, ""), parameter.default))
-        for name, parameter in signature.parameters.items()
-    ]
-    call.__signature__ = signature.replace(parameters=parameters)  # pyright: ignore
+    return _taking(
+        [
+            parameter.replace(annotation=_annotated(hints[name], helps.get(name, ""), parameter.default))
+            for name, parameter in inspect.signature(function).parameters.items()
+        ],
+        call,
+    )
+
+
+def _needing_nothing(function: Callable[..., object]) -> Callable[..., None]:
+    """A function of the same arguments that may do without each of them, and does nothing."""
+
+    def call(*_arguments: Any, **_options: Any) -> None:
+        pass
+
+    def needless(parameter: inspect.Parameter) -> inspect.Parameter:
+        if parameter.default is not parameter.empty:
+            return parameter
+        return parameter.replace(annotation=Annotated[str, *parameter.annotation.__metadata__], default="")
+
+    parameters = inspect.signature(_readable(function)).parameters.values()
+    return _taking([needless(parameter) for parameter in parameters], call)
+
+
+def _taking(parameters: Sequence[inspect.Parameter], call: Callable[..., T]) -> Callable[..., T]:
+    """The function `call`, which takes anything, with these parameters for its own."""
+    call.__signature__ = inspect.Signature(parameters)  # pyright: ignore
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return call
 

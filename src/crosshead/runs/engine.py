@@ -27,6 +27,7 @@ from crosshead.runs.checkpoints import (
     require_same_tensors,
 )
 from crosshead.runs.curves import draw_curves
+from crosshead.runs.examples import ShowExamples
 from crosshead.runs.folder import RunError, RunFolder
 from crosshead.runs.load import StartReport, start_from
 from crosshead.runs.lock import claimed, locked
@@ -284,6 +285,7 @@ def _training(
             metrics,
             LogRun(tensorboard, recipe, metrics),
             *([] if recipe.patience is None else [StopEarly(metrics, patience=recipe.patience)]),
+            ShowExamples(tensorboard, run, task=task, recipe=recipe, data=data),
             *callbacks,
             Checkpoints(run),
         ],

@@ -4,6 +4,7 @@ import contextlib
 import os
 import platform
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,9 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None
+
+# How long who asks for a lock may keep it from who wants it: an instant, unless the machine is busy.
+PATIENCE, PAUSE = 0.5, 0.01
 
 _held: set[int] = set()
 
@@ -74,25 +78,33 @@ def claimed(run: RunFolder, *, begun: Callable[[], bool]) -> Iterator[None]:
 
 
 def is_locked(run: RunFolder) -> bool:
-    """Whether a process trains into the folder now, as far as the file system can tell."""
+    """Whether a process trains into the folder now, as far as the file system can tell.
+
+    The question takes the lock for an instant, together with others who ask. A training that starts just then
+    waits for it.
+    """
     if fcntl is None:
         return False
     try:
-        file = os.open(run.lock, os.O_RDWR)
+        file = os.open(run.lock, os.O_RDONLY)
     except OSError:
         return False
     try:
-        return not _lock(file)
+        return not _lock(file, fcntl.LOCK_SH)
     finally:
         os.close(file)
 
 
 def _take(run: RunFolder) -> int:
     """The open file, locked where that can be done."""
+    assert fcntl is not None
+    deadline = time.monotonic() + PATIENCE
     while True:
         file = os.open(run.lock, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            if not _lock(file):
+            while not (taken := _lock(file, fcntl.LOCK_EX)) and time.monotonic() < deadline:
+                time.sleep(PAUSE)
+            if not taken:
                 holder = os.read(file, 200).decode(errors="replace").strip()
                 raise RunError(
                     f"{run.path} is being trained into{holder and f' by process {holder}'}: wait until that "
@@ -109,11 +121,11 @@ def _take(run: RunFolder) -> int:
         os.close(file)
 
 
-def _lock(file: int) -> bool:
+def _lock(file: int, kind: int) -> bool:
     """Whether the lock is ours now, or the file system knows none."""
     assert fcntl is not None
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:

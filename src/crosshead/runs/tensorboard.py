@@ -1,13 +1,15 @@
-"""What TensorBoard shows of a run: curves in groups, the recipe, and its choices beside their score."""
+"""What TensorBoard shows of a run: curves in groups, pictures, the recipe, its choices beside their score."""
 
 import dataclasses
 import json
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from PIL import Image
 from torch.utils.tensorboard.summary import hparams
 
 from crosshead.runs.folder import RunFolder
@@ -44,6 +46,11 @@ class GroupedTensorBoard(TensorBoardLogger):
     def save(self) -> None:
         """Writes what is pending; choices are in recipe.json, and in no file of Lightning's."""
         self.experiment.flush()
+
+    @rank_zero_only
+    def log_picture(self, tag: str, picture: Image.Image, step: int) -> None:
+        """Writes a picture, RGB."""
+        self.experiment.add_image(tag, np.asarray(picture), step, dataformats="HWC")
 
     @rank_zero_only
     def log_choices(self, recipe: Recipe, *, score: str) -> None:

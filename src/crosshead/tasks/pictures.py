@@ -26,14 +26,14 @@ DPI, _NARROWEST, _WIDEST, TALLEST, _LETTER, _LINE = 100, 320, 480, 1.5, 8, 20
 _LETTER_SIZE = 13
 
 
-def chosen(count: int) -> list[int]:
+def chosen(count: int, *, most: int = SHOWN) -> list[int]:
     """Positions spread evenly over a set, the same ones each time: chosen without looking at the samples.
 
     Example:
         >>> chosen(101), chosen(2)
         ([10, 30, 50, 70, 90], [0, 1])
     """
-    shown = min(SHOWN, count)
+    shown = min(most, count)
     return [(2 * number + 1) * count // (2 * shown) for number in range(shown)]
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 from crosshead.tasks.recipe import Recipe
 
 if TYPE_CHECKING:
+    from PIL import Image
     from torch import nn
     from torch.utils.data import Dataset
 
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from crosshead.tasks.module import TaskModule, Updates
     from crosshead.tasks.result import Result
     from crosshead.tasks.sources import Input
+
+
+# Samples that are looked at while a net learns.
+EXAMPLES = 4
 
 
 class DataError(ValueError):
@@ -123,6 +128,22 @@ class Picture:
 
     name: str
     content: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """A sample that is looked at while a net learns.
+
+    Attributes:
+        name: of the sample.
+        input: what the net is given; pictures bear its name.
+        truth: what is labelled, drawn like what is found; None where the input's name tells it, or
+            there are no labels.
+    """
+
+    name: str
+    input: Input
+    truth: Image.Image | None = None
 
 
 class Task(ABC, Generic[R, M]):
@@ -231,6 +252,40 @@ class Task(ABC, Generic[R, M]):
         Raises:
             ValueError: if an option is out of its range.
         """
+
+    def examples(self, meta: M, images: Any, *, split: str) -> Iterator[Example]:
+        """A few samples of a split, the same each time.
+
+        Args:
+            meta: of the run.
+            images: the split.
+            split: its name.
+        """
+        from crosshead.tasks.pictures import chosen
+
+        for position in chosen(len(images), most=EXAMPLES):
+            yield self.example(meta, images[position], name=f"{split} image {position}")
+
+    def example(self, meta: M, sample: Any, *, name: str) -> Example:
+        """A sample of `Data`, to be looked at: by default an image, whatever its labels."""
+        from crosshead.tasks.sources import NamedImage
+
+        image = NamedImage(sample[0], name=name, source=name)
+        return Example(name=name, input=self.read(meta, image, position=0))
+
+    def preview(
+        self, recipe: R, meta: M, module: Any, net: nn.Module, inputs: Sequence[Input]
+    ) -> list[Result]:
+        """What a net makes of inputs while it learns: what `predict` says.
+
+        Args:
+            recipe: of the run.
+            meta: of the run.
+            module: that learns, and may hold what `predict` would have to load.
+            net: in evaluation mode.
+            inputs: one or more.
+        """
+        return self.predict(recipe, meta, net, inputs)
 
     def to_coco(self, results: Sequence[Any]) -> dict[str, Any]:
         """What was found in several images as one file of COCO's format.

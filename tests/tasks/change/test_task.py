@@ -1,5 +1,6 @@
 """Change detection as a whole: an evaluation speaks of the very map that a prediction writes."""
 
+import dataclasses
 import json
 from dataclasses import asdict
 from typing import Any
@@ -13,9 +14,12 @@ from sklearn.metrics import roc_auc_score
 from crosshead.runs.evaluate import evaluate
 from crosshead.runs.load import load_run
 from crosshead.runs.rows import read_metrics
+from crosshead.tasks.change.data import WholePairs
 from crosshead.tasks.change.evaluation import change_metrics
+from crosshead.tasks.change.pictures import change_colors, stretched
 from crosshead.tasks.change.predict import pair_probabilities
 from crosshead.tasks.change.task import TASK
+from crosshead.tasks.pictures import draw_labels
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +74,22 @@ def test_an_evaluation_draws_the_pairs_with_the_labels_of_every_split(evaluated)
     assert (name, path.name) == ("examples", "examples.png")
     with Image.open(path) as picture:
         assert picture.width > picture.height
+
+
+def test_examples_are_pairs_with_labels_of_the_split(loaded):
+    record, _ = loaded
+    val: Any = TASK.data(record.recipe).val
+    (pair,) = val.pairs
+    elsewhere = dataclasses.replace(pair, name="elsewhere", label=np.zeros_like(pair.label))
+    (example,) = TASK.examples(record.meta, WholePairs([elsewhere, pair, elsewhere]), split="val")
+    _, shown = example.input.content
+    assert np.array_equal(shown.before, pair.before)
+    assert np.array_equal(shown.label, pair.label)
+    assert example.name == shown.name == "val image 0"
+    after = stretched(pair.after, bands=(0, 1, 2))
+    drawn = draw_labels(after, pair.label, classes=("", "a", "b"), colors=change_colors(["a", "b"]))
+    assert example.truth is not None
+    assert example.truth.crop((0, 0, *drawn.size)) == drawn
 
 
 def test_a_negative_tile_is_refused(loaded):

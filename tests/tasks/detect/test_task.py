@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from crosshead.tasks.detect.pictures import draw_objects
 from crosshead.tasks.detect.recipe import DetectRecipe
 from crosshead.tasks.detect.task import TASK
 from crosshead.tasks.task import DataError
@@ -92,6 +93,21 @@ def test_val_is_drawn_at_random_where_a_class_has_a_single_image(write_coco, coc
 def test_too_few_images_to_carve_from_are_refused(write_coco, coco_document):
     with pytest.raises(DataError, match=r"1 training samples are too few .* --val 0"):
         load(write_coco(coco_document()), val=0.1)
+
+
+@pytest.mark.parametrize("name", ["boxes", "masks"])
+def test_an_example_has_its_objects_drawn_as_results_are(dense_recipe, name):
+    data: Any = TASK.data(dense_recipe(name))
+    image, objects = data.val[0]
+    example: Any = TASK.example(data.meta, (image, objects), name="val image")
+    assert example.input.content == image
+    masks = objects.masks if name == "masks" else None
+    drawn = draw_objects(
+        image, boxes=objects.boxes, labels=objects.labels, classes=data.meta.classes, masks=masks
+    )
+    assert example.truth.crop((0, 0, *drawn.size)) == drawn
+    # Both classes occur, and their names stand below.
+    assert example.truth.height > drawn.height
 
 
 def test_no_training_reads_a_test_image(write_coco_data, tmp_path):

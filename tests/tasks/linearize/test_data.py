@@ -123,6 +123,15 @@ def test_sizes_are_whole_patches(recipe, write_images):
             load_images(recipe(folder, val=0.0, **change))
 
 
+@pytest.mark.parametrize("channels", [1, 4])
+def test_channels_that_the_weights_were_not_made_for_are_refused(recipe, write_images, channels):
+    folder = write_images("train/1.png", "test/1.png")
+    with pytest.raises(
+        ValueError, match=rf"^model \S+ must take images of 1 or 3 .* got {channels} and 3 means"
+    ):
+        load_images(recipe(folder, val=0.0, model_args={"in_chans": channels}))
+
+
 def test_folders_without_images_are_refused(recipe, write_images, tmp_path, refused):
     refused(lambda: load_images(recipe(tmp_path / "none")), tmp_path / "none", "no such folder")
     (tmp_path / "empty").mkdir()

@@ -14,14 +14,17 @@ import timm
 import torch
 from lightning.pytorch import Callback
 from PIL import Image
+from torch.utils.data import Dataset
 
 from crosshead.runs import engine
 from crosshead.runs.evaluate import evaluate
 from crosshead.runs.folder import RunError, RunFolder
 from crosshead.runs.load import load_run
+from crosshead.tasks import task
 from crosshead.tasks.linearize.recipe import LinearizeRecipe
 from crosshead.tasks.linearize.task import TASK, sizes
 from crosshead.tasks.linearize.teacher import timm_config
+from crosshead.tasks.task import Data
 
 
 @pytest.fixture(scope="module")
@@ -260,6 +263,42 @@ def test_published_sets_are_learned_from(real_data, write_vit, tmp_path, data):
     image, label = loaders.further[-1][0]
     assert image.shape == (loaded.meta.in_chans, size, size)
     assert 0 <= label < 10
+
+
+class Grey(Dataset):
+    """A dozen grey images of one class."""
+
+    labels = np.zeros(12, int)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        return Image.new("L", (20, 24), 20 * index), 0
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_take_the_channels_of_the_teacher(dense_recipe, write_vit, tmp_path, channels):
+    recipe = dense_recipe("linearize", model=str(write_vit(tmp_path / "vit", in_chans=channels)))
+    meta = TASK.data(recipe).meta
+    data = Data(train=Grey(), val=Grey(), test=Grey(), meta=meta)
+    loaders: Any = TASK.loaders(recipe, data, meta)
+    parts = [loaders.training_items()(0), loaders.val, loaders.test, *loaders.further]
+    for image, _ in (part[3] for part in parts):
+        assert image.shape[0] == channels
+        assert torch.equal(image, image[:1].expand_as(image))
+    (example, *_) = TASK.examples(meta, Grey(), split="val")
+    assert example.input.content.mode == ("L" if channels == 1 else "RGB")
+
+
+def test_no_example_comes_twice_where_an_epoch_repeats_its_images(dense_recipe, monkeypatch):
+    monkeypatch.setattr(task, "EXAMPLES", 4)
+    recipe = dense_recipe("linearize", val=0.0, crops=5 * 12)
+    data = TASK.data(recipe)
+    names = [
+        example.input.content.tobytes() for example in TASK.examples(data.meta, data.train, split="train")
+    ]
+    assert len(set(names)) == len(names) == 4
 
 
 def test_a_run_without_validation_keeps_its_last_epoch(dense_recipe, tmp_path):

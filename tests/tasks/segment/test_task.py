@@ -1,4 +1,5 @@
 import io
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -11,6 +12,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from crosshead.tasks.counts import Counts
+from crosshead.tasks.pictures import draw_labels
 from crosshead.tasks.seeding import seed_everything
 from crosshead.tasks.segment.task import TASK
 from crosshead.tasks.task import Data
@@ -130,6 +132,43 @@ def test_both_kinds_of_data_are_checked(dense_recipe, label_data, coco_data, tmp
         findings = list(TASK.check_data(dense_recipe("segment", data_dir=tmp_path, **choices)))
         assert len(findings) == 1
         assert str(tmp_path) in str(findings[0])
+
+
+def test_where_masks_are_painted_their_pixels_are_counted(dense_recipe, coco_data):
+    recipe = dense_recipe("segment", data_dir=coco_data)
+    (counts,) = TASK.check_data(recipe)
+    assert isinstance(counts, Counts)
+    data = TASK.data(recipe)
+    for split in ("train", "val", "test"):
+        labels = np.concatenate([labels.flatten() for _, labels in getattr(data, split)])
+        assert counts.totals["images"][split] == len(getattr(data, split))
+        for label, name in enumerate(("background", "red", "blue")):
+            assert counts.classes[f"pixels of {name}"][split] == (labels == label).sum() > 0
+
+
+def test_objects_without_masks_are_told_and_nothing_is_counted(dense_recipe, write_coco_data, tmp_path):
+    root = write_coco_data(tmp_path / "coco")
+    for split in ("train", "val", "test"):
+        document = json.loads((root / f"{split}.json").read_text())
+        for annotation in document["annotations"]:
+            del annotation["segmentation"]
+        (root / f"{split}.json").write_text(json.dumps(document))
+    *faults, counts = TASK.check_data(dense_recipe("segment", data_dir=root))
+    assert all("annotations has a mask" in str(fault) for fault in faults)
+    assert len(faults) == 3
+    assert isinstance(counts, Counts)
+    assert set(counts.classes["pixels of red"].values()) == {0}
+
+
+def test_an_example_has_its_labels_drawn_as_results_are(dense_recipe):
+    data: Any = TASK.data(dense_recipe("segment"))
+    # The last one has pixels without a label.
+    for image, labels in (data.val[0], data.val[3]):
+        example: Any = TASK.example(data.meta, (image, labels), name="val image")
+        assert example.input.content == image
+        drawn = draw_labels(image, labels, classes=data.meta.classes, ignore_index=255)
+        assert example.truth.crop((0, 0, *drawn.size)) == drawn
+        assert example.truth.height > drawn.height
 
 
 def test_balanced_weights_are_those_of_the_training_pixels(dense_recipe):

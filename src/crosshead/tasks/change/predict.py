@@ -1,5 +1,6 @@
 """What a change detection sees: maps of change, as files and as pictures."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from crosshead.tasks.change.pictures import (
     stretched,
 )
 from crosshead.tasks.net import device_of
-from crosshead.tasks.pictures import chosen, draw_grid, draw_labels, palette_image
+from crosshead.tasks.pictures import chosen, draw_grid, draw_labels, palette_image, with_legend
 from crosshead.tasks.result import PixelResult
 from crosshead.tasks.sources import Input
 
@@ -110,6 +111,14 @@ def pair_probabilities(model: nn.Module, pair: ImagePair, *, tile: int | None) -
     with torch.inference_mode():
         found = class_probabilities(model, before[None].to(device), after[None].to(device), tile=tile)
     return found[0].cpu().numpy()
+
+
+def draw_truth(pair: ImagePair, classes: Sequence[str]) -> Image.Image:
+    """The labels of a pair, laid over its later date."""
+    colors = change_colors(classes)
+    after = stretched(pair.after, bands=shown_channels(len(pair.after)))
+    picture = draw_labels(after, pair.label, classes=("unlabelled", *classes), colors=colors)
+    return with_legend(picture, colors)
 
 
 def draw_pairs(title: str, data: ChangeData, meta: ChangeMeta, model: nn.Module, *, tile: int) -> bytes:

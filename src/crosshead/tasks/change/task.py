@@ -3,22 +3,24 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 from torch import nn
 
-from crosshead.tasks.change.crops import PairCrops
-from crosshead.tasks.change.data import ChangeData, ChangeMeta, check_data, load_data
+from crosshead.tasks.change.crops import PairCrops, Sample
+from crosshead.tasks.change.data import ChangeData, ChangeMeta, WholePairs, check_data, load_data
 from crosshead.tasks.change.dates import read_dates
 from crosshead.tasks.change.evaluation import ChangeEvaluation
 from crosshead.tasks.change.module import ChangeDetector
 from crosshead.tasks.change.net import SiameseNet
-from crosshead.tasks.change.predict import ChangeResult, draw_pairs, predict_change
+from crosshead.tasks.change.pairs import ImagePair
+from crosshead.tasks.change.predict import ChangeResult, draw_pairs, draw_truth, predict_change
 from crosshead.tasks.change.recipe import ChangeRecipe
 from crosshead.tasks.counts import Counts
 from crosshead.tasks.loading import EpochLoaders
 from crosshead.tasks.module import Updates
 from crosshead.tasks.net import build_dense, dense_config
 from crosshead.tasks.sources import Input
-from crosshead.tasks.task import Picture, Task
+from crosshead.tasks.task import Example, Picture, Task
 
 
 class ChangeDetection(Task[ChangeRecipe, ChangeMeta]):
@@ -129,6 +131,19 @@ class ChangeDetection(Task[ChangeRecipe, ChangeMeta]):
         if tile < 0:
             raise ValueError(f"tile must be 1 pixel or more, or 0 to see pairs whole; got {tile}")
         return [predict_change(meta, net, each, tile=tile or None) for each in inputs]
+
+    def examples(self, meta: ChangeMeta, images: WholePairs, *, split: str) -> Iterator[Example]:
+        """A few of the pairs that have labels of the split."""
+        return super().examples(meta, images.labelled(), split=split)
+
+    def example(self, meta: ChangeMeta, sample: Sample, *, name: str) -> Example:
+        """A pair with its labels."""
+        before, after, label = (part.numpy() for part in sample)
+        pair = ImagePair(
+            name=name, before=before, after=after, label=label.astype(np.uint8), bands=meta.bands
+        )
+        each = Input(name=name, source=name, content=(((name,), (name,)), pair))
+        return Example(name=name, input=each, truth=draw_truth(pair, meta.classes))
 
 
 TASK = ChangeDetection()

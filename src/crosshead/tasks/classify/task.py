@@ -30,7 +30,7 @@ from crosshead.tasks.loading import ImageLoaders
 from crosshead.tasks.module import Updates
 from crosshead.tasks.sources import Input
 from crosshead.tasks.splits import carve
-from crosshead.tasks.task import Data, DataError, Picture, Task, require_folder
+from crosshead.tasks.task import Data, DataError, Example, Picture, Task, require_folder
 
 # Sources that torchvision fetches.
 DOWNLOADS = ("fashion-mnist", "cifar10")
@@ -154,6 +154,11 @@ class Classification(Task[ClassifyRecipe, ClassifyMeta]):
     ) -> list[ClassifyResult]:
         """The `top` most probable classes of each image."""
         return rank_classes(recipe, meta, net, inputs, top=top)
+
+    def example(self, meta: ClassifyMeta, sample: Any, *, name: str) -> Example:
+        """An image that bears the name of its class."""
+        found, (_, label) = super().example(meta, sample, name=name), sample
+        return replace(found, input=replace(found.input, name=f"{name}, truth: {meta.classes[label]}"))
 
 
 def _load(recipe: ClassifyRecipe) -> Data[ClassifyMeta]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,8 +19,51 @@ if TYPE_CHECKING:
     from crosshead.tasks.detect.recipe import DetectRecipe
     from crosshead.tasks.segment.recipe import SegmentRecipe
 
+# The splits that are made of those of a folder, as `deal` gives them.
+Parts = Mapping[str, tuple[str, Sequence[int]]]
 
-def check_objects(recipe: DetectRecipe | SegmentRecipe, *, masks: bool) -> Iterator[str | Counts]:
+
+def count_objects(found: Mapping[str, Annotations], parts: Parts) -> Counts:
+    """Images and objects of each class by split.
+
+    Args:
+        found: the annotations.
+        parts: the splits that are made of them.
+    """
+    chosen = {
+        split: [found[source].images[position] for position in positions]
+        for split, (source, positions) in parts.items()
+    }
+    names = list(found["train"].categories.values())
+    counted = {
+        split: np.bincount(
+            np.concatenate([np.zeros(0, int), *(image.objects.labels for image in images)]),
+            minlength=len(names) + 1,
+        )
+        for split, images in chosen.items()
+    }
+    clipped = sum(each.clipped for each in found.values())
+    return Counts(
+        totals={
+            "images": {split: len(images) for split, images in chosen.items()},
+            "images without objects": {
+                split: sum(not len(image.objects) for image in images) for split, images in chosen.items()
+            },
+        },
+        classes={
+            f"objects of {name}": {split: int(counts[label]) for split, counts in counted.items()}
+            for label, name in enumerate(names, start=1)
+        },
+        notes=(clipped_boxes(clipped),) if clipped else (),
+    )
+
+
+def check_objects(
+    recipe: DetectRecipe | SegmentRecipe,
+    *,
+    masks: bool,
+    count: Callable[[Mapping[str, Annotations], Parts], Counts] = count_objects,
+) -> Iterator[str | Counts]:
     """Walks the whole data set of a recipe and lists everything that is wrong with it.
 
     Where `load_objects` stops at the first fault and opens a few images, this goes on, opens them all and
@@ -29,6 +72,7 @@ def check_objects(recipe: DetectRecipe | SegmentRecipe, *, masks: bool) -> Itera
     Args:
         recipe: names the data.
         masks: whether objects need masks.
+        count: says what the splits hold.
 
     Yields:
         One line for each fault, as soon as it is found: what is wrong with the files, with their entries,
@@ -64,41 +108,6 @@ def check_objects(recipe: DetectRecipe | SegmentRecipe, *, masks: bool) -> Itera
     yield from shared_files({split: [image.path for image in each.images] for split, each in found.items()})
     if found.keys() == readers.keys():
         try:
-            yield count_objects(found, deal_objects(recipe, found))
+            yield count(found, deal_objects(recipe, found))
         except DataError as error:
             yield str(error)
-
-
-def count_objects(found: Mapping[str, Annotations], parts: Mapping[str, tuple[str, Sequence[int]]]) -> Counts:
-    """Images and objects of each class by split.
-
-    Args:
-        found: the annotations.
-        parts: the splits that are made of them, as `deal` gives them.
-    """
-    chosen = {
-        split: [found[source].images[position] for position in positions]
-        for split, (source, positions) in parts.items()
-    }
-    names = list(found["train"].categories.values())
-    counted = {
-        split: np.bincount(
-            np.concatenate([np.zeros(0, int), *(image.objects.labels for image in images)]),
-            minlength=len(names) + 1,
-        )
-        for split, images in chosen.items()
-    }
-    clipped = sum(each.clipped for each in found.values())
-    return Counts(
-        totals={
-            "images": {split: len(images) for split, images in chosen.items()},
-            "images without objects": {
-                split: sum(not len(image.objects) for image in images) for split, images in chosen.items()
-            },
-        },
-        classes={
-            f"objects of {name}": {split: int(counts[label]) for split, counts in counted.items()}
-            for label, name in enumerate(names, start=1)
-        },
-        notes=(clipped_boxes(clipped),) if clipped else (),
-    )

@@ -4,7 +4,9 @@ Unlike torchvision's drawing functions this enlarges small images, outlines mask
 where it hides nothing.
 """
 
+from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
@@ -17,6 +19,7 @@ from crosshead.tasks.pictures import (
     palette,
     require_size,
     shortened,
+    with_legend,
 )
 
 # Names help where objects are few; in a crowd they hide what they name.
@@ -93,6 +96,25 @@ def draw_objects(
         if text:
             _write(picture, text, boxes[number], colors[number], always=count <= FEW)
     return picture
+
+
+def draw_with_legend(
+    image: Image.Image, *, labels: np.ndarray, classes: Sequence[str], **options: Any
+) -> Image.Image:
+    """Draws objects, and below them the colour of each class that occurs, where there are several classes.
+
+    Args:
+        image: as for `draw_objects`, like the others.
+        labels: (n,).
+        classes: all classes.
+        **options: what else `draw_objects` takes.
+    """
+    picture = draw_objects(image, labels=labels, classes=classes, **options)
+    if len(classes) < 2:
+        return picture
+    colors = dict(zip(classes, palette(len(classes)), strict=True))
+    names = [classes[int(label) - 1] for label in labels]
+    return with_legend(picture, {name: colors[name] for name, _ in Counter(names).most_common()})
 
 
 def _draw_mask(picture: Image.Image, mask: np.ndarray, color: Color, *, factor: int, opacity: float) -> None:

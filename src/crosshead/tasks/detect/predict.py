@@ -14,10 +14,11 @@ from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as F
 
 from crosshead.tasks.detect.data import DetectMeta
-from crosshead.tasks.detect.pictures import draw_objects
+from crosshead.tasks.detect.objects import Objects
+from crosshead.tasks.detect.pictures import draw_objects, draw_with_legend
 from crosshead.tasks.detect.tiles import detect
 from crosshead.tasks.net import device_of
-from crosshead.tasks.pictures import chosen, class_colors, draw_grid, palette, with_legend
+from crosshead.tasks.pictures import chosen, class_colors, draw_grid
 from crosshead.tasks.result import Result
 from crosshead.tasks.sources import Input
 
@@ -80,7 +81,7 @@ class DetectResult(Result):
 
     def plot(self) -> Image.Image:
         """The objects drawn into the image; of several classes the colours are told below it."""
-        picture = draw_objects(
+        return draw_with_legend(
             self.image,
             boxes=self.boxes,
             labels=self.labels,
@@ -88,10 +89,6 @@ class DetectResult(Result):
             scores=self.scores,
             masks=self.masks,
         )
-        if len(self.classes) < 2:
-            return picture
-        colors = dict(zip(self.classes, palette(len(self.classes)), strict=True))
-        return with_legend(picture, {name: colors[name] for name, _ in Counter(self.names).most_common()})
 
     def _as_coco(self, number: int) -> dict[str, Any]:
         left, top, right, bottom = (round(value, 2) for value in self.boxes[number].tolist())
@@ -179,11 +176,7 @@ def show_objects(title: str, images: Dataset, meta: DetectMeta, model: nn.Module
     model, rows = model.eval(), []
     for position in chosen(len(images)):  # pyright: ignore[reportArgumentType] (map-style sets have a length)
         image, truth = images[position]
-        expected = {
-            "boxes": truth.boxes,
-            "labels": truth.labels,
-            "masks": truth.masks if meta.masks else None,
-        }
+        expected = labelled(truth, meta)
         found = _objects_in(model, image, min_score=0.5, tile=None)
         rows.append(
             [
@@ -193,6 +186,11 @@ def show_objects(title: str, images: Dataset, meta: DetectMeta, model: nn.Module
             ]
         )
     return draw_grid(rows, title=title, legend=class_colors(meta.classes) if len(meta.classes) > 1 else None)
+
+
+def labelled(truth: Objects, meta: DetectMeta) -> dict[str, Any]:
+    """Boxes, labels and, where the net is to make them, masks, as `draw_objects` takes them."""
+    return {"boxes": truth.boxes, "labels": truth.labels, "masks": truth.masks if meta.masks else None}
 
 
 def _objects_in(

@@ -12,14 +12,15 @@ from crosshead.tasks.detect.data import DetectMeta, load_objects
 from crosshead.tasks.detect.evaluation import DetectEvaluation
 from crosshead.tasks.detect.module import Detector
 from crosshead.tasks.detect.net import build_detector
-from crosshead.tasks.detect.predict import DetectResult, coco_file, predict_objects, show_objects
+from crosshead.tasks.detect.pictures import draw_with_legend
+from crosshead.tasks.detect.predict import DetectResult, coco_file, labelled, predict_objects, show_objects
 from crosshead.tasks.detect.recipe import DetectRecipe
 from crosshead.tasks.detect.transforms import collate, eval_transform, train_transform
 from crosshead.tasks.loading import AugmentedItems, EpochLoaders
 from crosshead.tasks.module import Updates
 from crosshead.tasks.net import build_dense, dense_config
 from crosshead.tasks.sources import Input
-from crosshead.tasks.task import Data, Picture, Task
+from crosshead.tasks.task import Data, Example, Picture, Task
 
 
 class Detection(Task[DetectRecipe, DetectMeta]):
@@ -135,6 +136,12 @@ class Detection(Task[DetectRecipe, DetectMeta]):
     ) -> list[DetectResult]:
         """The objects in each image."""
         return [predict_objects(meta, net, each, min_score=min_score, tile=tile) for each in inputs]
+
+    def example(self, meta: DetectMeta, sample: Any, *, name: str) -> Example:
+        """An image with its labelled objects."""
+        image, objects = sample
+        truth = draw_with_legend(image, classes=meta.classes, **labelled(objects, meta))
+        return dataclasses.replace(super().example(meta, sample, name=name), truth=truth)
 
     def to_coco(self, results: Sequence[DetectResult]) -> dict[str, Any]:
         """Boxes, masks and scores."""

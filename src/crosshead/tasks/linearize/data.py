@@ -60,7 +60,8 @@ def load_images(recipe: LinearizeRecipe) -> Data[LinearizeMeta]:
 
     Raises:
         DataError: if the folder is missing, holds no images, or too many of them are unreadable.
-        ValueError: if the teacher is unknown, or the image size does not fit its patches.
+        ValueError: if the teacher is unknown, the image size does not fit its patches, or it takes images of
+            other than 1 or 3 channels.
     """
     meta = _meta(recipe)
     train, val, test = _splits(recipe)
@@ -116,16 +117,22 @@ def _meta(recipe: LinearizeRecipe) -> LinearizeMeta:
                 f"image_size and test_sizes must be multiples of the patch, {patch[0]} x {patch[1]} pixels; "
                 f"got {wanted}: give {max(1, round(wanted / math.lcm(*patch))) * math.lcm(*patch)}"
             )
+    channels, means = in_chans(model), len(config["mean"])
+    if channels not in (1, 3) or means != channels:
+        raise ValueError(
+            f"model {recipe.model} must take images of 1 or 3 channels, with a mean for each; got {channels} "
+            f"and {means} means: leave in_chans as the teacher has it, images are made grey or colour for it"
+        )
     # What timm would look up by the tag of the weights, which a student has not.
     fixed = {
         "num_classes": model.num_classes,
-        "in_chans": in_chans(model),
+        "in_chans": channels,
         "global_pool": model.global_pool,
         "img_size": model.patch_embed.img_size,
     }
     return LinearizeMeta(
         classes=(),
-        in_chans=in_chans(model),
+        in_chans=channels,
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),
         image_size=crop_sizes[0],

@@ -1,5 +1,6 @@
 """The metrics of a linearized ViT: its teacher, itself before it learned, and itself, side by side."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -35,7 +36,7 @@ class LinearizeEvaluation(Evaluation):
     def metrics(self) -> list[tuple[str, ...]]:
         """Agreement, accuracy, cost."""
         rows = [
-            (f"{words} at {size} px", *(_number(by_net, net, key, "{:.2%}") for net in NETS))
+            (f"{words} at {size} px", *(_number(by_net, net, key, "{:.2%}".format) for net in NETS))
             for size, by_net in self.agreement.items()
             for key, words in (
                 ("cosine", "cosine of tokens"),
@@ -45,7 +46,7 @@ class LinearizeEvaluation(Evaluation):
             )
         ]
         rows += [
-            (words, *(_number(self.labels, net, key, "{:.2%}") for net in NETS))
+            (words, *(_number(self.labels, net, key, "{:.2%}".format) for net in NETS))
             for key, words in (
                 ("accuracy", "accuracy of its classifier"),
                 ("knn", "accuracy of nearest neighbours"),
@@ -54,11 +55,11 @@ class LinearizeEvaluation(Evaluation):
             if any(key in found for found in self.labels.values())
         ]
         return rows + [
-            (f"{words} at {size} px", *(_number(by_net, net, key, shown) for net in NETS))
+            (f"{words} at {size} px", *(_number(by_net, net, key, show) for net in NETS))
             for size, by_net in self.cost.items()
-            for key, words, shown in (
-                ("milliseconds", "milliseconds an image", "{:,.1f}"),
-                ("megabytes", "megabytes", "{:,.1f}"),
+            for key, words, show in (
+                ("milliseconds", "milliseconds an image", "{:,.1f}".format),
+                ("megabytes", "megabytes", _megabytes),
             )
         ]
 
@@ -105,6 +106,11 @@ def _joined(batches: list[Judged]) -> Judged:
     return Judged(*parts)
 
 
-def _number(found: dict[str, dict[str, Any]], net: str, key: str, shown: str) -> str:
+def _number(found: dict[str, dict[str, Any]], net: str, key: str, show: Callable[[float], str]) -> str:
     value = found.get(net, {}).get(key)
-    return "" if value is None else shown.format(value)
+    return "" if value is None else show(value)
+
+
+def _megabytes(value: float) -> str:
+    # Resident memory is counted too coarsely to tell smaller numbers apart.
+    return f"{value:,.1f}" if value >= 1 else "under 1"

@@ -78,7 +78,13 @@ class LinearizeResult(Result):
 
 
 def predict_tokens(
-    recipe: LinearizeRecipe, meta: LinearizeMeta, net: GridViT, each: Input, *, size: int | None
+    recipe: LinearizeRecipe,
+    meta: LinearizeMeta,
+    net: GridViT,
+    each: Input,
+    *,
+    size: int | None = None,
+    teacher: VisionTransformer | None = None,
 ) -> LinearizeResult:
     """The tokens of an image, and its teacher's.
 
@@ -89,6 +95,7 @@ def predict_tokens(
         each: an image of any size.
         size: what its shorter side is brought to, in pixels, rounded to whole patches; None for twice the
             side of the crops of the training.
+        teacher: by default the one that the recipe names.
 
     Raises:
         ValueError: if `size` is less than one.
@@ -96,7 +103,8 @@ def predict_tokens(
     if size is not None and size < 1:
         raise ValueError(f"size is {size}: give 1 or more")
     nets: dict[str, VisionTransformer] = {}
-    teacher = find_teacher_of(recipe)
+    if teacher is None:
+        teacher = find_teacher_of(recipe)
     if teacher is not None:
         nets["teacher"] = teacher.to(device_of(net))
     nets["linearized"] = net

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Iterator, Sequence
 from functools import partial
+from operator import methodcaller
 from typing import Any, ClassVar
 
 from torch import nn
@@ -10,6 +11,7 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 from torchvision import transforms
 
 from crosshead.tasks.classify.transforms import eval_transform, train_transform
+from crosshead.tasks.images import channel_mode
 from crosshead.tasks.linearize.cost import measure_cost
 from crosshead.tasks.linearize.data import (
     UNLABELLED,
@@ -34,7 +36,7 @@ from crosshead.tasks.module import Updates
 from crosshead.tasks.seeding import seed_from
 from crosshead.tasks.sources import Input
 from crosshead.tasks.spread import spread
-from crosshead.tasks.task import Data, Picture, Task
+from crosshead.tasks.task import Data, Example, Picture, Task
 from crosshead.vision.on_grid import GridViT
 
 # Images to validate on, test images that are compared at other sizes than that of the training, and labelled
@@ -156,6 +158,21 @@ class Linearization(Task[LinearizeRecipe, LinearizeMeta]):
         """The tokens of each image."""
         return [predict_tokens(recipe, meta, net, each, size=size) for each in inputs]
 
+    def examples(self, meta: LinearizeMeta, images: Any, *, split: str) -> Iterator[Example]:
+        """A few images, none of them twice."""
+        return super().examples(meta, once(images), split=split)
+
+    def preview(
+        self,
+        recipe: LinearizeRecipe,
+        meta: LinearizeMeta,
+        module: Linearizer,
+        net: Any,
+        inputs: Sequence[Input],
+    ) -> list[LinearizeResult]:
+        """The tokens of each image, beside those of the teacher that is at work."""
+        return [predict_tokens(recipe, meta, net, each, teacher=module.teacher) for each in inputs]
+
 
 class LinearizeLoaders(ImageLoaders):
     """Loaders of images whose tokens are learned; a test also looks at other sizes, and at labelled images.
@@ -170,11 +187,12 @@ class LinearizeLoaders(ImageLoaders):
 
     def __init__(self, recipe: LinearizeRecipe, data: Data[LinearizeMeta], meta: LinearizeMeta) -> None:
         look: dict[str, Any] = {"mean": meta.mean, "std": meta.std}
-        channels = [transforms.Grayscale()] if meta.in_chans == 1 else []
+        # timm's own loaders bring grey images and colour ones to the channels of a model in the same way.
+        to_channels = methodcaller("convert", channel_mode(meta.in_chans))
 
         def plain(size: int) -> transforms.Compose:
             whole = eval_transform(image_size=size, crop_fraction=meta.crop_fraction, **look)
-            return transforms.Compose([*channels, whole])
+            return transforms.Compose([to_channels, whole])
 
         crop = train_transform(
             # Each batch is made as small as it is to be by the module.
@@ -189,7 +207,7 @@ class LinearizeLoaders(ImageLoaders):
             train=data.train,
             val=None if val is None else Subset(val, spread(len(val), most=VALIDATED)),
             test=data.test,
-            train_transform=transforms.Compose([*channels, crop]),
+            train_transform=transforms.Compose([to_channels, crop]),
             eval_transform=plain(meta.image_size),
             batch_size=recipe.batch_size,
             workers=recipe.workers,
@@ -199,7 +217,7 @@ class LinearizeLoaders(ImageLoaders):
         test: Any = data.test
         few = Subset(test, spread(len(test), most=AT_OTHER_SIZES))
         self.further: list[Dataset] = [AugmentedImages(few, plain(size)) for size in sizes(recipe, meta)[1:]]
-        known: Any = data.train.datasets[0] if isinstance(data.train, ConcatDataset) else data.train
+        known = once(data.train)
         if not any((labels_of(part) == UNLABELLED).any() for part in (known, test)):
             bank = Subset(known, spread(len(known), most=BANK))
             self.further.append(AugmentedImages(bank, plain(meta.image_size)))
@@ -244,6 +262,11 @@ class LinearizeLoaders(ImageLoaders):
     def test_dataloader(self) -> list[DataLoader]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The test images, some of them at each of the other sizes, and labelled training images."""
         return [super().test_dataloader(), *map(self._shared_out, self.further)]
+
+
+def once(images: Any) -> Any:
+    """The images without their repetitions, which make an epoch of a few."""
+    return images.datasets[0] if isinstance(images, ConcatDataset) else images
 
 
 def sizes(recipe: LinearizeRecipe, meta: LinearizeMeta) -> tuple[int, ...]:

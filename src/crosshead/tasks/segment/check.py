@@ -1,4 +1,4 @@
-"""Everything that is wrong with images and label images, where loading stops at the first fault."""
+"""Everything that is wrong with labelled images, where loading stops at the first fault; what they hold."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -6,10 +6,12 @@ import numpy as np
 
 from crosshead.tasks.counts import Counts
 from crosshead.tasks.depth import find_bits
+from crosshead.tasks.detect.annotated import AnnotatedImages, Annotations
+from crosshead.tasks.detect.check import Parts, check_objects
 from crosshead.tasks.segment.classes import ValueLegend, find_legend
-from crosshead.tasks.segment.data import LabelImages, deal_label_images
+from crosshead.tasks.segment.data import BACKGROUND, LabelImages, deal_label_images, paint_labels
 from crosshead.tasks.segment.folders import find_label_files
-from crosshead.tasks.segment.labels import VALUES, label_table
+from crosshead.tasks.segment.labels import VALUES, ignored_label, label_table
 from crosshead.tasks.segment.recipe import SegmentRecipe
 from crosshead.tasks.splits import shared_files
 from crosshead.tasks.task import DataError, require_folder
@@ -67,17 +69,45 @@ def check_label_images(recipe: SegmentRecipe) -> Iterator[str | Counts]:
             yield str(error)
 
 
+def check_objects_painted(recipe: SegmentRecipe) -> Iterator[str | Counts]:
+    """Everything that is wrong with objects whose masks are to be painted: see `check_objects`."""
+    return check_objects(recipe, masks=True, count=count_painted)
+
+
+def count_painted(found: Mapping[str, Annotations], parts: Parts) -> Counts:
+    """Images and pixels of each class by split, where the masks of objects are painted.
+
+    Args:
+        found: the annotations, whose masks are decoded once more; those that cannot be are left out.
+        parts: the splits that are made of them.
+    """
+    classes = (BACKGROUND, *found["train"].categories.values())
+    ignored = ignored_label(len(classes))
+    pixels: dict[str, list[np.ndarray]] = {}
+    for split, each in found.items():
+        images = AnnotatedImages(each, masks=True, in_chans=3, skip_faulty=True)
+        pixels[split] = []
+        for index, image in enumerate(each.images):
+            counts = np.zeros(len(classes), int)
+            # That a file has no mask at all has been said.
+            if image.segmentations is not None:
+                labels = paint_labels(images.objects(index), ignore_index=ignored)
+                counts = np.bincount(labels.flatten(), minlength=len(counts))[: len(counts)]
+            pixels[split].append(counts)
+    return count_pixels(classes, pixels, parts)
+
+
 def count_pixels(
     classes: Sequence[str],
     pixels: Mapping[str, Sequence[np.ndarray]],
-    parts: Mapping[str, tuple[str, Sequence[int]]],
+    parts: Parts,
 ) -> Counts:
     """Images and pixels of each class by split.
 
     Args:
         classes: their names.
         pixels: for each image of the splits of the folder the number of pixels of each class.
-        parts: the splits that are made of them, as `deal` gives them.
+        parts: the splits that are made of them.
     """
     sums = {
         split: sum((pixels[source][position] for position in positions), np.zeros(len(classes), int))

@@ -1,5 +1,6 @@
 """What a segmentation sees: maps of labels, as files and as pictures."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,11 +63,7 @@ class SegmentResult(PixelResult):
 
     def plot(self) -> Image.Image:
         """The classes laid over the image, and the names of those that occur below it."""
-        colors = class_colors(self.classes)
-        found = {
-            name: colors[name] for name, fraction in self.fractions.items() if fraction and name in colors
-        }
-        return with_legend(draw_labels(self.image, self.labels, classes=self.classes), found)
+        return draw_with_legend(self.image, self.labels, classes=self.classes)
 
     def maps(self) -> dict[str, Image.Image]:
         """`.labels.png`: the labels, in the colours of their classes where there are up to 256."""
@@ -113,6 +110,16 @@ def label_map(meta: SegmentMeta, model: nn.Module, image: Image.Image, *, window
         )
     labels = probabilities[0].argmax(0).cpu().numpy()
     return labels.astype(np.uint8 if len(meta.classes) <= 256 else np.uint16)
+
+
+def draw_with_legend(
+    image: Image.Image, labels: np.ndarray, *, classes: Sequence[str], ignore_index: int | None = None
+) -> Image.Image:
+    """Lays the classes over an image, and tells those that occur below it: see `draw_labels`."""
+    picture = draw_labels(image, labels, classes=classes, ignore_index=ignore_index)
+    occurring = {classes[label] for label in np.unique(labels[labels != ignore_index]).tolist()}
+    colors = class_colors(classes)
+    return with_legend(picture, {name: color for name, color in colors.items() if name in occurring})
 
 
 def draw_examples(

@@ -1,19 +1,18 @@
 """Semantic segmentation, as the engine sees it."""
 
 from collections.abc import Iterator, Sequence
-from functools import partial
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from torch import nn
 
 from crosshead.tasks.classify.confusion import draw_confusion
 from crosshead.tasks.counts import Counts
-from crosshead.tasks.detect.check import check_objects
 from crosshead.tasks.detect.data import load_objects
 from crosshead.tasks.loading import AugmentedItems, EpochLoaders
 from crosshead.tasks.module import Updates
 from crosshead.tasks.net import build_dense, dense_config
-from crosshead.tasks.segment.check import check_label_images
+from crosshead.tasks.segment.check import check_label_images, check_objects_painted
 from crosshead.tasks.segment.data import (
     SegmentMeta,
     load_label_images,
@@ -24,11 +23,11 @@ from crosshead.tasks.segment.data import (
 from crosshead.tasks.segment.evaluation import SegmentEvaluation
 from crosshead.tasks.segment.module import Segmenter
 from crosshead.tasks.segment.net import SegmentationNet
-from crosshead.tasks.segment.predict import SegmentResult, draw_examples, predict_labels
+from crosshead.tasks.segment.predict import SegmentResult, draw_examples, draw_with_legend, predict_labels
 from crosshead.tasks.segment.recipe import SegmentRecipe
 from crosshead.tasks.segment.transforms import eval_transform, train_transform
 from crosshead.tasks.sources import Input
-from crosshead.tasks.task import Data, DataError, Picture, Task, require_folder
+from crosshead.tasks.task import Data, DataError, Example, Picture, Task, require_folder
 
 
 class Segmentation(Task[SegmentRecipe, SegmentMeta]):
@@ -51,7 +50,7 @@ class Segmentation(Task[SegmentRecipe, SegmentMeta]):
         """Everything that is wrong with images and labels, and what the splits hold."""
         require_folder(recipe, downloads=recipe.data == "fashion-scenes")
         try:
-            check = check_label_images if of_label_images(recipe) else partial(check_objects, masks=True)
+            check = check_label_images if of_label_images(recipe) else check_objects_painted
         except DataError as error:
             yield str(error)
             return
@@ -151,6 +150,11 @@ class Segmentation(Task[SegmentRecipe, SegmentMeta]):
         """The class of each pixel, in windows of `tile` pixels, 0 for never, by default as it is tested."""
         tile = recipe.crop if tile is None else tile
         return [predict_labels(meta, net, each, tile=tile) for each in inputs]
+
+    def example(self, meta: SegmentMeta, sample: Any, *, name: str) -> Example:
+        """An image with its labels."""
+        truth = draw_with_legend(*sample, classes=meta.classes, ignore_index=meta.ignore_index)
+        return replace(super().example(meta, sample, name=name), truth=truth)
 
 
 TASK = Segmentation()
