@@ -47,7 +47,7 @@ def head_alignment(tiles: Iterable[Tensor]) -> Tensor:
     centred = products - torch.einsum("ge,hf->ghef", total, total) / count
     shared = centred.square().sum((2, 3))
     own = shared.diagonal().sqrt().clamp(min=torch.finfo(shared.dtype).tiny)
-    return shared / (own[:, None] * own)
+    return shared / own[:, None] / own
 
 
 def mean_similarity(alignment: Tensor) -> Tensor:
