@@ -1,5 +1,7 @@
 """Rows and columns of the map are those of the dense oracle, in float64, for every kind of layer and mask."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -7,10 +9,10 @@ from crosshead.explain import factors
 from crosshead.explain.maps import map_columns, map_rows, on_grid
 from crosshead.explain.record import record
 
-EXACT = {"rtol": 1e-10, "atol": 1e-12}
+EXACT: Any = {"rtol": 1e-10, "atol": 1e-12}
 
 
-def assert_map(call, expected: torch.Tensor, **tolerance: float) -> None:
+def assert_map(call, expected: torch.Tensor, **tolerance: Any) -> None:
     """Every row and every column, which takes every entry twice."""
     queries, keys = expected.shape[2:]
     torch.testing.assert_close(map_rows(call, range(queries)), expected, **tolerance)
@@ -67,6 +69,7 @@ def test_bfloat16_is_seen_as_it_was_computed(how, make_case):
         layer(x, **arguments)
     call = recording[0]
     given = torch.cat([output for _, output in call.factors.outputs()], 2)
+    assert call.output is not None
     assert call.output.dtype == torch.bfloat16
     # To within the rounding of factors, sums and outputs to 8 bits; float32 projections would be further off.
     torch.testing.assert_close(given, call.output.float(), rtol=2**-7, atol=2**-7)
