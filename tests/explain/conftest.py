@@ -132,7 +132,7 @@ def dense_map() -> Callable[..., torch.Tensor]:
             for b in range(len(x)):
                 # Of a sample without a landmark the oracle asks for no attention.
                 found.append(x.new_zeros(1, layer.num_heads, x.shape[1], keys))
-                one = {
+                one: dict[str, Any] = {
                     name: value[b : b + 1] if isinstance(value, torch.Tensor) else value
                     for name, value in call.items()
                 }

@@ -80,7 +80,9 @@ def test_what_holds_a_net_is_no_net(net):
 
 def test_a_compiled_model(net):
     assert "must not be compiled; got OptimizedModule" in refusal(torch.compile(net))
-    assert "must not be compiled" in refusal(nn.Sequential(torch.compile(net)))
+    around = nn.Sequential(net)
+    around[0] = torch.compile(net)  # pyright: ignore[reportArgumentType]
+    assert "must not be compiled" in refusal(around)
     in_place = copy.deepcopy(net)
     in_place.compile()
     assert "copy.deepcopy(model)" in refusal(in_place)

@@ -78,11 +78,17 @@ class Factors:
 
     def query_tiles(self) -> list[slice]:
         """All query tokens, a few at a time."""
-        return self._tiles(self.call.x.shape[1])
+        return self.tiles(self.call.x.shape[1])
 
     def key_tiles(self) -> list[slice]:
         """All key tokens, a few at a time."""
-        return self._tiles(self.call.looked_at.shape[1])
+        return self.tiles(self.call.looked_at.shape[1])
+
+    def tiles(self, count: int) -> list[slice]:
+        """So many tokens, a few at a time, so that rows or columns of a factor take 4 MiB."""
+        batch, heads, landmarks, _ = self.key_landmarks.shape
+        step = max(SHORTEST_TILE, TILE_ELEMENTS // max(1, batch * heads * landmarks))
+        return [slice(start, min(start + step, count)) for start in range(0, count, step)]
 
     @cached_property
     def summaries(self) -> Tensor:
@@ -104,11 +110,6 @@ class Factors:
         logits = mix_heads(self.query_landmarks @ self.call.keys(tokens).mT, self.key_mixing.logits)
         mask = self.call.pooling.context_mask
         return logits if mask is None else logits.masked_fill(~mask[:, None, None, tokens], MASKED_LOGIT)
-
-    def _tiles(self, count: int) -> list[slice]:
-        batch, heads, landmarks, _ = self.key_landmarks.shape
-        step = max(SHORTEST_TILE, TILE_ELEMENTS // max(1, batch * heads * landmarks))
-        return [slice(start, min(start + step, count)) for start in range(0, count, step)]
 
 
 def sum_of(tensors: Iterator[Tensor]) -> Tensor:

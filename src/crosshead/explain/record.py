@@ -179,6 +179,8 @@ class _Observer:
     ) -> None:
         if torch.compiler.is_compiling():
             raise ValueError("a compiled model cannot be recorded: call the one that went into torch.compile")
+        if self.gradients and torch.is_grad_enabled() and not output.requires_grad:
+            output.requires_grad_()  # of frozen models too
         device = x.device.type
         autocast = autocast_exists(device) and torch.is_autocast_enabled(device)
         self.recording.add(
