@@ -1,6 +1,7 @@
 """Diversity of heads before and after they talk, by the definition of the similarity."""
 
 from itertools import combinations
+from typing import Any
 
 import pytest
 import torch
@@ -27,10 +28,9 @@ def test_diversity_is_one_minus_the_mean_similarity_of_what_heads_give(name, mak
             for matrix in mixer.parameters():
                 matrix.data *= torch.eye(matrix.shape[-1]).double()
         layer(x, **arguments)
-    after, before = (
-        [call.output.transpose(0, 1)[:, _valid(call)] for call in recording.calls][n] for n in (0, 1)
-    )
-    found = head_diversity(recording.calls[0])
+    calls: Any = recording.calls
+    after, before = (call.output.transpose(0, 1)[:, _valid(call)] for call in calls)
+    found = head_diversity(calls[0])
     for diversity, matrix, heads in (
         (found.before, found.similarity_before, before),
         (found.after, found.similarity_after, after),

@@ -12,7 +12,8 @@ from torch import nn
 
 from crosshead import InteractiveAttention
 from crosshead.explain.maps import map_rows
-from crosshead.explain.record import Recording, record
+from crosshead.explain.record import record
+from crosshead.explain.recording import Recording
 from crosshead.tasks.change.net import SiameseNet
 from crosshead.tasks.detect.net import build_detector
 from crosshead.tasks.segment.net import SegmentationNet

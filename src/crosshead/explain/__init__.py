@@ -17,8 +17,8 @@ from crosshead.explain.maps import map_rows as map_rows
 from crosshead.explain.maps import on_grid as on_grid
 from crosshead.explain.mixing import MixingMatrices as MixingMatrices
 from crosshead.explain.mixing import mixing_matrices as mixing_matrices
-from crosshead.explain.record import Recording as Recording
 from crosshead.explain.record import record as record
+from crosshead.explain.recording import Recording as Recording
 from crosshead.explain.relevance import layer_relevance as layer_relevance
 from crosshead.explain.relevance import relevance as relevance
 from crosshead.explain.rollout import rollout as rollout

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from crosshead.attention.landmarks import pool_checked
 from crosshead.explain.call import LayerCall
-from crosshead.explain.record import Recording
+from crosshead.explain.recording import Recording
 
 
 def path_of(recording: Recording) -> list[LayerCall]:

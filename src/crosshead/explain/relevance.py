@@ -15,7 +15,7 @@ from torch import Tensor
 from crosshead.explain.call import LayerCall
 from crosshead.explain.factors import sum_of
 from crosshead.explain.path import path_of, spread
-from crosshead.explain.record import Recording
+from crosshead.explain.recording import Recording
 
 
 def layer_relevance(recording: Recording, score: Tensor) -> dict[str, Tensor]:
@@ -75,10 +75,12 @@ def relevance(recording: Recording, score: Tensor) -> Tensor:
 
         R_j = sum over layers of  mean_h max(0, rho_j^h)          with rho of `layer_relevance`
 
-    Deeper stages of a hierarchical net hand the share of a token to the cell of finer tokens that it stands
-    for, all of them alike. For the rule of Chefer et al., `R = prod (1 + mean_h max(0, A * dA))`, this is the
-    part of first order, summed over rows; and a head's share is clamped after that sum, not entry by entry,
-    since entries are N x N.
+    Only what goes through attention is told: what a net makes of a token by convolutions and MLPs, and hands
+    on along its residual connections, is not. Deeper stages of a hierarchical net hand the share of a token
+    to the cell of finer tokens that it stands for, all of them alike.
+
+    Of the rule of Chefer et al., `R = prod (1 + mean_h max(0, A * dA))`, this is the part of first order,
+    summed over rows. A head's share is clamped after that sum, not entry by entry: entries are N x N.
 
     Args:
         recording: as for `layer_relevance`, of layers of self-attention from fine to coarse.

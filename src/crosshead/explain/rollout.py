@@ -10,7 +10,7 @@ from crosshead.explain.call import LayerCall
 from crosshead.explain.factors import sum_of
 from crosshead.explain.maps import query_numbers
 from crosshead.explain.path import path_of, spread
-from crosshead.explain.record import Recording
+from crosshead.explain.recording import Recording
 from crosshead.explain.selection import Place
 
 
