@@ -51,7 +51,7 @@ def test_a_map_has_a_panel_for_each_head_and_the_token_in_a_frame(call, shown):
         np.testing.assert_allclose(colours.get_array(), row.numpy(), rtol=1e-6)
         low, high = colours.get_clim()
         assert high == -low == pytest.approx(float(row.abs().max()))
-        assert axes.get_title().startswith(f"head {head}: up to {high * 25:.1f} x even, prefix ")
+        assert axes.get_title().startswith(f"head {head}: {high * 25:.1f} x even\nprefix ")
         (frame,) = axes.patches
         assert frame.get_bbox().bounds == (10, 30, 10, 10)  # of 6 columns over 60 pixels and 4 rows over 40
     assert "where token (3, 1) looks" in figure.get_suptitle()

@@ -166,7 +166,7 @@ def draw_mixing(call: LayerCall) -> Image.Image:
 
 
 def _draw(call: LayerCall, image: Image.Image, rows: Sequence[Sequence[Panel]], *, title: str) -> Image.Image:
-    columns, height = max(map(len, rows)), PANEL * min(image.height / image.width, 2) + 0.3
+    columns, height = max(map(len, rows)), PANEL * min(image.height / image.width, 2) + 0.5
     figure = _figure(len(rows), columns, PANEL, height)
     places = figure.subplots(len(rows), columns, squeeze=False, subplot_kw={"frame_on": False})
     for row, axes_of_row in zip(rows, places, strict=True):
@@ -186,9 +186,9 @@ def _fill(axes: Axes, call: LayerCall, image: Image.Image, panel: Panel) -> None
     faded = Image.blend(image.convert("L").convert("RGB"), Image.new("RGB", image.size, "white"), FADED)
     axes.imshow(faded, extent=whole)
     axes.imshow(values, cmap=SIGNED, vmin=-most, vmax=most, alpha=values.abs() / most, extent=whole)
-    title = f"{panel.title}: up to {most * len(panel.values):.1f} x even"
+    title = f"{panel.title}: {most * len(panel.values):.1f} x even"
     if prefix := call.num_prefix_tokens:
-        title += f", prefix {panel.values[:prefix].sum():.2g}"
+        title += f"\nprefix {float(panel.values[:prefix].sum()):.2g}"
     axes.set_title(title, fontsize=9)
     if panel.framed is not None and on_grid(panel.framed, call.key_grid).any():
         rows, columns = on_grid(panel.framed, call.key_grid).nonzero().T.tolist()
