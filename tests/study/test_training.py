@@ -18,7 +18,6 @@ from crosshead.study.training import (
     STRETCHES,
     StretchLoaders,
     head_diversity,
-    mean_similarity,
     run_trial,
 )
 from crosshead.study.trial import Ledger
@@ -156,49 +155,6 @@ def test_a_training_that_diverges_has_a_row_without_accuracy_and_the_study_goes_
     assert float(tried["accuracy"]) >= 0
     assert (published["split"], published["learning_rate"]) == ("test", "0.001")
     assert float(published["loss"]) < 3
-
-
-@pytest.fixture
-def head():
-    torch.manual_seed(0)
-    return torch.randn(1, 40, 4, dtype=torch.float64)
-
-
-def rotation(size: int) -> torch.Tensor:
-    return torch.linalg.qr(torch.randn(size, size, dtype=torch.float64))[0]
-
-
-def test_identical_heads_are_alike(head):
-    assert float(mean_similarity(head.expand(5, -1, -1))) == pytest.approx(1, abs=1e-12)
-
-
-def test_orthogonal_heads_are_not():
-    columns = torch.linalg.qr(torch.randn(40, 9, dtype=torch.float64) - 0)[0]
-    centred = torch.cat([torch.ones(40, 1, dtype=torch.float64), columns], 1)
-    # Eight directions, at right angles to each other and to the constant one.
-    directions = torch.linalg.qr(centred)[0][:, 1:9]
-    heads = torch.stack([directions[:, :4], directions[:, 4:]])
-    assert float(mean_similarity(heads)) == pytest.approx(0, abs=1e-12)
-
-
-def test_rotations_scales_and_shifts_of_a_head_change_nothing(head):
-    other = torch.randn(1, 40, 4, dtype=torch.float64)
-    before = mean_similarity(torch.cat([head, other]))
-    after = mean_similarity(torch.cat([7 * head @ rotation(4) + 3, other]))
-    assert 0 < before < 1
-    torch.testing.assert_close(after, before, rtol=1e-10, atol=0)
-
-
-def test_similarity_is_its_definition_averaged_over_pairs(head):
-    heads = torch.randn(3, 40, 4, dtype=torch.float64)
-    centring = torch.eye(40, dtype=torch.float64) - 1 / 40
-    grams = [centring @ x @ x.T @ centring for x in heads]
-
-    def alignment(one, other):
-        return (one * other).sum() / (one.norm() * other.norm())
-
-    pairs = [alignment(grams[i], grams[j]) for i, j in ((0, 1), (0, 2), (1, 2))]
-    torch.testing.assert_close(mean_similarity(heads), torch.stack(pairs).mean(), rtol=1e-10, atol=0)
 
 
 def test_a_layer_whose_heads_are_copies_has_no_diversity():

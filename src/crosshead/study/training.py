@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from crosshead.attention.module import InteractiveAttention
+from crosshead.measure.similarity import head_alignment, mean_similarity
 from crosshead.rivals.layer import Projected
 from crosshead.runs.callbacks import NonFiniteLoss, WatchLoss
 from crosshead.runs.model import count_parameters
@@ -264,7 +265,7 @@ def head_diversity(model: nn.Module, samples: Tensor) -> float | None:
     def keep(layer: InteractiveAttention | Projected):
         def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             heads = inputs[0].detach().double().flatten(0, 1).unflatten(-1, (layer.num_heads, -1))
-            found.append(mean_similarity(heads.transpose(0, 1)))
+            found.append(mean_similarity(head_alignment([heads.transpose(0, 1)])))
 
         return layer.proj.register_forward_pre_hook(hook)
 
@@ -278,20 +279,3 @@ def head_diversity(model: nn.Module, samples: Tensor) -> float | None:
             hook.remove()
         model.train(training)
     return 1 - float(torch.stack(found).mean()) if found else None
-
-
-def mean_similarity(heads: Tensor) -> Tensor:
-    """The mean over pairs of heads of their linear centred kernel alignment, from `(H, tokens, E)`.
-
-    Example:
-        >>> one = torch.randn(1, 50, 4, dtype=torch.float64)
-        >>> round(float(mean_similarity(torch.cat([one, 3 * one]))), 6)
-        1.0
-    """
-    centred = heads - heads.mean(1, keepdim=True)
-    products = torch.einsum("gne,hnf->ghef", centred, centred)
-    shared = products.square().sum((2, 3))
-    own = shared.diagonal().sqrt().clamp(min=torch.finfo(heads.dtype).tiny)
-    alignment = shared / (own[:, None] * own)
-    pairs = torch.triu(torch.ones_like(alignment, dtype=torch.bool), diagonal=1)
-    return alignment[pairs].mean()

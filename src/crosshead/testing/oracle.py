@@ -243,7 +243,7 @@ def dense_pool(
     groups = [[token for token in group if valid[token]] for group in groups]
     means = [x[group].mean(dim=0) if group else x.new_zeros(x.shape[-1]) for group in groups]
     landmarks = torch.stack(means) if means else x.new_zeros(0, x.shape[-1])
-    return landmarks, torch.tensor([bool(group) for group in groups])
+    return landmarks, torch.tensor([bool(group) for group in groups], dtype=torch.bool)
 
 
 def _taking_part(mask: Tensor | None, sample: int, count: int) -> list[int]:
