@@ -127,7 +127,7 @@ def test_what_cannot_be_is_refused_before_anything_is_traced(fresh_run, tmp_path
 
 def test_detectors_are_refused_with_the_reason(dense_recipe, write_run, tmp_path):
     run = write_run(tmp_path / "run", dense_recipe("boxes"))
-    with pytest.raises(RunError, match=r"faster-rcnn cannot be exported: .* `crosshead predict`"):
+    with pytest.raises(ValueError, match=r"faster-rcnn cannot be exported: .* `crosshead predict`"):
         export_run(run)
     assert not (run.path / "model.onnx").exists()
 

@@ -10,7 +10,7 @@ from crosshead.export.program import check_sizes, draw_images, prepared
 from crosshead.measure.timing import compare
 from crosshead.runs.exported import ExportedNet
 from crosshead.runs.folder import RunError
-from crosshead.runs.interface import Interface
+from crosshead.tasks.interface import Interface
 
 # Images of each call; a graph is traced with two.
 BATCHES = (1, 3)

@@ -9,7 +9,7 @@ from torch.export import ExportedProgram
 from crosshead.export.program import silent
 from crosshead.runs.exported import KEY
 from crosshead.runs.folder import RunError
-from crosshead.runs.interface import Interface
+from crosshead.tasks.interface import Interface
 
 MISSING = "ONNX files need onnx, onnxscript and onnxruntime: pip install crosshead[export]"
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from crosshead.runs.folder import RunError
-from crosshead.runs.interface import Interface, Pair
+from crosshead.tasks.interface import Interface, Pair
 
 # Smaller images would meet borders of the maps that others do not.
 SMALLEST_TRACED = 64
@@ -113,7 +113,7 @@ def traced_size(interface: Interface) -> Pair:
     """The size that a graph is traced with: none that it is checked or trained with, where sizes are free.
 
     Example:
-        >>> from crosshead.runs.interface import NetInput
+        >>> from crosshead.tasks.interface import NetInput
         >>> image = NetInput(name="images", channels=1, scale=255, mean=(0.5,), std=(0.2,))
         >>> free = Interface(
         ...     inputs=(image,), output="logits", axes=("batch", "class"), method="forward",

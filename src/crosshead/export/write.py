@@ -19,9 +19,9 @@ from crosshead.export.precision import to_float16, to_int8
 from crosshead.export.program import trace
 from crosshead.runs.exported import ENDINGS, FORMAT, read_exported
 from crosshead.runs.folder import RunError, RunFolder, json_text, read_json, write_atomically, write_json
-from crosshead.runs.interface import Interface
 from crosshead.runs.load import load_run
 from crosshead.runs.record import RunRecord
+from crosshead.tasks.interface import Interface
 
 Precision = Literal["float32", "float16", "int8"]
 # A file of ONNX is one message of Protocol Buffers, which holds no more.
@@ -75,7 +75,8 @@ def export_run(
         tell: is told what is being done.
 
     Raises:
-        RunError: if there is no such run, its net cannot be exported, or the file does not agree with it.
+        RunError: if there is no such run, or the file does not agree with it.
+        ValueError: if nets of its task cannot be exported.
         DataError: if a smaller precision needs data that are not as they should be.
     """
     to = run.path / "model.onnx" if to is None else to

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from crosshead.runs.folder import RunError
-from crosshead.runs.interface import Interface
 from crosshead.runs.record import RunRecord, record_of
+from crosshead.tasks.interface import Interface
 
 # Raised where the metadata change in a way that older readers would misread.
 FORMAT = 1

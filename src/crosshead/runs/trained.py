@@ -45,6 +45,11 @@ class TrainedModel:
         return self._task.pairs
 
     @property
+    def ranks(self) -> bool:
+        """Whether its results are rankings of classes."""
+        return self._task.ranks
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """The names of the classes, in the order of the net's outputs."""
         return self.meta.classes

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch.utils.data import Dataset
 
     from crosshead.tasks.counts import Counts
+    from crosshead.tasks.interface import Interface
     from crosshead.tasks.loading import EpochLoaders
     from crosshead.tasks.module import TaskModule, Updates
     from crosshead.tasks.result import Result
@@ -133,6 +134,7 @@ class Task(ABC, Generic[R, M]):
         meta: the class of its metadata.
         options: what `predict` may be told, beside what to look at.
         pairs: whether it looks at two dates at a time, so that an input is a tuple.
+        ranks: whether what it predicts is a ranking, told in a table, and written to files where asked alone.
         single_images: whether val and test are measured image by image, whatever the batch size.
         arguments: what `crosshead predict RUN` is given, in capitals.
     """
@@ -141,6 +143,7 @@ class Task(ABC, Generic[R, M]):
     meta: ClassVar[type[Meta]]
     options: ClassVar[frozenset[str]] = frozenset()
     pairs: ClassVar[bool] = False
+    ranks: ClassVar[bool] = False
     single_images: ClassVar[bool] = False
     arguments: ClassVar[str] = "IMAGE"
 
@@ -231,6 +234,19 @@ class Task(ABC, Generic[R, M]):
         Raises:
             ValueError: if an option is out of its range.
         """
+
+    def interface(self, recipe: R, meta: M, net: nn.Module) -> Interface:
+        """How the net is called in an exported file, whatever sizes it takes.
+
+        Args:
+            recipe: of the run.
+            meta: of the run.
+            net: in evaluation mode.
+
+        Raises:
+            ValueError: if such nets cannot be exported.
+        """
+        raise ValueError(f"nets of the task {recipe.task} have no exported form: use the run itself")
 
     def to_coco(self, results: Sequence[Any]) -> dict[str, Any]:
         """What was found in several images as one file of COCO's format.

@@ -1,5 +1,6 @@
 """Change detection, as the engine sees it."""
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
@@ -14,6 +15,7 @@ from crosshead.tasks.change.net import SiameseNet
 from crosshead.tasks.change.predict import ChangeResult, draw_pairs, predict_change
 from crosshead.tasks.change.recipe import ChangeRecipe
 from crosshead.tasks.counts import Counts
+from crosshead.tasks.interface import Interface, NetInput
 from crosshead.tasks.loading import EpochLoaders
 from crosshead.tasks.module import Updates
 from crosshead.tasks.net import build_dense, dense_config
@@ -129,6 +131,18 @@ class ChangeDetection(Task[ChangeRecipe, ChangeMeta]):
         if tile < 0:
             raise ValueError(f"tile must be 1 pixel or more, or 0 to see pairs whole; got {tile}")
         return [predict_change(meta, net, each, tile=tile or None) for each in inputs]
+
+    def interface(self, recipe: ChangeRecipe, meta: ChangeMeta, net: nn.Module) -> Interface:
+        """Scores of the classes in each pixel of two dates, whose channels are given as files hold them."""
+        before = NetInput(name="before", channels=meta.in_chans, scale=1.0, mean=meta.mean, std=meta.std)
+        after = dataclasses.replace(before, name="after", mean=meta.after_mean, std=meta.after_std)
+        return Interface(
+            inputs=(before, after),
+            output="scores",
+            axes=("batch", "class", "height", "width"),
+            method="forward",
+            trained=(recipe.crop, recipe.crop),
+        )
 
 
 TASK = ChangeDetection()

@@ -15,6 +15,7 @@ from crosshead.tasks.detect.net import build_detector
 from crosshead.tasks.detect.predict import DetectResult, coco_file, predict_objects, show_objects
 from crosshead.tasks.detect.recipe import DetectRecipe
 from crosshead.tasks.detect.transforms import collate, eval_transform, train_transform
+from crosshead.tasks.interface import Interface
 from crosshead.tasks.loading import AugmentedItems, EpochLoaders
 from crosshead.tasks.module import Updates
 from crosshead.tasks.net import build_dense, dense_config
@@ -135,6 +136,13 @@ class Detection(Task[DetectRecipe, DetectMeta]):
     ) -> list[DetectResult]:
         """The objects in each image."""
         return [predict_objects(meta, net, each, min_score=min_score, tile=tile) for each in inputs]
+
+    def interface(self, recipe: DetectRecipe, meta: DetectMeta, net: nn.Module) -> Interface:
+        """None yet: refused with the reason."""
+        raise ValueError(
+            f"{recipe.detector} cannot be exported: torchvision's batched_nms takes its way by how many "
+            "boxes it finds, which torch.export does not follow; use the run itself by `crosshead predict`"
+        )
 
     def to_coco(self, results: Sequence[DetectResult]) -> dict[str, Any]:
         """Boxes, masks and scores."""

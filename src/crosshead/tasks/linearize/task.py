@@ -10,6 +10,7 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 from torchvision import transforms
 
 from crosshead.tasks.classify.transforms import eval_transform, train_transform
+from crosshead.tasks.interface import Interface, NetInput
 from crosshead.tasks.linearize.cost import measure_cost
 from crosshead.tasks.linearize.data import (
     UNLABELLED,
@@ -155,6 +156,17 @@ class Linearization(Task[LinearizeRecipe, LinearizeMeta]):
     ) -> list[LinearizeResult]:
         """The tokens of each image."""
         return [predict_tokens(recipe, meta, net, each, size=size) for each in inputs]
+
+    def interface(self, recipe: LinearizeRecipe, meta: LinearizeMeta, net: Any) -> Interface:
+        """Normalised tokens."""
+        return Interface(
+            inputs=(NetInput.of_images(meta),),
+            output="tokens",
+            axes=("batch", "token", "channel"),
+            method="forward_features",
+            trained=(meta.image_size, meta.image_size),
+            prefix_tokens=net.num_prefix_tokens,
+        )
 
 
 class LinearizeLoaders(ImageLoaders):

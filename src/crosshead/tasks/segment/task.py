@@ -10,6 +10,7 @@ from crosshead.tasks.classify.confusion import draw_confusion
 from crosshead.tasks.counts import Counts
 from crosshead.tasks.detect.check import check_objects
 from crosshead.tasks.detect.data import load_objects
+from crosshead.tasks.interface import Interface, NetInput
 from crosshead.tasks.loading import AugmentedItems, EpochLoaders
 from crosshead.tasks.module import Updates
 from crosshead.tasks.net import build_dense, dense_config
@@ -151,6 +152,16 @@ class Segmentation(Task[SegmentRecipe, SegmentMeta]):
         """The class of each pixel, in windows of `tile` pixels, 0 for never, by default as it is tested."""
         tile = recipe.crop if tile is None else tile
         return [predict_labels(meta, net, each, tile=tile) for each in inputs]
+
+    def interface(self, recipe: SegmentRecipe, meta: SegmentMeta, net: nn.Module) -> Interface:
+        """Scores of the classes in each pixel."""
+        return Interface(
+            inputs=(NetInput.of_images(meta),),
+            output="scores",
+            axes=("batch", "class", "height", "width"),
+            method="forward",
+            trained=(recipe.crop, recipe.crop),
+        )
 
 
 TASK = Segmentation()

@@ -6,7 +6,11 @@ from typing import Any, Self
 
 from pydantic import TypeAdapter
 
+from crosshead.tasks.task import Meta
+
 Pair = tuple[int, int]
+# Images of 8 bits a channel.
+PIXEL = 255.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +32,15 @@ class NetInput:
     scale: float
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    @classmethod
+    def of_images(cls, meta: Meta) -> Self:
+        """Images as files hold them, of 8 bits a channel.
+
+        Args:
+            meta: of the images that the net was trained on.
+        """
+        return cls(name="images", channels=meta.in_chans, scale=PIXEL, mean=meta.mean, std=meta.std)
 
 
 @dataclass(frozen=True, kw_only=True)
