@@ -6,6 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from crosshead.export.program import draw_inputs
 from crosshead.runs.record import RunRecord
 from crosshead.tasks.interface import Interface, Pair
 from crosshead.tasks.task import task_of
@@ -13,6 +14,10 @@ from crosshead.tasks.task import task_of
 
 def describe(record: RunRecord, net: nn.Module) -> Interface:
     """How the net of a run is called, and which sizes it takes.
+
+    Args:
+        record: of the run.
+        net: what of its net a file holds.
 
     Raises:
         ValueError: if nets of its task cannot be exported.
@@ -38,10 +43,9 @@ def _first(steps: list[int], fits: Callable[[int], bool]) -> int | None:
 
 
 def _takes(net: nn.Module, interface: Interface, size: Pair) -> bool:
-    images = [torch.zeros(1, given.channels, *size) for given in interface.inputs]
     try:
         with torch.no_grad():
-            getattr(net, interface.method)(*images)
+            getattr(net, interface.method)(*draw_inputs(interface, 1, size, seed=0))
     except Exception:
         # A thousand models refuse sizes with every kind of exception.
         return False

@@ -31,8 +31,8 @@ def to_onnx(program: ExportedProgram, interface: Interface) -> bytes:
                 program,
                 (),
                 dynamo=True,
-                input_names=[given.name for given in interface.inputs],
-                output_names=[interface.output],
+                input_names=interface.input_names,
+                output_names=interface.output_names,
                 verbose=False,
             )
     except Exception as error:

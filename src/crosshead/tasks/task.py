@@ -241,12 +241,26 @@ class Task(ABC, Generic[R, M]):
         Args:
             recipe: of the run.
             meta: of the run.
-            net: in evaluation mode.
+            net: what `to_export` gives.
 
         Raises:
             ValueError: if such nets cannot be exported.
         """
         raise ValueError(f"nets of the task {recipe.task} have no exported form: use the run itself")
+
+    def to_export(self, net: nn.Module) -> nn.Module:
+        """What of a net in evaluation mode an exported file holds: by default all."""
+        return net
+
+    def of_file(self, meta: M, interface: Interface, file: nn.Module) -> nn.Module:
+        """A net for `predict` over a file that holds what `to_export` gave: by default the file itself.
+
+        Args:
+            meta: of the run.
+            interface: how the file is called.
+            file: read back; its `outputs` gives all that comes out.
+        """
+        return file
 
     def to_coco(self, results: Sequence[Any]) -> dict[str, Any]:
         """What was found in several images as one file of COCO's format.
