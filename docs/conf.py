@@ -3,12 +3,15 @@
 import os
 import re
 import sysconfig
+from pathlib import Path
 
 from crosshead import __version__
 
 # The commands of tutorials are those of this environment, and none of them colours its output.
 os.environ["PATH"] = sysconfig.get_path("scripts") + os.pathsep + os.environ["PATH"]
 os.environ |= {"NO_COLOR": "1", "TTY_COMPATIBLE": "0", "COLUMNS": "84"}
+# Kernels read it as they start.
+os.environ["PYTHONSTARTUP"] = str(Path(__file__).with_name("strict_shell.py"))
 # Of a progress bar for notebooks that nobody needs here.
 os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"
 
@@ -25,9 +28,9 @@ html_show_sourcelink = False
 
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence"]
-# Tutorials run while the pages are built; a cell that fails fails the build.
+# Tutorials run while the pages are built; a cell that fails is a warning, which tells what it said.
 nb_execution_mode = "force"
-nb_execution_raise_on_error = True
+nb_execution_show_tb = True
 nb_execution_timeout = 300
 nb_merge_streams = True
 # The lexer of notebooks knows no command over several lines.

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from crosshead.cli.train import with_model_of
 from crosshead.recipes import RECIPES
 from crosshead.runs.folder import RunFolder
 from crosshead.runs.lock import locked
@@ -74,6 +75,13 @@ def test_a_training_from_another_run_takes_its_model(crosshead, tiny_flags, trai
     named = crosshead("train", "digits", *flags, "--from", trained, "--model", "resnet18", "--out", "named")
     assert named.code == 1
     assert "shares no tensor with the model" in named.err
+
+
+def test_a_linearization_keeps_its_teacher_whatever_it_continues(trained):
+    linearize, digits = RECIPES["linearize"](), RECIPES["digits"]()
+    assert with_model_of(trained, linearize, linearize).model == linearize.model
+    smaller = dataclasses.replace(digits, model="resnet18")
+    assert with_model_of(trained, smaller, smaller).model == read_record(RunFolder(trained)).recipe.model
 
 
 def test_a_vit_is_trained_swapped_and_trained_on(crosshead, tmp_path, digit):

@@ -66,3 +66,21 @@ def test_the_reference_has_every_public_name(site):
     ]
     assert len(names) > 12
     assert [name for name in names if f'id="{name}"' not in reference] == []
+
+
+@pytest.mark.parametrize(("command", "built"), [("echo sound", True), ("crosshead broken", False)])
+def test_a_command_that_fails_in_a_tutorial_fails_the_build(command, built, tmp_path):
+    pytest.importorskip("myst_nb", reason="tutorials need crosshead[docs]")
+    (tmp_path / "index.md").write_text(
+        "---\nfile_format: mystnb\nkernelspec:\n  name: python3\n---\n\n# Page\n\n"
+        f"```{{code-cell}} python\n!{command}\n```\n"
+    )
+    sphinx = [sys.executable, "-m", "sphinx", "-W", "-q", "-c", str(ROOT / "docs"), "-b", "html"]
+    done = subprocess.run(
+        [*sphinx, str(tmp_path), str(tmp_path / "html")], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode == 0) == built, done.stderr
+    if built:
+        assert "sound" in (tmp_path / "html" / "index.html").read_text()
+    else:
+        assert f"!{command} failed with exit code" in done.stderr

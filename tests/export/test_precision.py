@@ -10,7 +10,7 @@ import torch
 
 from crosshead.export import write
 from crosshead.export.loss import calibration_batches, difference, measure_loss
-from crosshead.export.program import draw_images
+from crosshead.export.program import draw_inputs
 from crosshead.export.write import export_run
 from crosshead.runs.exported import read_exported
 from crosshead.runs.folder import RunError
@@ -27,7 +27,7 @@ def test_a_smaller_file_is_near_and_its_loss_is_told(precision, near, fresh_run,
     assert made.path.stat().st_size < 0.7 * whole.stat().st_size
     record, read = read_exported(made.path)
     assert read.metadata["precision"] == precision
-    images = draw_images(read.interface, 3, (11, 17), seed=3)
+    images = draw_inputs(read.interface, 3, (11, 17), seed=3)
     expected = read_exported(whole)[1](*images)
     found = read(*images)
     assert found.dtype == torch.float32
@@ -55,7 +55,7 @@ def test_the_file_is_what_is_measured(fresh_run, onnx_file):
     run = fresh_run("digits")
     record, net = load_run(run)
     _, read = read_exported(onnx_file("digits").path)
-    read.run = lambda images: torch.eye(10)[:1].expand(len(images[0]), -1)
+    read.run = lambda images: [torch.eye(10)[:1].expand(len(images[0]), -1)]
     loss = measure_loss(run, record, net, read, weights="last", data_dir=None)
     after = loss.as_json()["after"]
     assert sum(row[0] for row in after["confusion"]) == after["images"]

@@ -8,7 +8,7 @@ from crosshead import InteractiveAttention
 from crosshead.export.describe import accepted_multiple
 from crosshead.export.program import AdaptivePool, check_sizes, prepared, trace, traced_size
 from crosshead.runs.folder import RunError
-from crosshead.runs.interface import Interface, NetInput
+from crosshead.tasks.interface import Interface, NetInput
 
 IMAGE = NetInput(name="images", channels=3, scale=255.0, mean=(0.5,) * 3, std=(0.25,) * 3)
 

@@ -12,8 +12,8 @@ import torch
 from crosshead._version import __version__
 from crosshead.runs.exported import COMPILED, ENTRY, FORMAT, KEY, is_exported, read_exported
 from crosshead.runs.folder import RunError, json_text
-from crosshead.runs.interface import Interface, NetInput
 from crosshead.runs.record import RunRecord
+from crosshead.tasks.interface import Interface, NetInput
 from crosshead.tasks.task import task_of
 
 onnx = pytest.importorskip("onnx")

@@ -66,7 +66,7 @@ def predict(
         model.to_coco([])  # refuses what is no detector before anything is looked at
     # Beside an exported file; of a run on the Hub, where the command is given.
     beside = run if run.is_dir() else Path() if str(run).startswith(HUB) else run.parent
-    folder = out or (None if model.task == "classify" else RunFolder(beside).predictions)
+    folder = out or (None if model.ranks else RunFolder(beside).predictions)
     report = Report(model, out=folder, tables={"csv": csv, "jsonl": jsonl, "coco": coco}, as_json=json)
     refused: list[Exception] = []
     options["batch_size"] = batch_size

@@ -15,15 +15,6 @@ from crosshead.cli.topics import TOPICS
 from crosshead.recipes import RECIPES
 from crosshead.tasks.recipe import Recipe
 
-# What nets of a task do, for the page that lists recipes.
-TASKS = {
-    "classify": "A class for each image",
-    "detect": "Boxes and masks of objects",
-    "segment": "A class for each pixel",
-    "change": "Change between two dates",
-    "linearize": "A trained ViT at linear cost",
-}
-
 
 @dataclass(frozen=True, kw_only=True)
 class TrainFlags:
@@ -61,8 +52,8 @@ def train_menu(run: Callable[[TrainRequest], object]) -> Menu:
     """The recipes, by task."""
     groups: dict[str, dict[str, str]] = {}
     for name, recipe in RECIPES.items():
-        task = recipe().task
-        groups.setdefault(TASKS.get(task, task), {})[name] = _in_a_line(summary_of(recipe))
+        made = recipe()
+        groups.setdefault(made.gives or made.task, {})[name] = _in_a_line(summary_of(recipe))
 
     def entry(name: str) -> Entry:
         return lambda arguments, prog: run(read_request(name, arguments, prog))
@@ -201,8 +192,7 @@ def with_model_of(start: Path | None, base: Recipe, recipe: Recipe) -> Recipe:
     Raises:
         RunError: if there is nothing to start from.
     """
-    # A linearization starts with its teacher's model, whatever it continues.
-    if start is None or recipe.model != base.model or recipe.task == "linearize":
+    if start is None or recipe.model != base.model or recipe.keeps_model:
         return with_default_arguments(base, recipe)
     from crosshead.runs.load import read_architecture
 

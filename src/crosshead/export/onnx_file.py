@@ -9,7 +9,7 @@ from torch.export import ExportedProgram
 from crosshead.export.program import silent
 from crosshead.runs.exported import KEY
 from crosshead.runs.folder import RunError
-from crosshead.runs.interface import Interface
+from crosshead.tasks.interface import Interface
 
 MISSING = "ONNX files need onnx, onnxscript and onnxruntime: pip install 'crosshead[export]'"
 
@@ -31,8 +31,8 @@ def to_onnx(program: ExportedProgram, interface: Interface) -> bytes:
                 program,
                 (),
                 dynamo=True,
-                input_names=[given.name for given in interface.inputs],
-                output_names=[interface.output],
+                input_names=interface.input_names,
+                output_names=interface.output_names,
                 verbose=False,
             )
     except Exception as error:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from crosshead.export.program import silent
-from crosshead.runs.interface import Interface
+from crosshead.tasks.interface import Interface
 
 QUANTISED = ["Conv", "Gemm", "MatMul"]
 # What comes out of these stays float32: rounding it costs accuracy. A convolution needs it to run in int8.

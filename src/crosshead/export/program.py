@@ -3,7 +3,7 @@
 import copy
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from crosshead.runs.folder import RunError
-from crosshead.runs.interface import Interface, Pair
+from crosshead.tasks.interface import Interface, Pair
 
 # Smaller images would meet borders of the maps that others do not.
 SMALLEST_TRACED = 64
@@ -28,14 +28,16 @@ def trace(net: nn.Module, interface: Interface) -> ExportedProgram:
     Raises:
         RunError: if torch.export does not follow the net.
     """
-    free = (0,) if interface.fixed else (0, 2, 3)
-    sides = dict.fromkeys(free, Dim.DYNAMIC)
-    images = draw_images(interface, 2, traced_size(interface), seed=0)
+    batch = 1 if interface.objects is not None else 2
+    free = () if interface.fixed else (2, 3)
+    sides = dict.fromkeys((0, *free) if batch > 1 else free, Dim.DYNAMIC)
+    inputs = draw_inputs(interface, batch, traced_size(interface), seed=0)
+    shapes = tuple(sides if value.ndim else {} for value in inputs)
     called = Called(prepared(net), interface.method).eval()
     try:
         with torch.no_grad(), silent():
-            # `called` has one argument, a list of images.
-            return torch.export.export(called, tuple(images), dynamic_shapes=((sides,) * len(images),))
+            # `called` has one argument, a list of inputs.
+            return torch.export.export(called, tuple(inputs), dynamic_shapes=(shapes,))
     except Exception as error:
         # Whatever a model does that a tracer does not follow.
         reason = " ".join(str(error).split())[:300]
@@ -54,9 +56,9 @@ class Called(nn.Module):
         super().__init__()
         self.net, self.method = net, method
 
-    def forward(self, *images: Tensor) -> Tensor:
+    def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         """What the method gives."""
-        return getattr(self.net, self.method)(*images)
+        return getattr(self.net, self.method)(*inputs)
 
 
 class AdaptivePool(nn.Module):
@@ -113,7 +115,7 @@ def traced_size(interface: Interface) -> Pair:
     """The size that a graph is traced with: none that it is checked or trained with, where sizes are free.
 
     Example:
-        >>> from crosshead.runs.interface import NetInput
+        >>> from crosshead.tasks.interface import NetInput
         >>> image = NetInput(name="images", channels=1, scale=255, mean=(0.5,), std=(0.2,))
         >>> free = Interface(
         ...     inputs=(image,), output="logits", axes=("batch", "class"), method="forward",
@@ -135,10 +137,31 @@ def check_sizes(interface: Interface) -> list[Pair]:
     return [interface.trained, _scaled(interface.trained, (1.2, 1.6), interface.multiple)]
 
 
-def draw_images(interface: Interface, batch: int, size: Pair, *, seed: int) -> list[Tensor]:
-    """Random inputs of a net, as standardised images are spread: mean 0, deviation 1."""
+def draw_inputs(
+    interface: Interface, batch: int, size: Pair, *, seed: int, min_score: float | None = None
+) -> list[Tensor]:
+    """Random inputs of a net, as standardised images are spread: mean 0, deviation 1.
+
+    Args:
+        interface: of the net.
+        batch: how many images.
+        size: height and width of each.
+        seed: of the images.
+        min_score: of a net that finds objects; by default that of the run.
+    """
     generator = torch.Generator().manual_seed(seed)
-    return [torch.randn(batch, given.channels, *size, generator=generator) for given in interface.inputs]
+    images = [torch.randn(batch, given.channels, *size, generator=generator) for given in interface.inputs]
+    if interface.objects is None:
+        return images
+    return [*images, torch.tensor(interface.objects.min_score if min_score is None else min_score)]
+
+
+def outputs_of(net: nn.Module, interface: Interface, inputs: Sequence[Tensor]) -> list[Tensor]:
+    """All that a net gives, in the precision of its weights."""
+    precision = next(net.parameters()).dtype
+    with torch.no_grad():
+        found = getattr(net, interface.method)(*(value.to(precision) for value in inputs))
+    return [found] if isinstance(found, Tensor) else list(found)
 
 
 @contextmanager

@@ -19,9 +19,10 @@ from crosshead.export.precision import to_float16, to_int8
 from crosshead.export.program import trace
 from crosshead.runs.exported import ENDINGS, FORMAT, read_exported
 from crosshead.runs.folder import RunError, RunFolder, json_text, read_json, write_atomically, write_json
-from crosshead.runs.interface import Interface
 from crosshead.runs.load import load_run
 from crosshead.runs.record import RunRecord
+from crosshead.tasks.interface import Interface
+from crosshead.tasks.task import task_of
 
 Precision = Literal["float32", "float16", "int8"]
 # A file of ONNX is one message of Protocol Buffers, which holds no more.
@@ -75,7 +76,8 @@ def export_run(
         tell: is told what is being done.
 
     Raises:
-        RunError: if there is no such run, its net cannot be exported, or the file does not agree with it.
+        RunError: if there is no such run, or the file does not agree with it.
+        ValueError: if nets of its task cannot be exported.
         DataError: if a smaller precision needs data that are not as they should be.
     """
     to = run.path / "model.onnx" if to is None else to
@@ -84,8 +86,11 @@ def export_run(
     record, net = load_run(run, best=best)
     _require_small(run, net)
     weights = "best" if best else "last"
+    task = task_of(record.recipe.task)
+    net = task.to_export(net)
     tell("tracing")
     interface = describe(record, net)
+    _require_form(interface, to, precision)
     content = _made(record, net, interface, to, precision, data_dir=data_dir, tell=tell)
     metadata = {
         "format": FORMAT,
@@ -170,6 +175,14 @@ def _require_ending(to: Path, precision: Precision) -> None:
         raise RunError(f"{to} is a folder: name a file with --to")
     if ending == ".pt2" and precision != "float32":
         raise RunError(f"precision {precision} has no form in a pt2 package: name an .onnx file with --to")
+
+
+def _require_form(interface: Interface, to: Path, precision: Precision) -> None:
+    if interface.objects is not None and (to.suffix.lower() != ".onnx" or precision != "float32"):
+        raise RunError(
+            f"{to} cannot be written: a detector is exported as an ONNX file in float32 alone; name an .onnx "
+            "file with --to, and leave --precision out"
+        )
 
 
 def _free_neighbour(to: Path) -> Path:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from crosshead.runs.folder import RunError
-from crosshead.runs.interface import Interface
 from crosshead.runs.record import RunRecord, record_of
+from crosshead.tasks.interface import Interface
 
 # Raised where the metadata change in a way that older readers would misread.
 FORMAT = 1
@@ -25,14 +25,14 @@ ENDINGS = (".onnx", ".pt2")
 LARGEST_METADATA = 2**26
 REMEDY = "export the run again by `crosshead export`"
 
-Run = Callable[[Sequence[Tensor]], Tensor]
+Run = Callable[[Sequence[Tensor]], list[Tensor]]
 
 
 class ExportedNet(nn.Module):
     """An exported net, called as the net of the run that it was made of. It runs on the CPU.
 
     Args:
-        run: from the inputs to the output, on the CPU.
+        run: from the inputs to the outputs, on the CPU.
         interface: what goes in and what comes out.
         metadata: everything that the file says of itself.
 
@@ -54,20 +54,29 @@ class ExportedNet(nn.Module):
             RunError: if there are more or fewer images than inputs, one has another shape, or the file
                 does not run with them.
         """
-        names = [given.name for given in self.interface.inputs]
-        if len(images) != len(names):
-            raise RunError(f"the net takes {len(names)} inputs, {', '.join(names)}; got {len(images)}")
+        return self.outputs(*images)[0]
+
+    def outputs(self, *inputs: Tensor) -> list[Tensor]:
+        """All that comes out, on the device of the first input.
+
+        Raises:
+            RunError: as `forward` does.
+        """
+        names = self.interface.input_names
+        if len(inputs) != len(names):
+            raise RunError(f"the net takes {len(names)} inputs, {', '.join(names)}; got {len(inputs)}")
+        images = inputs[: len(self.interface.inputs)]
         for number, given in enumerate(images):
             if (reason := self.interface.refusal(tuple(given.shape), number)) is not None:
                 raise RunError(reason)
         try:
             with torch.no_grad():
-                output = self.run([given.detach().float().cpu().contiguous() for given in images])
+                found = self.run([given.detach().float().cpu().contiguous() for given in inputs])
         except Exception as error:
             # What a runtime makes of an operator or a size that it does not know is not documented.
             shapes = ", ".join(str(tuple(given.shape)) for given in images)
             raise RunError(f"the file does not run with {shapes} ({_first_line(error)}): {REMEDY}") from None
-        return output.to(images[0].device)
+        return [output.to(images[0].device) for output in found]
 
     def forward_features(self, images: Tensor) -> Tensor:
         """Normalised tokens (B, N, C) of images (B, C, H, W), where it is tokens that the net gives.
@@ -145,9 +154,9 @@ def open_session(model: Path | bytes) -> Any:
 
 
 def _run_of_session(session: Any, names: list[str]) -> Run:
-    def run(images: Sequence[Tensor]) -> Tensor:
-        given = {name: image.numpy() for name, image in zip(names, images, strict=True)}
-        return torch.from_numpy(session.run(None, given)[0])
+    def run(inputs: Sequence[Tensor]) -> list[Tensor]:
+        given = {name: value.numpy() for name, value in zip(names, inputs, strict=True)}
+        return [torch.from_numpy(output) for output in session.run(None, given)]
 
     return run
 
@@ -164,7 +173,7 @@ def _run_of_package(path: Path) -> Run:
             f"{path} cannot be loaded ({reason}): a package is made for one kind of processor and one "
             "version of torch; export the run again on this machine"
         ) from None
-    return lambda images: compiled(*images)
+    return lambda images: [compiled(*images)]
 
 
 def _entry_of_package(path: Path) -> str | None:
@@ -206,7 +215,7 @@ def _understood(
         if isinstance(error, RunError):
             raise
         raise RunError(f"{path} has damaged metadata ({_first_line(error)}): {REMEDY}") from None
-    if names is not None and names != [given.name for given in interface.inputs]:
+    if names is not None and names != interface.input_names:
         raise RunError(f"{path} has the inputs {', '.join(names)}, and its metadata others: {REMEDY}")
     return record, interface, metadata
 

@@ -45,6 +45,11 @@ class TrainedModel:
         return self._task.pairs
 
     @property
+    def ranks(self) -> bool:
+        """Whether its results are rankings of classes."""
+        return self._task.ranks
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """The names of the classes, in the order of the net's outputs."""
         return self.meta.classes
@@ -177,8 +182,9 @@ def load(source: str | Path, *, best: bool = False, accelerator: str = "auto") -
     if is_exported(path):
         if best:
             raise RunError(f"{path} holds one set of weights: leave --best out, or export with it")
-        record, net = read_exported(path)
-        return TrainedModel(net, recipe=record.recipe, meta=record.meta)
+        record, file = read_exported(path)
+        net = task_of(record.recipe.task).of_file(record.meta, file.interface, file)
+        return TrainedModel(net.eval(), recipe=record.recipe, meta=record.meta)
     record, net = load_run(RunFolder(path), best=best)
     return TrainedModel(to_device(net, accelerator), recipe=record.recipe, meta=record.meta)
 

@@ -12,6 +12,10 @@ class Recipe:
 
     task: ClassVar[str]
     """The task that it is a recipe of: classify, segment, detect, change or linearize."""
+    gives: ClassVar[str] = ""
+    """What its nets give: the heading of its recipes in `crosshead train`, by default the task's name."""
+    keeps_model: ClassVar[bool] = False
+    """Whether a training from the weights of another run keeps its own model rather than take the run's."""
     fewest_epochs: ClassVar[int] = 1
     """What `epochs` must at least be."""
 

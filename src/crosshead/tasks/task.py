@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch.utils.data import Dataset
 
     from crosshead.tasks.counts import Counts
+    from crosshead.tasks.interface import Interface
     from crosshead.tasks.loading import EpochLoaders
     from crosshead.tasks.module import TaskModule, Updates
     from crosshead.tasks.result import Result
@@ -154,6 +155,7 @@ class Task(ABC, Generic[R, M]):
         meta: the class of its metadata.
         options: what `predict` may be told, beside what to look at.
         pairs: whether it looks at two dates at a time, so that an input is a tuple.
+        ranks: whether what it predicts is a ranking, told in a table, and written to files where asked alone.
         single_images: whether val and test are measured image by image, whatever the batch size.
         arguments: what `crosshead predict RUN` is given, in capitals.
     """
@@ -162,6 +164,7 @@ class Task(ABC, Generic[R, M]):
     meta: ClassVar[type[Meta]]
     options: ClassVar[frozenset[str]] = frozenset()
     pairs: ClassVar[bool] = False
+    ranks: ClassVar[bool] = False
     single_images: ClassVar[bool] = False
     arguments: ClassVar[str] = "IMAGE"
 
@@ -286,6 +289,33 @@ class Task(ABC, Generic[R, M]):
             inputs: one or more.
         """
         return self.predict(recipe, meta, net, inputs)
+
+    def interface(self, recipe: R, meta: M, net: nn.Module) -> Interface:
+        """How the net is called in an exported file, whatever sizes it takes.
+
+        Args:
+            recipe: of the run.
+            meta: of the run.
+            net: what `to_export` gives.
+
+        Raises:
+            ValueError: if such nets cannot be exported.
+        """
+        raise ValueError(f"nets of the task {recipe.task} have no exported form: use the run itself")
+
+    def to_export(self, net: nn.Module) -> nn.Module:
+        """What of a net in evaluation mode an exported file holds: by default all."""
+        return net
+
+    def of_file(self, meta: M, interface: Interface, file: nn.Module) -> nn.Module:
+        """A net for `predict` over a file that holds what `to_export` gave: by default the file itself.
+
+        Args:
+            meta: of the run.
+            interface: how the file is called.
+            file: read back; its `outputs` gives all that comes out.
+        """
+        return file
 
     def to_coco(self, results: Sequence[Any]) -> dict[str, Any]:
         """What was found in several images as one file of COCO's format.

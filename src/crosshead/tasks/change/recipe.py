@@ -24,6 +24,7 @@ class ChangeRecipe(Recipe):
     """
 
     task: ClassVar[str] = "change"
+    gives: ClassVar[str] = "Change between two dates"
 
     data: Source
     """Folders before/, after/ and label/ of your own pairs, or the Taizhou scene."""

@@ -1,5 +1,6 @@
 """Change detection, as the engine sees it."""
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
@@ -16,6 +17,7 @@ from crosshead.tasks.change.pairs import ImagePair
 from crosshead.tasks.change.predict import ChangeResult, draw_pairs, draw_truth, predict_change
 from crosshead.tasks.change.recipe import ChangeRecipe
 from crosshead.tasks.counts import Counts
+from crosshead.tasks.interface import Interface, NetInput
 from crosshead.tasks.loading import EpochLoaders
 from crosshead.tasks.module import Updates
 from crosshead.tasks.net import build_dense, dense_config
@@ -144,6 +146,18 @@ class ChangeDetection(Task[ChangeRecipe, ChangeMeta]):
         )
         each = Input(name=name, source=name, content=(((name,), (name,)), pair))
         return Example(name=name, input=each, truth=draw_truth(pair, meta.classes))
+
+    def interface(self, recipe: ChangeRecipe, meta: ChangeMeta, net: nn.Module) -> Interface:
+        """Scores of the classes in each pixel of two dates, whose channels are given as files hold them."""
+        before = NetInput(name="before", channels=meta.in_chans, scale=1.0, mean=meta.mean, std=meta.std)
+        after = dataclasses.replace(before, name="after", mean=meta.after_mean, std=meta.after_std)
+        return Interface(
+            inputs=(before, after),
+            output="scores",
+            axes=("batch", "class", "height", "width"),
+            method="forward",
+            trained=(recipe.crop, recipe.crop),
+        )
 
 
 TASK = ChangeDetection()

@@ -20,6 +20,7 @@ class ClassifyRecipe(Recipe):
     """
 
     task: ClassVar[str] = "classify"
+    gives: ClassVar[str] = "A class for each image"
 
     data: Source
     """A folder for each class in --data-dir, or a data set that is published."""

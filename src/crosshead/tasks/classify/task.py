@@ -1,5 +1,6 @@
 """Image classification, as the engine sees it."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -26,6 +27,7 @@ from crosshead.tasks.classify.predict import ClassifyResult, rank_classes
 from crosshead.tasks.classify.recipe import ClassifyRecipe
 from crosshead.tasks.classify.transforms import eval_transform, train_transform
 from crosshead.tasks.counts import Counts
+from crosshead.tasks.interface import Interface, NetInput
 from crosshead.tasks.loading import ImageLoaders
 from crosshead.tasks.module import Updates
 from crosshead.tasks.sources import Input
@@ -42,6 +44,7 @@ class Classification(Task[ClassifyRecipe, ClassifyMeta]):
     recipe = ClassifyRecipe
     meta = ClassifyMeta
     options: ClassVar[frozenset[str]] = frozenset({"top"})
+    ranks: ClassVar[bool] = True
 
     def data(self, recipe: ClassifyRecipe) -> Data[ClassifyMeta]:
         """The images that a recipe names, with a validation split carved where the publisher gives none."""
@@ -159,6 +162,17 @@ class Classification(Task[ClassifyRecipe, ClassifyMeta]):
         """An image that bears the name of its class."""
         found, (_, label) = super().example(meta, sample, name=name), sample
         return replace(found, input=replace(found.input, name=f"{name}, truth: {meta.classes[label]}"))
+
+    def interface(self, recipe: ClassifyRecipe, meta: ClassifyMeta, net: nn.Module) -> Interface:
+        """Logits of images of the trained size."""
+        return Interface(
+            inputs=(NetInput.of_images(meta),),
+            output="logits",
+            axes=("batch", "class"),
+            method="forward",
+            trained=(meta.image_size, meta.image_size),
+            shorter_side=math.floor(meta.image_size / recipe.crop_fraction),
+        )
 
 
 def _load(recipe: ClassifyRecipe) -> Data[ClassifyMeta]:

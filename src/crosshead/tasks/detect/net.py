@@ -15,7 +15,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
-from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
+from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign, roi_align
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 from torchvision.ops.poolers import initLevelMapper
 
@@ -66,7 +66,7 @@ class Pyramid(nn.Module):
             maps = [features.permute(0, 3, 1, 2) for features in maps]
         maps = OrderedDict((str(level), features) for level, features in enumerate(maps))
         # Anchors take the type of the maps: bfloat16 would round places beyond 256 pixels.
-        return OrderedDict((name, features.float()) for name, features in self.fpn(maps).items())
+        return OrderedDict((name, _wide(features)) for name, features in self.fpn(maps).items())
 
 
 class Rescale(GeneralizedRCNNTransform):
@@ -95,6 +95,26 @@ class Rescale(GeneralizedRCNNTransform):
                     whole[one] = paste_masks_in_image(small[one], detections["boxes"][one], size) > 0.5
                 detections["masks"] = whole
         return result
+
+
+class RoiAlign(MultiScaleRoIAlign):
+    """torchvision's pooling of boxes, in an export without asking how many there are."""
+
+    def forward(
+        self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]
+    ) -> Tensor:
+        """Maps (B, C, X_i, Y_i) and boxes (n, 4) of each image to (all n, C, size, size)."""
+        if not torch.compiler.is_exporting():
+            return super().forward(x, boxes, image_shapes)
+        assert self.map_levels is not None
+        assert self.scales is not None
+        (of_image,), level_of = boxes, self.map_levels(boxes)
+        places = [torch.where(level_of == level)[0] for level in range(len(self.scales))]
+        pooled = [
+            roi_align(x[name], [of_image[place]], self.output_size, scale, self.sampling_ratio)
+            for name, place, scale in zip(self.featmap_names, places, self.scales, strict=True)
+        ]
+        return torch.cat(pooled)[torch.cat(places).argsort()]
 
 
 def build_detector(
@@ -215,7 +235,7 @@ def build_detector(
     divisor = math.lcm(32, *pyramid.reductions)
     net.transform = Rescale(min_size, max_size, list(mean), list(std), size_divisible=divisor)
     for head in (net.head,) if retina else (net.rpn.head, net.roi_heads.box_predictor):
-        head.register_forward_hook(_to_float32)
+        head.register_forward_hook(_widen)
     return net
 
 
@@ -251,9 +271,14 @@ def _norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(channels // GROUP, channels)
 
 
-def _to_float32(module: nn.Module, inputs: Any, outputs: Any) -> Any:
+def _widen(module: nn.Module, inputs: Any, outputs: Any) -> Any:
     # Boxes take the type of what a head says: bfloat16 would round them, beyond 256 pixels to even numbers.
-    return apply_to_collection(outputs, Tensor, Tensor.float)
+    return apply_to_collection(outputs, Tensor, _wide)
+
+
+def _wide(x: Tensor) -> Tensor:
+    """At least float32."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _anchors(sizes: tuple[tuple[int, ...], ...]) -> AnchorGenerator:
@@ -266,7 +291,7 @@ def _candidates(most: int) -> int:
 
 
 def _roi_align(pyramid: Pyramid, size: int) -> MultiScaleRoIAlign:
-    align = MultiScaleRoIAlign([str(level) for level in range(len(pyramid.reductions))], size, 2)
+    align = RoiAlign([str(level) for level in range(len(pyramid.reductions))], size, 2)
     # Left to itself it guesses the scales from the first batch, wrongly where a small image was padded.
     align.scales = [1 / reduction for reduction in pyramid.reductions]
     align.map_levels = initLevelMapper(*(int(math.log2(pyramid.reductions[end])) for end in (0, -1)))

@@ -21,6 +21,7 @@ class DetectRecipe(Recipe):
     """
 
     task: ClassVar[str] = "detect"
+    gives: ClassVar[str] = "Boxes and masks of objects"
 
     data: Source
     """Images with annotations in --data-dir, or scenes made of Fashion-MNIST."""

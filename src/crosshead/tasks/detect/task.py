@@ -10,12 +10,15 @@ from crosshead.tasks.counts import Counts
 from crosshead.tasks.detect.check import check_objects
 from crosshead.tasks.detect.data import DetectMeta, load_objects
 from crosshead.tasks.detect.evaluation import DetectEvaluation
+from crosshead.tasks.detect.from_file import FileDetector
 from crosshead.tasks.detect.module import Detector
 from crosshead.tasks.detect.net import build_detector
 from crosshead.tasks.detect.pictures import draw_with_legend
 from crosshead.tasks.detect.predict import DetectResult, coco_file, labelled, predict_objects, show_objects
 from crosshead.tasks.detect.recipe import DetectRecipe
+from crosshead.tasks.detect.scaled import ScaledDetector
 from crosshead.tasks.detect.transforms import collate, eval_transform, train_transform
+from crosshead.tasks.interface import Interface, NetInput, Objects
 from crosshead.tasks.loading import AugmentedItems, EpochLoaders
 from crosshead.tasks.module import Updates
 from crosshead.tasks.net import build_dense, dense_config
@@ -142,6 +145,28 @@ class Detection(Task[DetectRecipe, DetectMeta]):
         image, objects = sample
         truth = draw_with_legend(image, classes=meta.classes, **labelled(objects, meta))
         return dataclasses.replace(super().example(meta, sample, name=name), truth=truth)
+
+    def interface(self, recipe: DetectRecipe, meta: DetectMeta, net: nn.Module) -> Interface:
+        """Objects in one image, scaled as the run scales it."""
+        assert isinstance(net, ScaledDetector)
+        return Interface(
+            inputs=(NetInput.of_images(meta),),
+            output="boxes",
+            axes=("object", "side"),
+            method="forward",
+            trained=(meta.min_size, meta.max_size),
+            shorter_side=meta.min_size,
+            objects=Objects(min_score=net.min_score, longer_side=meta.max_size, mask_side=net.mask_side),
+        )
+
+    def to_export(self, net: nn.Module) -> ScaledDetector:
+        """What comes after the scaling of images."""
+        return ScaledDetector(net)
+
+    def of_file(self, meta: DetectMeta, interface: Interface, file: nn.Module) -> FileDetector:
+        """The file, with the scaling of images before it."""
+        assert interface.objects is not None
+        return FileDetector(file, meta, min_score=interface.objects.min_score)
 
     def to_coco(self, results: Sequence[DetectResult]) -> dict[str, Any]:
         """Boxes, masks and scores."""

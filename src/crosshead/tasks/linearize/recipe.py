@@ -32,6 +32,9 @@ class LinearizeRecipe(Recipe):
     """
 
     task: ClassVar[str] = "linearize"
+    gives: ClassVar[str] = "A trained ViT at linear cost"
+    # It starts with its teacher's model, whatever it continues.
+    keeps_model: ClassVar[bool] = True
     fewest_epochs: ClassVar[int] = 0
 
     data: Literal["images", "fashion-mnist", "cifar10"] = "images"

@@ -12,6 +12,7 @@ from torchvision import transforms
 
 from crosshead.tasks.classify.transforms import eval_transform, train_transform
 from crosshead.tasks.images import channel_mode
+from crosshead.tasks.interface import Interface, NetInput
 from crosshead.tasks.linearize.cost import measure_cost
 from crosshead.tasks.linearize.data import (
     UNLABELLED,
@@ -172,6 +173,17 @@ class Linearization(Task[LinearizeRecipe, LinearizeMeta]):
     ) -> list[LinearizeResult]:
         """The tokens of each image, beside those of the teacher that is at work."""
         return [predict_tokens(recipe, meta, net, each, teacher=module.teacher) for each in inputs]
+
+    def interface(self, recipe: LinearizeRecipe, meta: LinearizeMeta, net: Any) -> Interface:
+        """Normalised tokens."""
+        return Interface(
+            inputs=(NetInput.of_images(meta),),
+            output="tokens",
+            axes=("batch", "token", "channel"),
+            method="forward_features",
+            trained=(meta.image_size, meta.image_size),
+            prefix_tokens=net.num_prefix_tokens,
+        )
 
 
 class LinearizeLoaders(ImageLoaders):

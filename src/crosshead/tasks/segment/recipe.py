@@ -20,6 +20,7 @@ class SegmentRecipe(Recipe):
     """
 
     task: ClassVar[str] = "segment"
+    gives: ClassVar[str] = "A class for each pixel"
 
     data: Literal["folder", "fashion-scenes"]
     """Images in --data-dir with label images, or with objects whose masks are painted; or scenes made of

@@ -9,6 +9,7 @@ from torch import nn
 from crosshead.tasks.classify.confusion import draw_confusion
 from crosshead.tasks.counts import Counts
 from crosshead.tasks.detect.data import load_objects
+from crosshead.tasks.interface import Interface, NetInput
 from crosshead.tasks.loading import AugmentedItems, EpochLoaders
 from crosshead.tasks.module import Updates
 from crosshead.tasks.net import build_dense, dense_config
@@ -155,6 +156,16 @@ class Segmentation(Task[SegmentRecipe, SegmentMeta]):
         """An image with its labels."""
         truth = draw_with_legend(*sample, classes=meta.classes, ignore_index=meta.ignore_index)
         return replace(super().example(meta, sample, name=name), truth=truth)
+
+    def interface(self, recipe: SegmentRecipe, meta: SegmentMeta, net: nn.Module) -> Interface:
+        """Scores of the classes in each pixel."""
+        return Interface(
+            inputs=(NetInput.of_images(meta),),
+            output="scores",
+            axes=("batch", "class", "height", "width"),
+            method="forward",
+            trained=(recipe.crop, recipe.crop),
+        )
 
 
 TASK = Segmentation()
