@@ -187,7 +187,7 @@ def test_of_sound_data_it_is_said_what_there_is(crosshead, sound, name, tmp_path
         "change": ["pairs", "with", "labels", "1", "1", "1"],
     }.get(name, ["images", "8", "4", "4"])
     assert images.split() == counts
-    kind = "pixels" if name in ("segment", "change") else "objects"
+    kind = "objects" if name in ("nuclei", "bccd") else "pixels"
     named = {"change": ("unchanged", "changed")}.get(name, ("red", "blue"))
     for what in named:
         assert any(line.startswith(f"{kind} of {what} ") for line in classes)

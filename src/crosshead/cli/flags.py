@@ -153,13 +153,13 @@ def _needing_nothing(function: Callable[..., object]) -> Callable[..., None]:
     def call(*_arguments: Any, **_options: Any) -> None:
         pass
 
-    def needless(parameter: inspect.Parameter) -> inspect.Parameter:
+    def optional(parameter: inspect.Parameter) -> inspect.Parameter:
         if parameter.default is not parameter.empty:
             return parameter
         return parameter.replace(annotation=Annotated[str, *parameter.annotation.__metadata__], default="")
 
     parameters = inspect.signature(_readable(function)).parameters.values()
-    return _taking([needless(parameter) for parameter in parameters], call)
+    return _taking([optional(parameter) for parameter in parameters], call)
 
 
 def _taking(parameters: Sequence[inspect.Parameter], call: Callable[..., T]) -> Callable[..., T]:
