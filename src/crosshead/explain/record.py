@@ -103,7 +103,7 @@ class _Observer:
     ) -> None:
         if torch.compiler.is_compiling() or under_torch_func():
             raise ValueError(
-                "calls in torch.compile, torch.export and torch.func cannot be recorded: call the model itself"
+                "calls in torch.compile, torch.export or torch.func cannot be recorded: call the model itself"
             )
         if self.gradients and torch.is_grad_enabled() and not output.requires_grad:
             output.requires_grad_()  # of frozen models too
