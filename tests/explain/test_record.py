@@ -258,5 +258,14 @@ def test_a_function_that_was_compiled_is_seen_or_refused(net):
     assert type(recording[0].x) is torch.Tensor
     torch.testing.assert_close(recording[0].x, x)
     whole = torch.compile(lambda x: layer(x, grid=(2, 2)), backend="eager", fullgraph=True)
-    with pytest.raises(Exception, match="a compiled model cannot be recorded"), torch.no_grad(), record(net):
+    with pytest.raises(Exception, match=r"calls in torch.compile"), torch.no_grad(), record(net):
         whole(x)
+
+
+def test_a_call_inside_a_transform_is_refused(net):
+    with (
+        pytest.raises(ValueError, match=r"torch.func cannot be recorded: call the model itself"),
+        record(net),
+    ):
+        torch.func.vmap(net)(IMAGE[None])
+    assert not any(observers(net))

@@ -26,7 +26,7 @@ def map_rows(call: LayerCall, tokens: Places, *, heads: Heads = None) -> Tensor:
     Args:
         call: of a layer, from a recording.
         tokens: of the grid that asks: a number, a place such as `(row, column)`, or a list of these. Numbers
-            count prefix tokens first.
+            count prefix tokens first. None for all, the whole N x M.
         heads: a number or several; None for all.
 
     Returns:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from crosshead.attention.impl.precision import autocast_exists
 from crosshead.attention.module import InteractiveAttention
 from crosshead.attention.pooling import Pooling
+from crosshead.attention.transforms import under_torch_func
 from crosshead.explain.call import LayerCall, versions
 from crosshead.explain.layers import Layers, chosen_layers
 from crosshead.explain.recording import BUDGET, Recording
@@ -40,8 +41,8 @@ def record(
         layers: names, numbers from 0 or from -1 backwards, or a list of them; None for all. The name of a
             part of the model means the layers in it.
         gradients: keep the graph of what heads give, for `relevance`; the model must run with gradients then.
-        budget: the bytes that the recording may hold; without gradients, for what autograd keeps is the
-            model's.
+        budget: the bytes that the recording may hold, 200 MiB by default. With `gradients`, what autograd
+            keeps comes on top, as for any backward pass.
 
     Yields:
         The `Recording`, which fills as the model runs.
@@ -100,8 +101,10 @@ class _Observer:
         landmarks: tuple[Tensor, Tensor],
         output: Tensor,
     ) -> None:
-        if torch.compiler.is_compiling():
-            raise ValueError("a compiled model cannot be recorded: call the one that went into torch.compile")
+        if torch.compiler.is_compiling() or under_torch_func():
+            raise ValueError(
+                "calls in torch.compile, torch.export or torch.func cannot be recorded: call the model itself"
+            )
         if self.gradients and torch.is_grad_enabled() and not output.requires_grad:
             output.requires_grad_()  # of frozen models too
         device = x.device.type
