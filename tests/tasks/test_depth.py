@@ -61,7 +61,7 @@ def save_colours(path: Path, colours: list[tuple[int, ...]]) -> Path:
 
 
 @pytest.mark.parametrize("alpha", [(), (65_535,)])
-def test_colours_of_a_camera_are_scaled_too(tmp_path, alpha):
+def test_colours_of_a_camera_are_scaled_too(tmp_path, alpha: tuple[int, ...]):
     path = save_colours(tmp_path / "a.png", [(0, 2048, 4095, *alpha), (160, 16, 15, *alpha)])
     assert find_bits([path]) == 12
     image = read_image(path, bits=12)

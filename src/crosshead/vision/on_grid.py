@@ -94,6 +94,8 @@ class GridBlock(nn.Module):
 class GridViT(_Base):
     """A ViT of timm around attention that needs the token grid; mixed into the class of a swapped model."""
 
+    blocks: nn.Sequential
+
     def share_grid(self) -> None:
         """Tells the grid to every attention, or where it is free makes the blocks ready to carry it."""
         if self.dynamic_img_size:

@@ -44,7 +44,7 @@ def test_a_name_of_timm_is_known_without_its_weights():
     assert found.architecture == "vit_tiny_patch16_224"
     model = describe(found)
     assert next(model.parameters()).is_meta
-    assert len(model.blocks) == 1
+    assert len(list(model.blocks.children())) == 1
     assert timm_config(model)["mean"] == (0.5, 0.5, 0.5)
 
 

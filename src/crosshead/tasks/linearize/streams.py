@@ -128,7 +128,7 @@ class Streams:
 
     @torch.no_grad()
     def _aim(self) -> None:
-        model = parts(self.teacher.blocks[self.block])[self.part]
+        model = parts(self.teacher.get_submodule(f"blocks.{self.block}"))[self.part]
         for place, tokens in enumerate(self.wanted):
             self.wanted[place] = model.run(tokens.to(self.device), None).float().cpu()
 
