@@ -267,10 +267,18 @@ class Task(ABC, Generic[R, M]):
         from crosshead.tasks.pictures import chosen
 
         for position in chosen(len(images), most=EXAMPLES):
-            yield self.example(meta, images[position], name=f"{split} image {position}")
+            found = self.example(meta, images[position], name=f"{split} image {position}")
+            if found is not None:
+                yield found
 
-    def example(self, meta: M, sample: Any, *, name: str) -> Example:
-        """A sample of `Data`, to be looked at: by default an image, whatever its labels."""
+    def example(self, meta: M, sample: Any, *, name: str) -> Example | None:
+        """A sample of `Data`, to be looked at, if it can be: by default its image, whatever its labels."""
+        from PIL import Image
+
+        return self.image_example(meta, sample, name=name) if isinstance(sample[0], Image.Image) else None
+
+    def image_example(self, meta: M, sample: Any, *, name: str) -> Example:
+        """The image of a sample, without its labels."""
         from crosshead.tasks.sources import NamedImage
 
         image = NamedImage(sample[0], name=name, source=name)

@@ -160,7 +160,7 @@ class Classification(Task[ClassifyRecipe, ClassifyMeta]):
 
     def example(self, meta: ClassifyMeta, sample: Any, *, name: str) -> Example:
         """An image that bears the name of its class."""
-        found, (_, label) = super().example(meta, sample, name=name), sample
+        found, (_, label) = self.image_example(meta, sample, name=name), sample
         return replace(found, input=replace(found.input, name=f"{name}, truth: {meta.classes[label]}"))
 
     def interface(self, recipe: ClassifyRecipe, meta: ClassifyMeta, net: nn.Module) -> Interface:

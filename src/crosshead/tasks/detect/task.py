@@ -144,7 +144,7 @@ class Detection(Task[DetectRecipe, DetectMeta]):
         """An image with its labelled objects."""
         image, objects = sample
         truth = draw_with_legend(image, classes=meta.classes, **labelled(objects, meta))
-        return dataclasses.replace(super().example(meta, sample, name=name), truth=truth)
+        return dataclasses.replace(self.image_example(meta, sample, name=name), truth=truth)
 
     def interface(self, recipe: DetectRecipe, meta: DetectMeta, net: nn.Module) -> Interface:
         """Objects in one image, scaled as the run scales it."""

@@ -155,7 +155,7 @@ class Segmentation(Task[SegmentRecipe, SegmentMeta]):
     def example(self, meta: SegmentMeta, sample: Any, *, name: str) -> Example:
         """An image with its labels."""
         truth = draw_with_legend(*sample, classes=meta.classes, ignore_index=meta.ignore_index)
-        return replace(super().example(meta, sample, name=name), truth=truth)
+        return replace(self.image_example(meta, sample, name=name), truth=truth)
 
     def interface(self, recipe: SegmentRecipe, meta: SegmentMeta, net: nn.Module) -> Interface:
         """Scores of the classes in each pixel."""
