@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
+from torch.export import Dim
 
 from crosshead.export import write
 from crosshead.export.check import check
 from crosshead.export.describe import describe
 from crosshead.export.objects import fraction_shared, shared
 from crosshead.export.write import export_run
-from crosshead.runs.exported import ExportedNet, read_exported
+from crosshead.runs.exported import ExportedNet, open_session, read_exported
 from crosshead.runs.folder import RunError, RunFolder
 from crosshead.runs.load import load_run
 from crosshead.runs.trained import load
@@ -127,6 +128,42 @@ def test_a_file_that_does_not_know_min_score_is_seen(mask_rcnn):
     )
     with pytest.raises(RunError, match=r"it finds 0% of what float64 does, and the net in float32 100%"):
         check(net, file, interface, exact=True)
+
+
+class Pool(nn.Module):
+    def __init__(self, pool: nn.Module) -> None:
+        super().__init__()
+        self.pool = pool
+
+    def forward(self, boxes: Tensor, *maps: Tensor) -> Tensor:
+        return self.pool({str(level): one for level, one in enumerate(maps)}, [boxes], [(512, 512)])
+
+
+def test_boxes_of_every_size_are_pooled_by_the_file_as_by_the_net(mask_rcnn):
+    """In small images all are pooled from the finest map."""
+    pool = mask_rcnn[0].net.roi_heads.box_roi_pool
+    generator = torch.Generator().manual_seed(0)
+    # A side of 224 pixels and its halves and doubles are where the map changes.
+    places, sides = torch.rand(60, 2, generator=generator) * 64, torch.rand(60, 2, generator=generator) * 448
+    boxes = torch.cat([places, places + sides], 1)
+    levels = pool.map_levels([boxes])
+    assert len(levels.unique()) > 2
+    assert (levels.diff() < 0).any()
+    maps = [
+        torch.randn(1, 4, round(512 * scale), round(512 * scale), generator=generator)
+        for scale in pool.scales
+    ]
+    program = torch.export.export(
+        Pool(pool), (boxes, *maps), dynamic_shapes=({0: Dim.DYNAMIC}, ({},) * len(maps)), strict=False
+    )
+    made = torch.onnx.export(program, (), dynamo=True, verbose=False)
+    assert made is not None
+    session = open_session(made.model_proto.SerializeToString())
+    for some in (boxes, boxes.flip(0)[:7]):
+        values = [some, *maps]
+        given = {one.name: value.numpy() for one, value in zip(session.get_inputs(), values, strict=True)}
+        (found,) = session.run(None, given)
+        torch.testing.assert_close(torch.from_numpy(found), Pool(pool)(*values), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("options", [{"to": "model.pt2"}, {"precision": "float16"}, {"precision": "int8"}])

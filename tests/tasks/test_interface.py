@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 from torch import nn
 
-from crosshead.tasks.interface import Interface, NetInput
+from crosshead.tasks.interface import Interface, NetInput, Objects
 from crosshead.tasks.task import Meta, Task, task_of
 
 META = Meta(classes=("cat",), in_chans=2, mean=(0.5, 0.4), std=(0.2, 0.1))
@@ -39,6 +39,24 @@ def test_shapes_that_a_net_does_not_take_have_a_reason(changes, takes, refuses):
     assert [net.refusal(shape) for shape in takes] == [None] * len(takes)
     for shape in refuses:
         assert str(shape) in str(net.refusal(shape))
+
+
+def test_a_net_that_finds_objects_takes_one_image_and_a_number():
+    net = dataclasses.replace(NET, output="boxes", objects=Objects(min_score=0.1, longer_side=20))
+    assert net.input_names == ["images", "min_score"]
+    assert net.output_names == ["boxes", "labels", "scores"]
+    assert net.refusal((1, 2, 5, 6)) is None
+    assert net.refusal((2, 2, 5, 6)) == "images must be (1, 2, height, width); got (2, 2, 5, 6)"
+    masks = dataclasses.replace(net, objects=Objects(min_score=0.1, longer_side=20, mask_side=28))
+    assert masks.output_names == ["boxes", "labels", "scores", "masks"]
+    assert Interface.of_json(json.dumps(masks.as_json())) == masks
+    assert (NET.input_names, NET.output_names) == (["images"], ["logits"])
+
+
+def test_an_interface_from_before_there_were_objects_is_read():
+    content = NET.as_json()
+    del content["objects"]
+    assert Interface.of_json(json.dumps(content)) == NET
 
 
 def test_an_interface_is_read_back_and_nothing_else_is():

@@ -21,15 +21,15 @@ def export(
 ) -> None:
     """Write a trained net into one file that runs without Crosshead: ONNX, or a compiled pt2 package.
 
-    The file takes any number of images and, where the net does, any size. Before it takes its place it is
-    read back and compared with PyTorch. A JSON file beside it says what goes in, what comes out and which
-    run it was made of; the file itself says the same.
+    The file takes any number of images, a detector's one, and where the net does any size. Before it takes
+    its place it is read back and compared with PyTorch. A JSON file beside it says what goes in, what comes
+    out and which run it was made of; the file itself says the same.
 
     Args:
         run: the run folder.
         to: the file, NAME.onnx or NAME.pt2; by default model.onnx in the run folder.
-        precision: float32; or float16 or int8 for smaller ONNX files, measured on the test set of the run.
-            int8 also looks at training images.
+        precision: float32; or float16 or int8 for smaller ONNX files, measured on the test set of the run,
+            and not of detectors. int8 also looks at training images.
         best: take the epoch that did best on the validation set in place of the last.
         evaluate: measure float16 and int8 on the test set.
         data_dir: where the data are now, if elsewhere than in training.

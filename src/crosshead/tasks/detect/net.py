@@ -108,13 +108,13 @@ class RoiAlign(MultiScaleRoIAlign):
             return super().forward(x, boxes, image_shapes)
         assert self.map_levels is not None
         assert self.scales is not None
-        (of_image,), level_of = boxes, self.map_levels(boxes)
-        places = [torch.where(level_of == level)[0] for level in range(len(self.scales))]
-        pooled = [
-            roi_align(x[name], [of_image[place]], self.output_size, scale, self.sampling_ratio)
-            for name, place, scale in zip(self.featmap_names, places, self.scales, strict=True)
-        ]
-        return torch.cat(pooled)[torch.cat(places).argsort()]
+        (of_image,), levels = boxes, self.map_levels(boxes)
+        channels = x[self.featmap_names[0]].shape[1]
+        pooled = of_image.new_zeros(of_image.shape[0], channels, *self.output_size)
+        for level, (name, scale) in enumerate(zip(self.featmap_names, self.scales, strict=True)):
+            here = torch.where(levels == level)[0]
+            pooled[here] = roi_align(x[name], [of_image[here]], self.output_size, scale, self.sampling_ratio)
+        return pooled
 
 
 def build_detector(

@@ -30,6 +30,8 @@ class ScaledDetector(nn.Module):
         heads = getattr(self.net, "roi_heads", None)
         self.min_score: float = (self.net if heads is None else heads).score_thresh
         self.mask_side: int | None = None
+        if heads is not None:
+            heads.register_forward_pre_hook(_tell_of_proposals)
         if heads is not None and heads.has_mask():
             # The predictor of masks enlarges what is pooled once.
             self.mask_side = 2 * heads.mask_roi_pool.output_size[0]
@@ -93,6 +95,13 @@ class NeverEmpty(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """What the module gives."""
         return self.module(torch.cat([x, x.new_zeros(1, *x.shape[1:])]))[:-1]
+
+
+def _tell_of_proposals(heads: nn.Module, given: tuple[Any, ...]) -> None:
+    """Every image has anchors, and so proposals; a tracer of torch 2.11 has to be told."""
+    if torch.compiler.is_exporting():
+        (proposals,) = given[1]
+        torch._check(proposals.shape[0] > 0)
 
 
 def _traceable() -> AbstractContextManager[Any]:
