@@ -37,6 +37,7 @@ def test_names_numbers_and_parts_of_the_model(net, layers, places):
     ("layers", "message"),
     [
         ("stages.2.blocks.7.attn", "is none of the 3 layers: the nearest is 'stages.2.blocks."),
+        ("stages.2.b", "'stages.2.b' is none of the 3 layers: the nearest is 'stages.2"),
         ("stages.1", "'stages.1' is none of the 3 layers: the nearest is 'stages"),
         (3, "layer must be -3 to 2; got 3: the nearest is 'stages.3.blocks.0.attn'"),
         (-4, "layer must be -3 to 2; got -4: the nearest is 'stages.2.blocks.0.attn'"),

@@ -59,21 +59,15 @@ class Factors:
         """Rows of the query factor, `(B, H, T, L)`; those of masked tokens are zero."""
         pooling = self.call.pooling
         logits = mix_heads(self.call.queries(tokens) @ self.key_landmarks.mT, self.query_mixing.logits)
-        mask = pooling.landmark_mask
-        if mask is not None:
-            logits = logits.masked_fill(~mask[:, None, None], MASKED_LOGIT)
-        weights = logits.softmax(-1)
-        if mask is not None:
-            weights = weights.masked_fill(~mask[:, None, None], 0)
+        if pooling.landmark_mask is not None:
+            logits = logits.masked_fill(~pooling.landmark_mask[:, None, None], MASKED_LOGIT)
         rows = None if pooling.row_mask is None else pooling.row_mask[:, tokens]
-        return zero_outside(rows, mix_heads(weights, self.query_mixing.weights))
+        return zero_outside(rows, mix_heads(logits.softmax(-1), self.query_mixing.weights))
 
     def key(self, tokens: Tokens) -> Tensor:
         """Columns of the key factor, `(B, H, L, T)`; zero for masked tokens and for cells without a token."""
+        # Where every token is masked, so is every landmark.
         weights = (self._key_logits(tokens) - self._log_sums[..., None]).exp()
-        mask = self.call.pooling.context_mask
-        if mask is not None:
-            weights = weights.masked_fill(~mask[:, None, None, tokens], 0)
         return zero_outside(self.call.pooling.landmark_mask, mix_heads(weights, self.key_mixing.weights))
 
     def query_tiles(self) -> list[slice]:
