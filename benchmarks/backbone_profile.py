@@ -21,12 +21,12 @@ from rich.table import Table
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-import crosshead.vision  # noqa: F401
 from crosshead.bench.providers import Setting
 from crosshead.bench.roofline import measure_machine
 from crosshead.measure.flops import flop_counter
 from crosshead.measure.stamp import stamp_words
 from crosshead.runs.folder import write_atomically
+from crosshead.vision.variants import VARIANTS
 
 RESULT = Path(__file__).parent / "results" / "backbone_profile.csv"
 CONSOLE = Console(highlight=False)
@@ -120,6 +120,8 @@ def main(*, model: str = "ivit_small", sizes: Sequence[int] = (224, 512, 1024)) 
         model: its name.
         sizes: sides of the image in pixels.
     """
+    if model not in VARIANTS:
+        raise SystemExit(f"model must be one of {', '.join(VARIANTS)}; got {model}")
     machine = measure_machine(Setting(device="cpu", dtype="float32"))
     CONSOLE.print(str(machine))
     rows = []

@@ -3,11 +3,11 @@
     python benchmarks/worth.py times DIRS          nothing else running; minutes
     python benchmarks/worth.py train DIRS          hours, one core; goes on where it was interrupted
     python benchmarks/worth.py choices DIRS        forms of ivit_nano at equal images, likewise
-    python benchmarks/worth.py report              tables and the picture
 
 DIRS name where the data are: --cifar10 DIR --nuclei DIR --cells DIR --clothes DIR; what is not named is left
 out. Protocol: docs/study.md. Writes worth_times.csv, worth.csv, worth_choices.csv below benchmarks/results,
 a row at a time, and leaves out what is there. A model may carry options, as ivit_nano:head_dim=8:mixing=none.
+worth_report.py shows what came out.
 """
 
 import ast
@@ -18,7 +18,7 @@ import logging
 import shutil
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,8 @@ import lightning.pytorch as pl
 import torch
 import tyro
 from lightning.pytorch.callbacks import Callback
-from matplotlib.figure import Figure
 from rich.console import Console
-from rich.table import Table
 
-from crosshead.bench.plots import colours_of, name_points, save
 from crosshead.measure.stamp import stamp_words
 from crosshead.measure.timing import compare
 from crosshead.recipes import RECIPES
@@ -41,7 +38,6 @@ from crosshead.runs.folder import RunFolder, write_atomically
 from crosshead.runs.model import count_parameters
 from crosshead.runs.record import read_record
 from crosshead.runs.rows import read_metrics, score_of
-from crosshead.study.statistics import mean_and_error, paired
 from crosshead.tasks.recipe import Recipe
 from crosshead.tasks.seeding import seed_everything
 from crosshead.tasks.task import task_of
@@ -107,7 +103,7 @@ PROBLEMS = {
         "cifar10",
         3,
         ("top1",),
-        "CIFAR-10, a third, 64 px: top-1, %",
+        "CIFAR-10, 20,000 images, 64 px: top-1, %",
         {
             "image_size": 64,
             "crop_fraction": 1.0,
@@ -385,72 +381,8 @@ def trained(problem: Problem, recipe: Recipe, run: RunFolder, split: str) -> dic
     }
 
 
-def report(*, table: str = "worth", ours: str = OURS) -> None:
-    """Prints means with standard errors and differences to iViT, and draws accuracy against time.
-
-    Args:
-        table: whose rows.
-        ours: what all others are compared with.
-    """
-    times = {(row["task"], row["model"]): row for row in read("worth_times")}
-    figure = Figure(figsize=(12, 8.4), dpi=110, layout="constrained")
-    for axes, (name, problem) in zip(figure.subplots(2, 2).flat, PROBLEMS.items(), strict=True):
-        found = scores_of(name, table)
-        if ours not in found:
-            axes.set_axis_off()
-            continue
-        shown = Table(title=problem.title)
-        for head in ("model", "score, ± standard error", f"minus {ours}", "95 % interval", "ms an image"):
-            shown.add_column(head)
-        points, front = {}, list(pareto(name, found, times))
-        for model, scores in sorted(found.items(), key=lambda pair: -statistics.fmean(pair[1].values())):
-            mean, error = mean_and_error([100 * score for score in scores.values()])
-            shared = sorted(scores.keys() & found[ours].keys())
-            words = (
-                ("", "")
-                if model == ours
-                else paired([scores[seed] - found[ours][seed] for seed in shared]).in_words()
-            )
-            row = times.get((name, model))
-            if row:
-                points[model] = (float(row["infer_ms"]), mean)
-                axes.errorbar(*points[model], yerr=error, fmt="o", color=colours_of(found)[model], capsize=3)
-            mark = "*" if model in front else ""
-            shown.add_row(mark + model, f"{mean:.2f} ± {error:.2f}", *words, row["infer_ms"] if row else "")
-        CONSOLE.print(shown)
-        axes.plot(*zip(*(points[model] for model in front), strict=True), color="#bbbbbb", zorder=0)
-        axes.set(xscale="log", xlabel="milliseconds an image, from pixels to result", title=problem.title)
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-        name_points(axes, points, colours_of(found))
-    save(
-        figure, RESULTS / f"{table}.png", title="Equal time of training from scratch; grey: the Pareto front"
-    )
-
-
-def scores_of(name: str, table: str) -> dict[str, dict[int, float]]:
-    """By model and seed."""
-    found: dict[str, dict[int, float]] = {}
-    for row in read(table):
-        if (row["task"], row["split"]) == (name, "test"):
-            found.setdefault(row["model"], {})[int(row["seed"])] = float(row["score"])
-    return found
-
-
-def pareto(
-    name: str, found: dict[str, dict[int, float]], times: dict[tuple[str, str], dict[str, str]]
-) -> Iterator[str]:
-    """The models that no other one surpasses in both time and score, the quickest first."""
-    best = float("-inf")
-    timed = [model for model in found if (name, model) in times]
-    for model in sorted(timed, key=lambda model: float(times[name, model]["infer_ms"])):
-        if (mean := statistics.fmean(found[model].values())) > best:
-            best = mean
-            yield model
-
-
 if __name__ == "__main__":
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     tyro.extras.subcommand_cli_from_dict(
-        {"times": measure_times, "train": train_all, "choices": train_choices, "report": report}
+        {"times": measure_times, "train": train_all, "choices": train_choices}
     )
