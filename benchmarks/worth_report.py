@@ -13,10 +13,13 @@ from typing import Literal
 
 import tyro
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 from rich.table import Table
 from worth import CONSOLE, OURS, PROBLEMS, RESULTS, read
 
-from crosshead.bench.plots import colours_of, name_points, save
+from crosshead.bench.plots import name_points, save
+from crosshead.study.pictures import OURS as RED
+from crosshead.study.pictures import THEIRS as SLATE
 from crosshead.study.statistics import mean_and_error, paired
 
 
@@ -38,6 +41,7 @@ def main(*, table: Literal["worth", "worth_choices"] = "worth") -> None:
         for head in ("model", "score, ± standard error", f"minus {OURS}", "95 % interval", "ms an image"):
             shown.add_column(head)
         points, front = {}, list(pareto(name, found, times))
+        colours = {model: RED if model.startswith(OURS) else SLATE for model in found}
         for model, scores in sorted(found.items(), key=lambda pair: -statistics.fmean(pair[1].values())):
             mean, error = mean_and_error([100 * score for score in scores.values()])
             shared = sorted(scores.keys() & found[OURS].keys())
@@ -49,7 +53,7 @@ def main(*, table: Literal["worth", "worth_choices"] = "worth") -> None:
             row = times.get((name, model))
             if row:
                 points[model] = (float(row["infer_ms"]), mean)
-                axes.errorbar(*points[model], yerr=error, fmt="o", color=colours_of(found)[model], capsize=3)
+                axes.errorbar(*points[model], yerr=error, fmt="o", color=colours[model], capsize=3)
             mark = "*" if model in front else ""
             shown.add_row(
                 mark + model,
@@ -58,11 +62,16 @@ def main(*, table: Literal["worth", "worth_choices"] = "worth") -> None:
                 row["infer_ms"] if row else "",
             )
         CONSOLE.print(shown)
+        if not points:
+            axes.set_axis_off()
+            continue
         axes.plot(*zip(*(points[model] for model in front), strict=True), color="#bbbbbb", zorder=0)
         axes.set(xscale="log", xlabel="milliseconds an image, from pixels to result", title=problem.title)
+        for ticks in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+            ticks(FuncFormatter(lambda x, _: f"{x:g}"))
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-        name_points(axes, points, colours_of(found))
+        name_points(axes, points, colours)
     save(figure, RESULTS / f"{table}.png", title=f"Trained from scratch, {budget}; grey: the Pareto front")
 
 
