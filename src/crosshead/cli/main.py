@@ -14,6 +14,7 @@ from crosshead.cli.bench import bench, bench_menu
 from crosshead.cli.build import build
 from crosshead.cli.console import VisibleFormatter, shown
 from crosshead.cli.evaluate import evaluate
+from crosshead.cli.explain import explain
 from crosshead.cli.export import export
 from crosshead.cli.flags import paragraphs, parse, summary_of
 from crosshead.cli.info import info
@@ -33,6 +34,7 @@ COMMANDS: dict[str, Callable[..., object]] = {
     "evaluate": evaluate,
     "predict": predict,
     "resume": resume,
+    "explain": explain,
     "export": export,
     "runs": runs,
     "bench": bench,
@@ -49,7 +51,7 @@ MENUS: dict[str, Callable[[Callable[[Any], object]], Menu]] = {
     "study": study_menu,
 }
 HEADINGS = {
-    "Train and use": ("train", "evaluate", "predict", "export", "resume", "runs"),
+    "Train and use": ("train", "evaluate", "predict", "explain", "export", "resume", "runs"),
     "Measure and compare": ("bench", "study", "models", "rivals"),
     "This machine": ("info", "build"),
 }

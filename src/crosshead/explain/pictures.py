@@ -3,7 +3,7 @@
 Red is taken and blue is subtracted; 0 is transparent, or white. Scales are symmetric around it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from matplotlib.axes import Axes
@@ -32,11 +32,13 @@ class Panel(NamedTuple):
         title: what stands above.
         values: `(tokens,)`, prefix tokens first.
         framed: `(tokens,)`, positive where a frame goes around, or None.
+        of_map: whether these are weights of a map, whose largest is told.
     """
 
     title: str
     values: Tensor
     framed: Tensor | None = None
+    of_map: bool = True
 
 
 def draw_maps(
@@ -124,6 +126,43 @@ def draw_landmarks(call: LayerCall, image: Image.Image, *, head: int, sample: in
     return _draw(call, image, rows, title=f"{call.name}: what landmarks of head {head} gather from")
 
 
+def draw_relevance(
+    call: LayerCall, image: Image.Image, relevances: Mapping[str, Tensor], *, sample: int = 0
+) -> Image.Image:
+    """To which tokens scores are owed, a panel for each score, on a scale of its own.
+
+    Args:
+        call: of the first layer of the recording, whose tokens these are.
+        image: what the net was given, of any size.
+        relevances: `(B, N)` by the name of the score: `relevance`, or `relevance_of_scores`.
+        sample: which image of the batch.
+
+    Returns:
+        A picture, RGB.
+
+    Raises:
+        ValueError: if there is no such sample, no score, or the grid has not two axes.
+
+    Example:
+        >>> import torch
+        >>> from crosshead.explain import record, relevance
+        >>> from crosshead.explain.pictures import draw_relevance
+        >>> from crosshead.vision import IViT
+        >>> net = IViT(num_classes=10, depths=(1, 1, 1, 1), dims=(16, 16, 32, 32)).eval()
+        >>> with record(net, gradients=True) as recording:
+        ...     scores = net(torch.randn(1, 3, 128, 96))
+        >>> owed = {"cat": relevance(recording, scores[0, 3])}
+        >>> draw_relevance(recording[0], Image.new("RGB", (96, 128)), owed).mode
+        'RGB'
+    """
+    _check(call, sample)
+    if not relevances:
+        raise ValueError("relevances must hold one score or more; got none")
+    panels = [Panel(name, values[sample], of_map=False) for name, values in relevances.items()]
+    in_rows = [panels[start : start + COLUMNS] for start in range(0, len(panels), COLUMNS)]
+    return _draw(call, image, in_rows, title="what scores are owed to")
+
+
 def draw_mixing(call: LayerCall) -> Image.Image:
     """The mixing matrices of a layer as heat maps, without the identity, on one scale.
 
@@ -186,10 +225,12 @@ def _fill(axes: Axes, call: LayerCall, image: Image.Image, panel: Panel) -> None
     faded = Image.blend(image.convert("L").convert("RGB"), Image.new("RGB", image.size, "white"), FADED)
     axes.imshow(faded, extent=whole)
     axes.imshow(values, cmap=SIGNED, vmin=-most, vmax=most, alpha=values.abs() / most, extent=whole)
-    title = f"{panel.title}: {most * len(panel.values):.1f} x even"
-    if prefix := call.num_prefix_tokens:
-        title += f"\nprefix {float(panel.values[:prefix].sum()):.2g}"
-    axes.set_title(title, fontsize=9)
+    title = panel.title
+    if panel.of_map:
+        title += f": {most * len(panel.values):.1f} x even"
+        if prefix := call.num_prefix_tokens:
+            title += f"\nprefix {float(panel.values[:prefix].sum()):.2g}"
+    axes.set_title(title, fontsize=9, parse_math=False)
     if panel.framed is not None and on_grid(panel.framed, call.key_grid).any():
         rows, columns = on_grid(panel.framed, call.key_grid).nonzero().T.tolist()
         step = width / call.key_grid[1], height / call.key_grid[0]

@@ -76,6 +76,11 @@ class RunFolder:
         return self.path / "predictions"
 
     @property
+    def explained(self) -> Path:
+        """Where pages go that show the inside of the net, and are not sent elsewhere."""
+        return self.path / "explained"
+
+    @property
     def lock(self) -> Path:
         """Held by the process that trains into the folder."""
         return self.path / ".lock"
