@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 
 @pytest.fixture
@@ -74,3 +75,15 @@ def test_nets_and_files_of_the_wrong_kind_are_one_line(crosshead, trained, digit
         assert answer.code == 1
         assert words in answer.err, answer.err
         assert len(answer.err.splitlines()) == 1
+
+
+def test_heads_are_shown_while_they_learn(crosshead, tiny_flags, tmp_path):
+    answer = crosshead("train", "digits", *tiny_flags, "--explain-every", "1", "--out", "run")
+    assert answer.code == 0, answer.err
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"), size_guidance={"images": 0})
+    events.Reload()
+    tags = [tag for tag in events.Tags()["images"] if tag.startswith("heads/")]
+    assert tags
+    assert all(len(events.Images(tag)) == 2 for tag in tags)
+    refused = crosshead("train", "digits", "--explain-every", "0")
+    assert "explain_every is 0: give 1 or more" in refused.err

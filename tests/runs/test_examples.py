@@ -109,7 +109,7 @@ def epoch_ends(epoch: int, **changes: Any) -> Any:
 
 def test_training_is_left_alone(copied, tiny):
     task, data = task_of("classify"), data_of(copied)
-    show = ShowExamples(GroupedTensorBoard(copied), copied, task=task, recipe=tiny, data=data)
+    show = ShowExamples().of_run(GroupedTensorBoard(copied), copied, task=task, recipe=tiny, data=data)
     module = engine.make_module(task, tiny, data.meta, task.build(tiny, data.meta)).train()
     weights = {name: value.clone() for name, value in module.state_dict().items()}
 
@@ -132,9 +132,9 @@ def test_labels_are_shown_once_and_large_pictures_are_made_smaller(copied, tiny)
         preview=lambda *_: [SimpleNamespace(plot=lambda: large)],
     )
     logger = GroupedTensorBoard(copied)
-    show = ShowExamples(logger, copied, task=task, recipe=tiny, data=data_of(copied))
+    show = ShowExamples().of_run(logger, copied, task=task, recipe=tiny, data=data_of(copied))
     for step in (20, 40):
-        show.show(SimpleNamespace(device="cpu"), step)  # pyright: ignore[reportArgumentType]
+        show.show(torch.nn.Identity(), SimpleNamespace(), step)  # pyright: ignore[reportArgumentType]
     logger.save()
     found = pictures(copied)
     assert list(found["examples/val_image_3"]) == [20, 40]
@@ -158,13 +158,12 @@ def test_pictures_become_rarer_and_the_last_epoch_has_some(
     tiny, copied, monkeypatch, val_every, has_val, changes, expected
 ):
     shown: list[int] = []
-    monkeypatch.setattr(ShowExamples, "show", lambda self, module, step: shown.append(step))
+    monkeypatch.setattr(ShowExamples, "show", lambda self, net, module, step: shown.append(step))
     data: Any = SimpleNamespace(val=[] if has_val else None)
     recipe = dataclasses.replace(tiny, val_every=val_every)
-    show = ShowExamples(
-        GroupedTensorBoard(copied), copied, task=task_of("classify"), recipe=recipe, data=data
-    )
-    module: Any = None
+    logger = GroupedTensorBoard(copied)
+    show = ShowExamples().of_run(logger, copied, task=task_of("classify"), recipe=recipe, data=data)
+    module: Any = SimpleNamespace(device="cpu")
     for epoch in range(1, 22):
         show.on_train_epoch_end(epoch_ends(epoch, **changes), module)
     assert shown == expected

@@ -12,7 +12,7 @@ _FLAGS = {
         blockwise block_lr feature_lr trained""",
     "augmentation": """crop crops kept_crops crop_scale crop_padding scale flip vertical_flip rotation
         symmetries color_jitter rand_augment erasing mixup cutmix""",
-    "run": "seed logger workers threads",
+    "run": "seed logger explain_every workers threads",
     "hardware": """accelerator devices nodes strategy precision compile channels_last grad_checkpointing""",
 }
 

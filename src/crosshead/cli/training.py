@@ -28,7 +28,7 @@ def show_training(run: RunFolder, recipe: Recipe, fit: Callable[[Sequence[Callba
     started = time.perf_counter()
     try:
         with quiet():
-            fit([ShowTraining(run, recipe)])
+            fit([ShowTraining(run, recipe), *_heads_of(recipe)])
     except BaseException as error:
         code = SIGNALS.code(error)
         if code is None:
@@ -46,6 +46,14 @@ def show_training(run: RunFolder, recipe: Recipe, fit: Callable[[Sequence[Callba
         f"next: crosshead evaluate {run.path}",
         f"      crosshead predict {run.path} {task_of(recipe.task).arguments}",
     )
+
+
+def _heads_of(recipe: Recipe) -> Sequence[Callback]:
+    if recipe.explain_every is None:
+        return []
+    from crosshead.explain.training import ShowHeads
+
+    return [ShowHeads(recipe.explain_every)]
 
 
 def _outcome(rows: Rows, patience: int | None, seconds: float) -> str:

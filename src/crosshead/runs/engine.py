@@ -27,7 +27,7 @@ from crosshead.runs.checkpoints import (
     require_same_tensors,
 )
 from crosshead.runs.curves import draw_curves
-from crosshead.runs.examples import ShowExamples
+from crosshead.runs.examples import ShowExamples, WatchNet
 from crosshead.runs.folder import RunError, RunFolder
 from crosshead.runs.load import StartReport, start_from
 from crosshead.runs.lock import claimed, locked
@@ -256,6 +256,9 @@ def _training(
     averaging = EMAWeightAveraging(decay=recipe.ema) if recipe.ema else None
     metrics = KeepMetrics(run, batch_size=recipe.batch_size)
     tensorboard = GroupedTensorBoard(run)
+    watching = [ShowExamples(), *(each for each in callbacks if isinstance(each, WatchNet))]
+    for each in watching:
+        each.of_run(tensorboard, run, task=task, recipe=recipe, data=data)
     if recipe.patience is not None:
         _require_score_to_wait_for(recipe, data, module)
     if data.val is None:
@@ -285,8 +288,8 @@ def _training(
             metrics,
             LogRun(tensorboard, recipe, metrics),
             *([] if recipe.patience is None else [StopEarly(metrics, patience=recipe.patience)]),
-            ShowExamples(tensorboard, run, task=task, recipe=recipe, data=data),
-            *callbacks,
+            *watching,
+            *(each for each in callbacks if each not in watching),
             Checkpoints(run),
         ],
     )

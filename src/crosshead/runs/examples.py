@@ -1,44 +1,45 @@
 """Pictures in TensorBoard: what the net makes of a few images while it learns."""
 
 import math
-from typing import Any
+from abc import abstractmethod
+from collections.abc import Iterator
+from typing import Any, Self
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 from PIL import Image
+from torch import nn
 
 from crosshead.runs.folder import RunFolder
 from crosshead.runs.load import load_run
 from crosshead.runs.tensorboard import GroupedTensorBoard
 from crosshead.tasks.recipe import Recipe
 from crosshead.tasks.seeding import seeded_on_host
-from crosshead.tasks.task import Data, Task
+from crosshead.tasks.task import Data, Example, Task
 
 # What a picture is reduced to, so that an event file stays small whatever the images are.
 MOST_PIXELS = 1_200_000
 
 
-class ShowExamples(Callback):
-    """Shows what the net makes of a few images of the validation set, drawn as by `crosshead predict`.
+class WatchNet(Callback):
+    """Looks at the net that a run would leave if it ended after this epoch; the engine tells it of the run.
 
-    They are shown after the first, second, fourth, eighth, ... validation and after the last epoch, the same
-    images each time: a net changes most in the beginning, and TensorBoard shows ten pictures of a kind.
-    Without a validation set they are training images, as they are on disk. Those flatter the net, and still
-    tell channels, sizes or labels that are mixed up.
+    That net is the one of `model/`, read back, whether its weights are averaged, sharded, compiled or of
+    lower precision in the training, which is left alone. So this comes after `KeepModel`, and after
+    `StopEarly`, which says which epoch is the last.
 
-    The net is that of `model/`, read back: the one that the run would leave if it ended now, whether its
-    weights are averaged, sharded, compiled or of lower precision in the training, which is left alone. So
-    this comes after `KeepModel`, and after `StopEarly`, which says which epoch is the last.
-
-    Args:
-        logger: where to.
-        run: the run.
-        task: of the recipe.
-        recipe: of the run.
-        data: whose images are shown.
+    It is looked at with a few images of the validation set, the same each time. Without a validation set they
+    are training images, as they are on disk. Those flatter the net, and still tell channels, sizes or labels
+    that are mixed up.
     """
 
-    def __init__(
+    logger: GroupedTensorBoard
+    run: RunFolder
+    task: Task[Any, Any]
+    recipe: Recipe
+    data: Data[Any]
+
+    def of_run(
         self,
         logger: GroupedTensorBoard,
         run: RunFolder,
@@ -46,24 +47,69 @@ class ShowExamples(Callback):
         task: Task[Any, Any],
         recipe: Recipe,
         data: Data[Any],
-    ) -> None:
+    ) -> Self:
+        """Tells it where to write, and of what.
+
+        Args:
+            logger: where to.
+            run: the run.
+            task: of the recipe.
+            recipe: of the run.
+            data: whose images are shown.
+        """
         self.logger, self.run, self.task, self.recipe, self.data = logger, run, task, recipe, data
-        self.split, self.every = ("train", 1) if data.val is None else ("val", recipe.val_every)
-        self.has_shown_truth = False
+        return self
+
+    @property
+    def split(self) -> str:
+        """Where the images are from."""
+        return "train" if self.data.val is None else "val"
+
+    @abstractmethod
+    def is_time(self, epoch: int) -> bool:
+        """Whether to look after an epoch, counted from 1. After the last one it always does."""
+
+    @abstractmethod
+    def show(self, net: nn.Module, module: pl.LightningModule, step: int) -> None:
+        """Writes what is seen.
+
+        Args:
+            net: read back, in evaluation mode.
+            module: that learns.
+            step: of the training.
+        """
+
+    def examples(self) -> Iterator[Example]:
+        """The images."""
+        images = getattr(self.data, self.split)
+        return self.task.examples(self.data.meta, images, split=self.split)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Shows the images, where it is time."""
+        """Looks, where it is time."""
         epoch = trainer.current_epoch + 1
         is_last = trainer.should_stop or epoch == trainer.max_epochs
-        if trainer.is_global_zero and (is_last or is_due(epoch, self.every)):
+        if trainer.is_global_zero and (is_last or self.is_time(epoch)):
             # Making a net draws its first weights.
             with seeded_on_host(self.recipe.seed):
-                self.show(pl_module, trainer.global_step)
+                self.show(load_run(self.run)[1].to(pl_module.device), pl_module, trainer.global_step)
 
-    def show(self, module: pl.LightningModule, step: int) -> None:
+
+class ShowExamples(WatchNet):
+    """Shows what the net makes of the images, drawn as by `crosshead predict`.
+
+    They are shown after the first, second, fourth, eighth, ... validation and after the last epoch: a net
+    changes most in the beginning, and TensorBoard shows ten pictures of a kind.
+    """
+
+    has_shown_truth = False
+
+    def is_time(self, epoch: int) -> bool:
+        """After validations that are powers of two; without a validation set after such epochs."""
+        return is_due(epoch, 1 if self.data.val is None else self.recipe.val_every)
+
+    def show(self, net: nn.Module, module: pl.LightningModule, step: int) -> None:
         """Writes a picture of each image, and once one of its labels."""
-        net, images = load_run(self.run)[1].to(module.device), getattr(self.data, self.split)
-        for example in self.task.examples(self.data.meta, images, split=self.split):
+        for example in self.examples():
             tag = f"examples/{example.name.replace(' ', '_')}"
             (result,) = self.task.preview(self.recipe, self.data.meta, module, net, [example.input])
             self.logger.log_picture(tag, reduced(result.plot()), step)

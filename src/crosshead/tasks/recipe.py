@@ -88,6 +88,9 @@ class Recipe:
     """Threads of PyTorch on the CPU; by default its own choice."""
     logger: Literal["tensorboard", "wandb"] = "tensorboard"
     """wandb logs to Weights & Biases as well; CSV and TensorBoard are always written."""
+    explain_every: int | None = None
+    """Epochs from one time to the next that TensorBoard shows how heads talk, and how diverse they are; by
+    default never."""
 
     def resolved(self) -> Self:
         """The same with absolute paths, so that the run can be gone on with from anywhere."""
@@ -102,7 +105,14 @@ class Recipe:
         if self.epochs < self.fewest_epochs:
             raise ValueError(f"epochs is {self.epochs}: give {self.fewest_epochs} or more")
         self.require_counts(
-            "batch_size", "accumulate", "devices", "nodes", "threads", "val_every", "patience"
+            "batch_size",
+            "accumulate",
+            "devices",
+            "nodes",
+            "threads",
+            "val_every",
+            "patience",
+            "explain_every",
         )
         self.require_fractions("drop_path", "ema", "val")
         if self.val == 1:
