@@ -29,17 +29,28 @@ function drawMap(canvas, image, side, values, shown, { framed = null, box = null
   context.drawImage(image, 0, 0, width, height);
   context.filter = "none";
   const most = values.reduce((largest, x) => Math.max(largest, Math.abs(x)), 0);
-  for (let y = 0; y < rows; y++) {
-    for (let x = 0; x < columns; x++) {
-      context.fillStyle = colour(values[y * columns + x], most);
-      context.fillRect((x * width) / columns, (y * height) / rows, width / columns + 0.5, height / rows + 0.5);
-    }
-  }
+  drawCells(canvas, rows, columns, (y, x) => colour(values[y * columns + x], most));
   if (framed !== null && framed >= 0) {
     frame(context, ((framed % columns) * width) / columns, (Math.floor(framed / columns) * height) / rows, width / columns, height / rows);
   }
   if (box) frame(context, box[1] * width, box[0] * height, (box[3] - box[1]) * width, (box[2] - box[0]) * height);
   return most;
+}
+
+// Cells that end where the next one begins, on whole pixels: transparent colours show every overlap.
+function drawCells(canvas, rows, columns, ink) {
+  const context = canvas.getContext("2d");
+  context.save();
+  context.resetTransform();
+  const edge = (at, count, length) => Math.round((at * length) / count);
+  for (let y = 0; y < rows; y++) {
+    for (let x = 0; x < columns; x++) {
+      const [left, top] = [edge(x, columns, canvas.width), edge(y, rows, canvas.height)];
+      context.fillStyle = ink(y, x);
+      context.fillRect(left, top, edge(x + 1, columns, canvas.width) - left, edge(y + 1, rows, canvas.height) - top);
+    }
+  }
+  context.restore();
 }
 
 function frame(context, left, top, width, height) {
@@ -56,10 +67,7 @@ function drawMatrix(canvas, side, rows, most, chosen) {
   const size = side / rows[0].length;
   context.fillStyle = "#fff";
   context.fillRect(0, 0, side, side);
-  rows.forEach((row, y) => row.forEach((value, x) => {
-    context.fillStyle = colour(value, most);
-    context.fillRect(x * size, y * size, size, size);
-  }));
+  drawCells(canvas, rows.length, rows[0].length, (y, x) => colour(rows[y][x], most));
   if (chosen) frame(context, chosen[1] * size, chosen[0] * size, size, size);
 }
 
