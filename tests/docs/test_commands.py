@@ -35,6 +35,7 @@ QUICK = {
     "evaluate": "--accelerator cpu",
     "predict": "--accelerator cpu",
     "predict model.onnx": "--help",  # there is no such file: tests/export makes one
+    "explain": "--no-sheets --accelerator cpu",
     "export": "--help",  # traces for half a minute: tests/cli/test_export_command.py does
     "resume": "",
     "runs": "",
@@ -197,7 +198,9 @@ def prepare(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, data: dic
         Image.effect_noise((40, 32), 90).convert("RGB").save(f"image-{number}.png")
     for path in data["landsat"].glob("t?_*.png"):
         shutil.copy(path, folder)
-    return "runs/landsat-1" if page.name == "dense.md" else "runs/digits-1"
+    return {"dense.md": "runs/landsat-1", "inside.md": "ivit_pico.fashion_mnist"}.get(
+        page.name, "runs/digits-1"
+    )
 
 
 def filled(arguments: list[str], data: dict[str, Path], run_of_page: str) -> list[str]:
@@ -207,6 +210,7 @@ def filled(arguments: list[str], data: dict[str, Path], run_of_page: str) -> lis
     meant: dict[str, list[str]] = {
         "DIR": [str(folder)],
         "DIR_OR_ARCHIVE": [str(folder)],
+        "IMAGE": ["image-1.png"],
         "IMAGE...": ["image-1.png", "image-2.png"],
         "RUN": [run_of_page],
         "IMAGES": [images],

@@ -251,7 +251,8 @@ def test_landmarks_are_those_of_the_table_and_no_more_than_pay(models):
         assert cells**2 <= min(limits)
 
 
-def test_there_are_no_pretrained_weights():
+def test_only_small_grey_images_have_pretrained_weights():
+    assert timm.list_pretrained("ivit_*") == ["ivit_pico.fashion_mnist"]
     with pytest.raises(RuntimeError, match=r"[Nn]o pretrained weights"):
         timm.create_model("ivit_nano", pretrained=True)
 

@@ -6,8 +6,9 @@ import torch
 from PIL import Image
 
 import crosshead
+from crosshead.explain import scores as scores_module
 from crosshead.explain.look import look
-from crosshead.explain.scores import named_scores, relevance_of_scores
+from crosshead.explain.scores import gradients_of_scores, leading_scores, relevance_of_scores
 
 
 @pytest.fixture
@@ -70,13 +71,32 @@ def test_scores_that_are_asked_about(loaded, label_data, name):
 
 def test_objects_and_areas_are_named_best_first():
     objects = [{"labels": torch.tensor([2, 1]), "scores": torch.tensor([0.9, 0.4])}]
-    named = dict(named_scores(objects, ("cat", "dog")))
-    assert {name: float(score) for name, score in named.items()} == pytest.approx(
-        {"object 1: dog": 0.9, "object 2: cat": 0.4}
-    )
+    named = {score.name: float(score.of(objects)) for score in leading_scores(objects, ("cat", "dog"))}
+    assert named == pytest.approx({"object 1: dog": 0.9, "object 2: cat": 0.4})
     scores = torch.zeros(1, 3, 2, 2)
     scores[0, 2], scores[0, 0, 0, 0] = 1, 5
-    assert [(name, float(score)) for name, score in named_scores(scores, ("a", "b", "c"))] == [
-        ("c", 1.0),
-        ("a", 5.0),
-    ]
+    named = {score.name: float(score.of(scores)) for score in leading_scores(scores, ("a", "b", "c"))}
+    assert [*named.items()] == [("c", 1.0), ("a", 5.0)]
+
+
+def test_integrated_gradients_add_up_to_the_score(loaded, label_data):
+    """From the mean image to the image, up to the points that stand for the integral."""
+    pytest.importorskip("captum")
+    model = loaded("segment")
+    seen = look(model, label_data / "val" / "images" / "1.png")
+    (image,) = seen.asked[1]
+    found = gradients_of_scores(model, seen, most=2)
+    with torch.no_grad():
+        before, after = (model.net(each).clone() for each in (torch.zeros_like(image), image))
+    for score in leading_scores(after, model.classes, most=2):
+        values = found[score.name]
+        assert values.shape[1] == seen.recording[0].grid[0] * seen.recording[0].grid[1]
+        pixels = image[0, 0].numel() / values.shape[1]
+        change = float(score.of(after) - score.of(before))
+        assert float(values.sum()) * pixels == pytest.approx(change, rel=0.1, abs=0.02)
+
+
+def test_without_captum_there_are_none(loaded, label_data, monkeypatch):
+    monkeypatch.setattr(scores_module, "find_spec", lambda name: None)
+    model = loaded("segment")
+    assert gradients_of_scores(model, look(model, label_data / "val" / "images" / "1.png")) == {}

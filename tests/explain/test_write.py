@@ -34,7 +34,8 @@ def test_a_segmentation(loaded, label_data, tmp_path):
     content = content_of(page)
     assert [layer["name"] for layer in content["layers"]] == BY_STAGE
     assert content["scores"][-1]["name"].startswith("rollout")
-    assert {score["name"] for score in content["scores"][:-1]} <= {"background", "red", "blue"}
+    names = {score["name"].partition(":")[0] for score in content["scores"][:-1]}
+    assert names <= {"background", "red", "blue"}
     assert content["teacher"] == {}
 
 
@@ -43,7 +44,10 @@ def test_a_detector(loaded, coco_data, tmp_path, name):
     model = loaded(name)
     (page,) = write_explanation(model, coco_data / "val" / "1.png", tmp_path, with_sheets=False)
     scores = [score["name"] for score in content_of(page)["scores"][:-1]]
-    assert all(re.fullmatch(rf"object {number}: (red|blue)", score) for number, score in enumerate(scores, 1))
+    assert all(
+        re.fullmatch(rf"object {number}: (red|blue): what attention carries", score)
+        for number, score in enumerate(scores, 1)
+    )
     assert scores
 
 

@@ -1,6 +1,7 @@
 """A trained net in Python: loaded in a line, given images of every kind, and what it answers."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import crosshead
 from crosshead.runs.folder import RunError
 from crosshead.runs.load import load_run
 from crosshead.runs.trained import TrainedModel
-from crosshead.tasks.classify.data import load_digits
+from crosshead.tasks.classify.data import load_digits, load_fashion_mnist
 from crosshead.tasks.classify.recipe import ClassifyRecipe
 from crosshead.tasks.classify.transforms import eval_transform
 from crosshead.tasks.task import DataError
@@ -156,3 +157,24 @@ def test_pairs_are_tuples(dense_run, tmp_path):
     assert [each.name for each in many] == ["image-1", "image-2"]
     with pytest.raises(TypeError, match="a pair must be a tuple"):
         model.predict("photo.png")
+
+
+def test_a_model_that_comes_with_the_package(tmp_path, monkeypatch, trained):
+    model = crosshead.load("ivit_pico.fashion_mnist", accelerator="cpu")
+    assert model.classes[9] == "Ankle boot"
+    assert len(model.predict(np.zeros((28, 28), np.uint8)).ranked) == 5
+    # What a user has calls itself as it likes.
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ivit_pico.fashion_mnist").symlink_to(trained.path)
+    assert crosshead.load("ivit_pico.fashion_mnist").classes == tuple("0123456789")
+
+
+def test_it_has_the_accuracy_that_is_published(real_data):
+    model = crosshead.load("ivit_pico.fashion_mnist", accelerator="cpu")
+    images = load_fashion_mnist(real_data / "fashion-mnist").test
+    first: Any = [images[number] for number in range(1000)]
+    results = model.predict([image for image, _ in first], batch_size=100)
+    found = [model.classes.index(result.ranked[0][0]) for result in results]
+    right = np.mean([label == answer for (_, label), answer in zip(first, found, strict=True)])
+    # Of the first tenth of the test set; all of it is in docs/results.md.
+    assert right == pytest.approx(0.93, abs=0.015)

@@ -23,6 +23,10 @@ class TestIViTNano(BackboneContract):
     model_name = "ivit_nano"
 
 
+class TestIViTPico(BackboneContract):
+    model_name = "ivit_pico"
+
+
 class TestIViTWithOptions(BackboneContract):
     """The contract does not hang on the defaults."""
 
@@ -42,8 +46,18 @@ class TestIViTWithOptions(BackboneContract):
 
 
 def test_all_variants_are_registered():
-    assert set(timm.list_models("ivit_*")) == set(VARIANTS)
-    assert timm.list_pretrained("ivit_*") == []
+    assert set(timm.list_models("ivit_*")) == {"ivit_pico", *VARIANTS}
+    assert timm.list_pretrained("ivit_*") == ["ivit_pico.fashion_mnist"]
+
+
+def test_weights_come_where_they_are_asked_for_by_name():
+    with pytest.raises(RuntimeError, match=r"[Nn]o pretrained weights"):
+        timm.create_model("ivit_pico", pretrained=True)
+    trained: Any = timm.create_model("ivit_pico.fashion_mnist", pretrained=True)
+    assert (trained.in_chans, trained.num_classes, trained.head.fc.weight.dtype) == (1, 10, torch.float32)
+    again: Any = timm.create_model("ivit_pico.fashion_mnist", pretrained=True, in_chans=3, num_classes=4)
+    # Other channels and classes keep the rest.
+    assert torch.equal(again.stages[2].blocks[0].attn.qkv.weight, trained.stages[2].blocks[0].attn.qkv.weight)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,17 @@ ImageArgument = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="IMA
 ImageArguments = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[IMAGE ...]")]
 
 
+def written_to(run: Path) -> Path:
+    """The folder that takes what a command makes of a run, unless it is told another one.
+
+    The run itself; the folder of an exported file; and where the command is given for a run on the Hub, or
+    one that comes with the package.
+    """
+    if run.is_dir():
+        return run
+    return run.parent if run.exists() else Path()
+
+
 def read_pairs(pairs: list[str]) -> dict[str, Any]:
     """`name=value` arguments, each value a Python literal where it looks like one and a text otherwise.
 

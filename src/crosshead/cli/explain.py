@@ -4,7 +4,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from crosshead.cli.arguments import ImageArgument, ImageArguments, RunArgument
+from crosshead.cli.arguments import ImageArgument, ImageArguments, RunArgument, written_to
 
 
 def explain(
@@ -55,7 +55,7 @@ def explain(
     if size is not None and "size" not in model.options:
         raise ValueError(f"--size has no meaning for {model.task}, the task of {run}: leave it out")
     chosen = [int(name) if name.lstrip("-").isdigit() else name for name in layers] or None
-    folder = to or RunFolder(run).explained
+    folder = to or RunFolder(written_to(run)).explained
     sources: list[Any] = [(image, *images)] if model.pairs else [image, *images]
     names = [None] if model.pairs else unique([path.stem for path in sources])
     for source, name in zip(sources, names, strict=True):

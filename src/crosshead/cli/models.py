@@ -17,7 +17,7 @@ def models(image_size: int = 224) -> None:
     table.add_column("model")
     for column in ("parameters", "multiply-adds", "activations"):
         table.add_column(column, justify="right")
-    for name in VARIANTS:
+    for name in ("ivit_pico", *VARIANTS):
         cost = footprint(name, image_size=image_size)
         table.add_row(
             name,

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from crosshead.cli.arguments import ImageArgument, ImageArguments, RunArgument
+from crosshead.cli.arguments import ImageArgument, ImageArguments, RunArgument, written_to
 
 
 def predict(
@@ -53,7 +53,7 @@ def predict(
     from crosshead.cli.console import quiet
     from crosshead.cli.predictions import Report, predict_files
     from crosshead.runs.folder import RunFolder
-    from crosshead.runs.trained import HUB, load
+    from crosshead.runs.trained import load
 
     given = {"top": top, "min_score": min_score, "tile": tile, "size": size}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
@@ -64,9 +64,7 @@ def predict(
         raise ValueError(f"{flag} has no meaning for {model.task}, the task of {run}: leave it out")
     if coco is not None:
         model.to_coco([])  # refuses what is no detector before anything is looked at
-    # Beside an exported file; of a run on the Hub, where the command is given.
-    beside = run if run.is_dir() else Path() if str(run).startswith(HUB) else run.parent
-    folder = out or (None if model.ranks else RunFolder(beside).predictions)
+    folder = out or (None if model.ranks else RunFolder(written_to(run)).predictions)
     report = Report(model, out=folder, tables={"csv": csv, "jsonl": jsonl, "coco": coco}, as_json=json)
     refused: list[Exception] = []
     options["batch_size"] = batch_size

@@ -12,7 +12,7 @@ from crosshead.explain.look import Look, look
 from crosshead.explain.page.build import build_page, cells_within
 from crosshead.explain.page.cells import Cells
 from crosshead.explain.page.softmax import softmax_maps
-from crosshead.explain.scores import relevance_of_scores
+from crosshead.explain.scores import gradients_of_scores, relevance_of_scores
 from crosshead.explain.selection import Place
 from crosshead.explain.sheets import sheets
 from crosshead.runs.trained import TrainedModel
@@ -68,7 +68,7 @@ def write_explanation(
     tell("looking at the image")
     seen = look(model, source, layers=layers, **options)
     tell("asking what its scores are owed to")
-    relevances = relevance_of_scores(model, seen)
+    relevances, gradients = relevance_of_scores(model, seen), gradients_of_scores(model, seen)
     count, teacher = _beside(model, seen)
     several = len(seen.images) > 1
     for sample in range(len(seen.images)):
@@ -77,7 +77,13 @@ def write_explanation(
         title += f", {DATES[sample]}" if several else ""
         tell(f"writing {stem}.html")
         page = build_page(
-            seen, title=title, relevances=relevances, teacher=teacher, sample=sample, count=count
+            seen,
+            title=title,
+            relevances=relevances,
+            gradients=gradients,
+            teacher=teacher,
+            sample=sample,
+            count=count,
         )
         yield _written(folder / f"{stem}.html", page.encode())
         if with_sheets:

@@ -16,6 +16,7 @@ from crosshead.tasks.recipe import Recipe
 from crosshead.tasks.result import Result
 from crosshead.tasks.sources import Input, find_sources
 from crosshead.tasks.task import DataError, Meta, Task, task_of
+from crosshead.vision.shipped import shipped_models
 
 HUB = "hf-hub:"
 
@@ -162,8 +163,9 @@ def load(source: str | Path, *, best: bool = False, accelerator: str = "auto") -
     """A trained net, ready for use.
 
     Args:
-        source: a run folder; a file that `crosshead export` wrote; or `hf-hub:USER/NAME`, a repository of the
-            Hugging Face Hub that holds `recipe.json` and `model/` of a run.
+        source: a run folder; a file that `crosshead export` wrote; `ivit_pico.fashion_mnist`, which comes
+            with the package; or `hf-hub:USER/NAME`, a repository of the Hugging Face Hub that holds
+            `recipe.json` and `model/` of a run.
         best: take the epoch that did best on the validation set in place of the last one.
         accelerator: cpu, cuda, mps, or auto for cuda where there is one.
 
@@ -179,6 +181,7 @@ def load(source: str | Path, *, best: bool = False, accelerator: str = "auto") -
     """
     fetched = str(source).startswith(HUB)
     path = _fetched(str(source)[len(HUB) :]) if fetched else Path(source)
+    path = path if path.exists() else shipped_models().get(str(source), path)
     if is_exported(path):
         if best:
             raise RunError(f"{path} holds one set of weights: leave --best out, or export with it")

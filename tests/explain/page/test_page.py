@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import crosshead
+from crosshead.explain.landmarks import landmark_sources, listening
 from crosshead.explain.layers import attention_layers
 from crosshead.explain.look import look
 from crosshead.explain.maps import map_columns, map_rows
@@ -85,6 +86,7 @@ def test_pointing_at_a_patch_shows_its_row_and_its_column(played, segmenter, ima
         point("map", [2, 3], [{rows}, {columns}]);
         shown.row = $("told").textContent;
         shown.lit = coloured($("map"), [{rows}, {columns}]);
+        shown.landmark = $("field-caption").textContent;
         $("head").value = 1; $("head").dispatchEvent(new Event("change"));
         document.querySelector("input[value=column]").click();
         shown.column = $("told").textContent;
@@ -100,6 +102,16 @@ def test_pointing_at_a_patch_shows_its_row_and_its_column(played, segmenter, ima
         assert f"patch ({best // columns}, {best % columns}): weight" in found[kind]
         assert number(found[kind], "weight") == pytest.approx(float(values[best]), rel=6e-3)
         assert found[lit] == best
+
+    heard = listening(call, (2, 3), heads=0)
+    landmark = int(heard.landmark)
+    assert f"Landmark {landmark} carries most of what it gets, weight" in found["row"]
+    assert number(found["row"], "gets, weight") == pytest.approx(float(heard.weight), rel=6e-3)
+    source = int(landmark_sources(call, landmark, heads=0)[0, 0, 0].abs().argmax())
+    assert (
+        f"landmark {landmark} gathers from, most from patch ({source // columns}, {source % columns})"
+        in (found["landmark"])
+    )
 
 
 def test_keys_move_hold_and_change(played, segmenter, image):

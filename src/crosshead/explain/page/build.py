@@ -36,6 +36,7 @@ def build_page(
     *,
     title: str,
     relevances: dict[str, Tensor],
+    gradients: dict[str, Tensor] | None = None,
     teacher: dict[str, Tensor] | None = None,
     sample: int = 0,
     count: int | None = None,
@@ -46,6 +47,7 @@ def build_page(
         seen: what `look` gave.
         title: of the page.
         relevances: `(B, N)` by name, on the grid of the first layer: `relevance_of_scores`.
+        gradients: the same of `gradients_of_scores`.
         teacher: maps `(H, T, T)` of softmax attention by the names of layers, over the same cells.
         sample: which image of the batch.
         count: about how many cells are shown of a layer, from `cells_within`; None for as many as fit.
@@ -65,7 +67,11 @@ def build_page(
         layers.append(layer_content(call, cells, numbers, sample=sample))
     first = calls[0]
     of_first = Cells.at_most(count, grid=first.grid, prefix=0)
-    maps = {**relevances, "rollout of all patches, whatever the score": rollout(seen.recording)}
+    maps = {
+        **{f"{name}: integrated gradients": values for name, values in (gradients or {}).items()},
+        **{f"{name}: what attention carries": values for name, values in relevances.items()},
+        "rollout of all patches, whatever the score": rollout(seen.recording),
+    }
     scores = [
         {
             "name": name,

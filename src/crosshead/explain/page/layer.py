@@ -16,9 +16,9 @@ from crosshead.explain.mixing import mixing_matrices
 from crosshead.explain.page.cells import Cells
 from crosshead.explain.page.numbers import Numbers
 
-# Pairs of heads times tokens times landmarks times heads, beyond which pairs are not taken apart: some ten
+# Heads cubed times tokens times landmarks, beyond which pairs of heads are not taken apart: some ten
 # seconds of a core.
-MOST_PAIR_WORK = 2e9
+MOST_PAIR_WORK = 3e8
 
 
 def layer_content(call: LayerCall, cells: Cells, numbers: Numbers, *, sample: int = 0) -> dict[str, Any]:

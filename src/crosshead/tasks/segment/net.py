@@ -5,6 +5,8 @@ from itertools import pairwise
 from typing import Any, Literal
 
 import segmentation_models_pytorch as smp
+import timm
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -14,6 +16,7 @@ Decoder = Literal["upernet", "fpn"]
 
 # Maps that both decoders read, the deepest ones.
 LEVELS = 4
+MOST_DEPTH = 5
 # FPN norms its channels in 32 groups, and a group of one channel cannot be normed on a map of one pixel.
 FPN_STEP = 64
 
@@ -77,6 +80,7 @@ class SegmentationNet(nn.Module):
         shared: dict[str, Any] = {
             "encoder_name": f"tu-{backbone}",
             "encoder_weights": True if pretrained else None,
+            "encoder_depth": _depth(backbone),
             "in_channels": in_chans,
             "classes": num_classes,
             "upsampling": 1,
@@ -126,3 +130,15 @@ class SegmentationNet(nn.Module):
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Decides whether the backbone recomputes its activations in the backward pass."""
         self.net.encoder.model.set_grad_checkpointing(enable)
+
+
+def _depth(backbone: str) -> int:
+    """How many halvings of an image smp may ask of a backbone: 5, or fewer of one whose maps end before."""
+    try:
+        with torch.device("meta"):
+            maps: Any = timm.create_model(backbone, features_only=True)
+    except Exception:
+        # Some of a thousand models cannot be made without memory; what is wrong with others smp says.
+        return MOST_DEPTH
+    finest, *others = maps.feature_info.reduction()
+    return min(MOST_DEPTH, finest.bit_length() - 1 + len(others))
