@@ -6,7 +6,8 @@ Legend: `B` batch, `H` heads, `N` query tokens, `M` key tokens, `L` landmarks, `
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
+from functools import partial
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -19,6 +20,9 @@ from crosshead.attention.impl.reference import AttentionFactors
 from crosshead.attention.mixing import HeadMixing
 from crosshead.attention.operands import Operands, checked_operands
 from crosshead.attention.transforms import carry_tangents, under_export, under_torch_func
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 Implementation = Literal["auto", "reference", "streamed", "fused"]
 IMPLEMENTATIONS: tuple[str, ...] = ("auto", "reference", "streamed", "fused")
@@ -42,6 +46,7 @@ def interactive_attention(
     landmark_mask: Tensor | None = None,
     scale: float | None = None,
     impl: Implementation = "auto",
+    process_group: "ProcessGroup | None" = None,
 ) -> Tensor:
     """Interactive multi-head attention through landmarks, in time and memory linear in the tokens.
 
@@ -74,6 +79,9 @@ def interactive_attention(
             reverse mode, and raise on second derivatives, forward mode (`torch.func.jvp`) and what else
             `torch.func` does (`grad`, `vmap`). "auto" does all of this as reference does, in its memory; with
             `create_graph=True`, which only the backward pass sees, it computes the factors again there.
+        process_group: where tokens are shared out to ranks: query, key, value and their masks are those of
+            this rank, landmarks and mixing are the same on all. "auto" is "streamed" then, and "fused" cannot
+            be. Gradients of what all ranks hold are this rank's part: see `crosshead.shard_tokens`.
 
     Returns:
         `(B, H, N, E)`.
@@ -98,7 +106,7 @@ def interactive_attention(
     operands = checked_operands(
         (query, key, value, query_landmarks, key_landmarks), (query_mixing, key_mixing), masks, scale=scale
     )
-    attend = _choose(impl, operands)
+    attend = _choose(impl, operands) if process_group is None else _sharded(impl, operands, process_group)
     with without_autocast(operands.q), _beyond_one_derivative(impl):
         output = attend(operands)
     return zero_outside(query_mask, output)
@@ -193,6 +201,24 @@ def _choose(impl: str, operands: Operands) -> Callable[[Operands], Tensor]:
     batch, heads, count, _ = kl.shape
     elements = batch * heads * count * (q.shape[-2] + k.shape[-2])
     return streamed.attention if elements >= STREAMED_FROM else reference.attention
+
+
+def _sharded(impl: str, operands: Operands, group: "ProcessGroup") -> Callable[[Operands], Tensor]:
+    """The same on every rank, whatever its tokens: ranks must exchange the same."""
+    from crosshead.attention.impl import sharded  # torch need not be built with processes
+
+    check_implementation(impl)
+    if under_export() or torch.jit.is_tracing() or under_torch_func() or carry_tangents(operands):
+        raise NotImplementedError(
+            "tokens that are shared out to processes cannot be traced for export, differentiated in forward "
+            "mode or by torch.func: whole inputs can; crosshead.shard_tokens(model, None) takes these again"
+        )
+    if impl == "fused":
+        raise NotImplementedError(
+            "impl='fused' cannot run over tokens that are shared out to processes: its kernel does not stop "
+            "for them to exchange sums. impl='auto', 'streamed' and 'reference' can"
+        )
+    return partial(sharded.by_equations if impl == "reference" else sharded.by_passes, group=group)
 
 
 def _beyond_one_derivative(impl: str) -> AbstractContextManager:
