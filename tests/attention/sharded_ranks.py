@@ -2,174 +2,45 @@
 
     python sharded_ranks.py FOLDER      FOLDER is where the ranks find each other
 
-Prints a line of JSON for each result: how many ranks, the case, and what came out. torch is imported once, and
-no gradient is computed before a fork.
+Prints a line of JSON for each result: how many ranks, the case, and what came out. torch is imported once; no
+gradient is computed before a fork.
 """
 
+import io
 import json
 import sys
-import time
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from datetime import timedelta
-from itertools import accumulate
-from math import prod
 from multiprocessing import get_context
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch import Tensor, distributed
-from torch.utils.checkpoint import checkpoint
+from sharded_cases import (
+    CASES,
+    DIM,
+    IMPLEMENTATIONS,
+    Case,
+    Results,
+    Stack,
+    draw,
+    inputs_of,
+    largest_difference,
+    make_layer,
+    of_rank,
+    penalty,
+    rows_of,
+    shared,
+    whole,
+)
+from sharded_refusals import fail, refusals
+from torch import Tensor, distributed, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 
-from crosshead import InteractiveAttention, own_rows, shard_tokens
+from crosshead import own_rows, shard_tokens
 from crosshead.measure.budgets import assert_within_budget
-
-SIZES = (2, 3, 4)
-DIM, HEADS, BATCH = 16, 4, 3
-IMPLEMENTATIONS = ("reference", "streamed")
-Results = dict[str, Tensor]
-
-
-class Case(NamedTuple):
-    """One call of a layer; a mask is named by how much of it is valid."""
-
-    grid: tuple[int, ...]
-    landmarks: int | tuple[int, ...]
-    layer: dict[str, Any] = {}
-    context_grid: tuple[int, ...] | None = None
-    mask: float | None = None
-    context_mask: float | None = None
-
-
-CASES = {
-    **{
-        f"mixing {mixing}": Case((7, 5), (3, 2), {"mixing": mixing})
-        for mixing in ("none", "logits", "weights", "both")
-    },
-    "groups of heads": Case((7, 5), (3, 2), {"mixing_group_size": 2}),
-    "prefix tokens": Case((6, 4), (3, 2), {"num_prefix_tokens": 2}),
-    "normed queries and keys": Case((7, 3), (2, 3), {"qk_norm": True}),
-    "a cell for each token": Case((5, 3), (9, 9)),
-    "one landmark": Case((5, 3), (1, 1), {"num_prefix_tokens": 1}),
-    "masked grid": Case((7, 5), (3, 2), {"num_prefix_tokens": 2}, mask=0.4),
-    "nearly empty grid": Case((7, 5), (3, 2), mask=0.08),
-    "sequence": Case((13,), (4,), {"num_prefix_tokens": 1}),
-    "masked sequence": Case((13,), (5,), {"num_prefix_tokens": 1}, mask=0.6),
-    "nearly empty sequence": Case((13,), (5,), mask=0.15),
-    "volume": Case((5, 3, 2), (2, 2, 2)),
-    "masked volume": Case((5, 3, 2), (2, 2, 2), {"num_prefix_tokens": 1}, mask=0.5),
-    "context": Case((7, 5), (3, 2), {"num_prefix_tokens": 1}, context_grid=(5, 4)),
-    "masked context": Case((7, 5), (3, 2), {"num_prefix_tokens": 1}, (5, 4), mask=0.5, context_mask=0.5),
-    "context masked alone": Case((6, 5), (3, 2), {}, (5, 4), context_mask=0.4),
-    "masked sequence of context": Case((9,), (4,), {"num_prefix_tokens": 1}, (11,), context_mask=0.4),
-    "local term": Case((7, 5), (3, 2), {"local_kernel": 3, "num_prefix_tokens": 1}, mask=0.7),
-    "local term wider than a rank": Case((7, 5), (3, 2), {"local_kernel": 7}),
-    "local term of a sequence": Case((11,), (3,), {"local_kernel": 5}),
-    "local term of a volume": Case((5, 3, 2), (2, 2, 2), {"local_kernel": 3}),
-}
-
-
-def draw(*shape: int, seed: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def make_layer(case: Case, **options: Any) -> InteractiveAttention:
-    torch.manual_seed(0)
-    layer = InteractiveAttention(DIM, HEADS, landmarks=case.landmarks, **case.layer, **options).double()
-    with torch.no_grad():
-        for parameter in layer.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.3)
-    return layer
-
-
-def rows_of(rows: int, ranks: int) -> list[int]:
-    """An uneven share for each: the first has one row, and the last what is left."""
-    shares = [1] * ranks
-    for i in range(rows - ranks):
-        shares[-1 - i % max(1, ranks - 1 - (ranks > 2))] += 1
-    return shares
-
-
-def inputs_of(case: Case) -> dict[str, Tensor]:
-    prefix, given = case.layer.get("num_prefix_tokens", 0), {}
-    sides = (
-        ("x", "key_mask", case.grid, case.mask),
-        ("context", "context_mask", case.context_grid, case.context_mask),
-    )
-    for seed, (name, mask, grid, valid) in enumerate(sides):
-        if grid is None:
-            continue
-        tokens = prefix + prod(grid)
-        given[name] = draw(BATCH, tokens, DIM, seed=seed)
-        if valid is not None:
-            given[mask] = torch.rand(BATCH, tokens, generator=torch.Generator().manual_seed(7 + seed)) < valid
-            given[mask][-1] = False  # nothing of the last sample takes part
-            given[name][~given[mask]] = torch.nan
-    given["cotangent"] = draw(BATCH, prefix + prod(case.grid), DIM, seed=5)
-    return given
-
-
-def of_rank(x: Tensor, grid: tuple[int, ...], prefix: int, rows: list[int], rank: int) -> Tensor:
-    row = prod(grid[1:])
-    end = prefix + row * list(accumulate(rows))[rank]
-    return torch.cat([x[:, :prefix], x[:, end - row * rows[rank] : end]], dim=1)
-
-
-def outcome(
-    layer: Callable[..., Tensor], parameters: dict[str, Tensor], given: dict[str, Tensor], **grids: Any
-) -> Results:
-    """The output and every gradient, of tokens and parameters."""
-    given = dict(given)
-    cotangent = given.pop("cotangent")
-    leaves = {name: x.clone().requires_grad_() for name, x in given.items() if x.is_floating_point()}
-    output = layer(**{**given, **leaves}, **grids)
-    output.backward(cotangent)
-    results = {"output": output.detach(), **{f"grad {name}": x.grad for name, x in leaves.items()}}
-    for name, parameter in parameters.items():
-        results[f"grad {name}"] = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-        parameter.grad = None
-    return {name: x for name, x in results.items() if x is not None}
-
-
-def whole(case: Case, layer: InteractiveAttention, given: dict[str, Tensor]) -> Results:
-    grids = {"grid": case.grid} | ({"context_grid": case.context_grid} if case.context_grid else {})
-    return outcome(layer, dict(layer.named_parameters()), given, **grids)
-
-
-def shared(
-    case: Case, layer: Any, given: dict[str, Tensor], *, parameters: dict[str, Tensor] | None = None
-) -> Results:
-    """The same by this rank, put together on all of them."""
-    rank, size = distributed.get_rank(), distributed.get_world_size()
-    prefix = case.layer.get("num_prefix_tokens", 0)
-    grids = {"x": case.grid, "key_mask": case.grid, "cotangent": case.grid}
-    grids |= {"context": case.context_grid, "context_mask": case.context_grid}
-    own, shapes = {}, {}
-    for name, x in given.items():
-        grid = grids[name]
-        rows = rows_of(grid[0], size)
-        own[name] = of_rank(x, grid, prefix, rows, rank)
-        shapes["context_grid" if name.startswith("context") else "grid"] = (rows[rank], *grid[1:])
-    own["cotangent"][:, :prefix] /= size  # every rank has the outputs of prefix tokens: count them once
-    parts: list[Any] = [None] * size
-    parameters = dict(layer.named_parameters()) if parameters is None else parameters
-    distributed.all_gather_object(parts, outcome(layer, parameters, own, **shapes))
-    together = {}
-    for name in parts[0]:
-        each = [part[name].double() for part in parts]
-        if name in ("output", "grad x", "grad context"):
-            copies = torch.stack([part[:, :prefix] for part in each])
-            of_prefix = copies[0] if name == "output" else copies.sum(0)
-            together[name] = torch.cat([of_prefix, *(part[:, prefix:] for part in each)], dim=1)
-        else:
-            together[name] = torch.stack(each).sum(0)
-        together[name] = together[name].to(parts[0][name].dtype)
-    return together
-
-
-def largest_difference(one: Results, other: Results) -> float:
-    assert one.keys() == other.keys()
-    return max((one[name] - other[name]).abs().max().item() for name in one)
+from crosshead.testing.collectives import CountedCollectives
 
 
 def equality() -> Iterator[tuple[str, Any]]:
@@ -183,29 +54,182 @@ def equality() -> Iterator[tuple[str, Any]]:
             yield f"equal: {name}, {impl}", largest_difference(actual, expected)
 
 
-def run(rank: int, size: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    store = distributed.FileStore(f"{folder}/{size}", size)
-    distributed.init_process_group(
-        "gloo", store=store, rank=rank, world_size=size, timeout=timedelta(seconds=60)
+def tools() -> Iterator[tuple[str, Any]]:
+    """What is done to layers and models."""
+    case = Case((7, 5), (3, 2), {"num_prefix_tokens": 2}, mask=0.6)
+    given, world = inputs_of(case), distributed.group.WORLD
+    given["x"].nan_to_num_()  # what the residual path hands on is not masked
+    expected = whole(case, Stack(case), given)
+    for name, checkpointed in (
+        ("two layers", None),
+        ("checkpointed", False),
+        ("checkpointed, reentrant", True),
+    ):
+        stack = shard_tokens(Stack(case, checkpointed=checkpointed), world)
+        yield f"equal: {name}", largest_difference(shared(case, stack, given), expected)
+    plain = Case((7, 5), (3, 2))
+    given, layer = inputs_of(plain), make_layer(plain, impl="reference")
+    expected = whole(plain, layer, given, compute=penalty)
+    actual = shared(plain, shard_tokens(layer, world), given, compute=penalty)
+    yield "equal: gradient of a gradient", largest_difference(actual, expected)
+
+    for dtype in (torch.float32, torch.bfloat16):
+        yield f"budget: {dtype}", outside_budget(case, dtype)
+
+    layer, copy = make_layer(plain), make_layer(plain)
+    shard_tokens(layer, world)
+    buffer = io.BytesIO()
+    torch.save(layer, buffer)
+    buffer.seek(0)
+    copy = deepcopy(layer)
+    yield "a copy shares with the same ranks", copy.ranks is layer.ranks is not None
+    yield "a saved layer takes whole inputs", torch.load(buffer, weights_only=False).ranks is None
+    given, expected = inputs_of(plain), whole(plain, make_layer(plain), inputs_of(plain))
+    yield (
+        "equal: whole inputs again",
+        largest_difference(whole(plain, shard_tokens(layer, None), given), expected),
     )
-    for part in PARTS:
+
+
+def compiled() -> Iterator[tuple[str, Any]]:
+    """Compiling stops where ranks exchange, and goes on behind it."""
+    case = Case((7, 5), (3, 2), {"num_prefix_tokens": 2}, mask=0.6)
+    given, layer = inputs_of(case), make_layer(case)
+    expected = whole(case, layer, given)
+    call = torch.compile(shard_tokens(layer, distributed.group.WORLD), backend="aot_eager")
+    yield "equal: compiled", largest_difference(shared(case, layer, given, call=call), expected)
+
+
+def outside_budget(case: Case, dtype: torch.dtype) -> str:
+    """What is further from float64 than plain arithmetic in four orders allows; empty if all is well."""
+    given = {name: x.to(dtype) if x.is_floating_point() else x for name, x in inputs_of(case).items()}
+    layer = make_layer(case, impl="streamed").to(dtype)
+    plain = make_layer(case, impl="reference").to(dtype)
+    exact = deepcopy(layer).double()
+    wide = {name: x.double() if x.is_floating_point() else x for name, x in given.items()}
+    references = [turned(case, plain, given, axes) for axes in ((), (1,), (2,), (1, 2))]
+    try:
+        assert_within_budget(
+            shared(case, shard_tokens(layer, distributed.group.WORLD), given),
+            exact=whole(case, exact, wide),
+            reference=references,
+        )
+    except AssertionError as error:
+        return str(error)
+    return ""
+
+
+def turned(case: Case, layer: Any, given: dict[str, Tensor], axes: tuple[int, ...]) -> Results:
+    """The same result by another order of sums: rows or columns go in back to front, and come out again."""
+    prefix = case.layer["num_prefix_tokens"]
+
+    def turn(x: Tensor) -> Tensor:
+        body = x[:, prefix:].unflatten(1, case.grid).flip(axes).flatten(1, 2)
+        return torch.cat([x[:, :prefix], body], dim=1)
+
+    results = whole(case, layer, {name: turn(x) for name, x in given.items()})
+    return {name: turn(x) if name in ("output", "grad x") else x for name, x in results.items()}
+
+
+def meshes() -> Iterator[tuple[str, Any]]:
+    """Data times tokens on four ranks: each half of the batch is shared out to two of them."""
+    mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("data", "tokens"))
+    case = Case((7, 5), (3, 2), {"num_prefix_tokens": 1})
+    x, layer = draw(4, 36, DIM, seed=0), make_layer(case)
+    layer(x, grid=case.grid).square().mean().backward()
+    expected: dict[str, Any] = {name: parameter.grad for name, parameter in layer.named_parameters()}
+
+    halves, size = x.chunk(2), mesh["tokens"].size()
+    half, rows = halves[mesh.get_local_rank("data")], own_rows(7, mesh["tokens"])
+    own = torch.cat([half[:, :1], half[:, 1:].unflatten(1, case.grid)[:, rows].flatten(1, 2)], dim=1)
+    for way in ("ddp", "fsdp"):
+        layer = shard_tokens(make_layer(case), mesh["tokens"])
+        if way == "ddp":
+            model: Any = nn.parallel.DistributedDataParallel(layer)
+        else:
+            model = fully_shard(layer, mesh=init_device_mesh("cpu", (4,)))
+        y = model(own, grid=(rows.stop - rows.start, 5))
+        # A mean over the half: what all ranks have is counted once, and DDP's mean over ranks made a sum.
+        loss = (y[:, 1:].square().sum() + y[:, :1].square().sum() / size) / half.numel() * size
+        loss.backward()
+        gradients: dict[str, Any] = {name: parameter.grad for name, parameter in layer.named_parameters()}
+        if way == "fsdp":
+            gradients = {name: grad.full_tensor() for name, grad in gradients.items()}
+        differences = [(gradients[name] - grad).abs().max().item() for name, grad in expected.items()]
+        yield f"equal: {way} over data and tokens", max(differences)
+
+
+def traffic() -> Iterator[tuple[str, Any]]:
+    """Forward and backward of one layer at two sizes of the grid, counted."""
+    size, rank = distributed.get_world_size(), distributed.get_rank()
+    for name, axes, layer, valid in (
+        ("grid", 2, {"num_prefix_tokens": 1}, None),
+        ("masked grid", 2, {}, 0.5),
+        ("masked sequence", 1, {}, 0.5),
+        ("local term", 2, {"local_kernel": 3}, None),
+    ):
+        for rows in (8, 64):
+            case = Case((rows, 6)[:axes], (3, 2)[:axes], layer, mask=valid)
+            module = shard_tokens(make_layer(case).float(), distributed.group.WORLD)
+            given = {name: x.float() if x.is_floating_point() else x for name, x in inputs_of(case).items()}
+            mine = rows_of(rows, size)
+            own = {
+                name: of_rank(x, case.grid, layer.get("num_prefix_tokens", 0), mine, rank)
+                for name, x in given.items()
+            }
+            cotangent = own.pop("cotangent")
+            with CountedCollectives() as forward:
+                y = module(**own, grid=(mine[rank], *case.grid[1:]))
+            with CountedCollectives() as backward:
+                y.backward(cotangent)
+            yield (
+                f"traffic: {name}, {rows} rows",
+                [dict(c) for c in (forward.calls, forward.bytes, backward.calls, backward.bytes)],
+            )
+
+
+PARTS = {2: (equality, traffic, compiled), 3: (equality, tools, refusals), 4: (equality, meshes)}
+LOSSES = ("it fails", "it is killed", "it hangs")
+
+
+def work(rank: int, size: int, folder: str) -> None:
+    start(rank, size, f"{folder}/{size}")
+    for part in PARTS[size]:
         for name, result in part():
             if rank == 0:
                 print(json.dumps([size, name, result]), flush=True)
     distributed.destroy_process_group()
 
 
-PARTS = [equality]
+def be_lost(rank: int, size: int, folder: str, kind: str) -> None:
+    start(rank, size, f"{folder}/{kind}", seconds=3)
+    fail(rank, kind)
+
+
+def start(rank: int, size: int, file: str, *, seconds: float = 60) -> None:
+    torch.set_num_threads(1)
+    store, timeout = distributed.FileStore(file, size), timedelta(seconds=seconds)
+    distributed.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=timeout)
 
 
 def main(folder: str) -> None:
-    for size in SIZES:
-        ranks = [get_context("fork").Process(target=run, args=(rank, size, folder)) for rank in range(size)]
-        for process in ranks:
-            process.start()
-        for process in ranks:
+    for size in PARTS:
+        for process in forked(work, size, folder):
             process.join()
+    for kind in LOSSES:
+        first, lost, last = forked(be_lost, 3, folder, kind)
+        first.join()
+        last.join()
+        lost.kill()
+
+
+def forked(function: Callable[..., None], size: int, *arguments: str) -> list[Any]:
+    ranks = [
+        get_context("fork").Process(target=function, args=(rank, size, *arguments)) for rank in range(size)
+    ]
+    for process in ranks:
+        process.start()
+    return ranks
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ rank is that of the whole loss with respect to what this rank holds; of what eve
 gradients of the copies add up to the whole.
 """
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +14,22 @@ import torch
 from torch import Tensor, distributed
 from torch.distributed import ProcessGroup
 from torch.distributed import _functional_collectives as functional
+
+from crosshead.attention.transforms import carry_tangents, under_export, under_torch_func
+
+
+def refuse_transforms(tensors: Iterable[object]) -> None:
+    """Refuses what would follow the arithmetic of this rank and not what it exchanges with others.
+
+    Raises:
+        NotImplementedError: under `torch.export`, `torch.jit.trace`, `torch.func` or forward-mode
+            differentiation.
+    """
+    if under_export() or torch.jit.is_tracing() or under_torch_func() or carry_tangents(tensors):
+        raise NotImplementedError(
+            "tokens that are shared out to processes cannot be traced for export, differentiated in forward "
+            "mode or by torch.func: whole inputs can; crosshead.shard_tokens(model, None) takes these again"
+        )
 
 
 def sum_over_ranks(x: Tensor, group: ProcessGroup) -> Tensor:
@@ -83,9 +100,10 @@ def _in_one_line(group: ProcessGroup) -> Iterator[None]:
         yield
     except RuntimeError as error:
         rank, ranks = distributed.get_rank(group), distributed.get_world_size(group)
-        told = str(error).strip().splitlines()[:1]
+        # Backends begin with a place in their source, and end with advice to their developers.
+        told = re.sub(r"^\[\S+\] ", "", str(error)).split(". ")[0].splitlines()[:1]
         raise RuntimeError(
             f"rank {rank} of {ranks} waited in vain for the others, whose tokens it needs: one has failed, "
             "was called in another way, or outlasted the group's timeout; see what the others say "
             f"({told[0] if told else type(error).__name__})"
-        ) from error
+        ) from None

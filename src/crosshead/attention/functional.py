@@ -205,14 +205,12 @@ def _choose(impl: str, operands: Operands) -> Callable[[Operands], Tensor]:
 
 def _sharded(impl: str, operands: Operands, group: "ProcessGroup") -> Callable[[Operands], Tensor]:
     """The same on every rank, whatever its tokens: ranks must exchange the same."""
-    from crosshead.attention.impl import sharded  # torch need not be built with processes
+    # torch need not be built with processes.
+    from crosshead.attention.collectives import refuse_transforms
+    from crosshead.attention.impl import sharded
 
     check_implementation(impl)
-    if under_export() or torch.jit.is_tracing() or under_torch_func() or carry_tangents(operands):
-        raise NotImplementedError(
-            "tokens that are shared out to processes cannot be traced for export, differentiated in forward "
-            "mode or by torch.func: whole inputs can; crosshead.shard_tokens(model, None) takes these again"
-        )
+    refuse_transforms(operands)
     if impl == "fused":
         raise NotImplementedError(
             "impl='fused' cannot run over tokens that are shared out to processes: its kernel does not stop "

@@ -207,6 +207,11 @@ class InteractiveAttention(nn.Module):
             impl=self.impl,
             process_group=None if self.ranks is None else self.ranks.group,
         )
+        if self._observers and self.ranks is not None:
+            raise NotImplementedError(
+                "a layer cannot be looked into while its tokens are shared out to processes: "
+                "crosshead.shard_tokens(model, None) takes whole inputs again"
+            )
         for observe in self._observers:
             observe(self, x, context, pooling, (ql, kl), out)
         out = out.transpose(1, 2).flatten(2)

@@ -6,6 +6,7 @@ does not depend on how many tokens there are: see `crosshead.measure.traffic`.
 """
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any, NoReturn, TypeVar
 
 import torch
@@ -109,7 +110,7 @@ class Ranks:
     def __reduce__(self) -> tuple[Any, ...]:
         return type(None), ()
 
-    def agree(self, rows: tuple[int, int], facts: str) -> list[list[int]]:
+    def agree(self, rows: tuple[int, int], facts: Mapping[str, object]) -> list[list[int]]:
         """The rows of every rank on both sides, after all have told the same of what must be alike.
 
         It is asked in every call: which rows other ranks have does not follow from one's own. The price is
@@ -118,10 +119,11 @@ class Ranks:
         Raises:
             ValueError: on every rank, if one has refused or tells something else.
         """
-        digest = int.from_bytes(hashlib.blake2b(facts.encode(), digest_size=7).digest())
+        told = [f"{name}={value}" for name, value in facts.items()]
+        digest = int.from_bytes(hashlib.blake2b(repr(told).encode(), digest_size=7).digest())
         table = self._table(0, digest, *rows)
         if any(refused for refused, *_ in table) or len({digest for _, digest, *_ in table}) > 1:
-            self._complain(table, facts)
+            self._complain(table, told)
         return [[row[side] for row in table] for side in (2, 3)]
 
     def refuse(self, error: Exception) -> NoReturn:
@@ -133,20 +135,21 @@ class Ranks:
     def _table(self, *numbers: int) -> list[list[int]]:
         return gather(torch.tensor(numbers, device=self._device()), self.group).tolist()
 
-    def _texts(self, own: str) -> list[str]:
+    def _texts(self, own: str | list[str]) -> list[Any]:
         texts: list[Any] = [None] * self.size
         distributed.all_gather_object(texts, own, group=self.group)
         return texts
 
-    def _complain(self, table: list[list[int]], facts: str) -> NoReturn:
-        texts = self._texts(facts)
+    def _complain(self, table: list[list[int]], told: list[str]) -> NoReturn:
+        texts = self._texts(told)
         for rank, (refused, *_) in enumerate(table):
             if refused:
                 raise ValueError(f"rank {rank} of {self.size} refused its tokens: {texts[rank]}")
         other = next(rank for rank, text in enumerate(texts) if text != texts[0])
+        here, there = (", ".join(sorted(set(texts[a]) - set(texts[b]))) for a, b in ((0, other), (other, 0)))
         raise ValueError(
-            f"ranks must have rows of one grid and call one layer; got on rank 0 {texts[0]}; on rank {other} "
-            f"{texts[other]}: split the first axis of the grid alone, and give each rank the same otherwise"
+            f"ranks must have rows of one grid and call one layer; got on rank 0 {here}, on rank {other} "
+            f"{there}: split the first axis of the grid alone, and give each rank the same otherwise"
         )
 
     def _device(self) -> torch.device | None:

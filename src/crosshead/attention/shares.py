@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from crosshead.attention.collectives import gather, sum_over_ranks
+from crosshead.attention.collectives import gather, refuse_transforms, sum_over_ranks
 from crosshead.attention.grid import cells_per_axis, zero_outside
 from crosshead.attention.impl.precision import accumulation_dtype, cast, without_autocast
 from crosshead.attention.landmarks import average_in_order, average_over_grid, averaging_matrices
@@ -104,6 +104,7 @@ def agree_on_shares(
     Raises:
         ValueError: on every rank, if one refuses its arguments or they do not belong together.
     """
+    refuse_transforms([x, context])
     try:
         pooling = check()
     except (NotImplementedError, TypeError, ValueError) as error:
@@ -111,9 +112,18 @@ def agree_on_shares(
     context_grid = pooling.context_grid or pooling.grid
     rows = ranks.agree(
         (pooling.grid[0], context_grid[0]),
-        f"batch {len(x)}, {x.dtype}, grid {_but_rows(pooling.grid)}, context grid {_but_rows(context_grid)}, "
-        f"{pooling.num_prefix_tokens} prefix tokens, landmarks {landmarks}, impl {impl!r}, masks "
-        f"{tuple(mask is not None for mask in (pooling.mask, pooling.context_mask))}",
+        {
+            "batch": len(x),
+            "dtype": x.dtype,
+            "grid": _but_rows(pooling.grid),
+            "key_mask": _presence(pooling.mask),
+            "context": _presence(context),
+            "context_grid": _but_rows(context_grid),
+            "context_mask": _presence(pooling.context_mask),
+            "landmarks": landmarks,
+            "num_prefix_tokens": pooling.num_prefix_tokens,
+            "impl": impl,
+        },
     )
     queries, keys = (
         _part(each, grid, ranks.rank) for each, grid in zip(rows, (pooling.grid, context_grid), strict=True)
@@ -125,6 +135,10 @@ def agree_on_shares(
     if len(cells) > 1:
         return _masked_grids(pooling, x)
     return _masked_sequences(pooling if context is None else with_both_masks(pooling, x, context), x)
+
+
+def _presence(x: Tensor | None) -> str:
+    return "none" if x is None else "one"
 
 
 def _but_rows(grid: Sequence[int]) -> str:
