@@ -24,6 +24,7 @@ import torch
 from torch import distributed
 
 from crosshead import InteractiveAttention, own_rows, shard_tokens
+from crosshead.attention.impl.fused.cpu import build
 from crosshead.measure.memory import ENVIRONMENT, measure_here
 from crosshead.measure.stamp import stamp
 from crosshead.measure.traffic import ring_attention_traffic, sharded_traffic
@@ -92,6 +93,7 @@ def measured(rank: int, store: str, grid: tuple[int, int], passes: str) -> dict[
         "tokens": grid[0] * grid[1],
         "ranks": RANKS,
         "rank": rank,
+        "impl": "streamed" if build.missing() else "fused",
         "passes": passes,
         "seconds": round(seconds, 1),
         "token_mib": round(workload.given[0].nbytes / 2**20),

@@ -38,9 +38,12 @@ from torch import Tensor, distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
-from crosshead import own_rows, shard_tokens
+from crosshead import interactive_attention, own_rows, shard_tokens
+from crosshead.attention.impl.fused.cpu import build
 from crosshead.measure.budgets import assert_within_budget
 from crosshead.testing.collectives import CountedCollectives
+from crosshead.testing.inputs import MASK_NAMES, OperatorInputs, output_and_gradients
+from crosshead.testing.kernel import Yardstick, draw_inputs
 
 
 def equality() -> Iterator[tuple[str, Any]]:
@@ -73,9 +76,6 @@ def tools() -> Iterator[tuple[str, Any]]:
     actual = shared(plain, shard_tokens(layer, world), given, compute=penalty)
     yield "equal: gradient of a gradient", largest_difference(actual, expected)
 
-    for dtype in (torch.float32, torch.bfloat16):
-        yield f"budget: {dtype}", outside_budget(case, dtype)
-
     layer, copy = make_layer(plain), make_layer(plain)
     shard_tokens(layer, world)
     buffer = io.BytesIO()
@@ -94,18 +94,83 @@ def tools() -> Iterator[tuple[str, Any]]:
 def compiled() -> Iterator[tuple[str, Any]]:
     """Compiling stops where ranks exchange, and goes on behind it."""
     case = Case((7, 5), (3, 2), {"num_prefix_tokens": 2}, mask=0.6)
-    given, layer = inputs_of(case), make_layer(case)
-    expected = whole(case, layer, given)
-    call = torch.compile(shard_tokens(layer, distributed.group.WORLD), backend="aot_eager")
-    yield "equal: compiled", largest_difference(shared(case, layer, given, call=call), expected)
+    given = {name: x.float() if x.is_floating_point() else x for name, x in inputs_of(case).items()}
+    layer = shard_tokens(make_layer(case).float(), distributed.group.WORLD)
+    call = torch.compile(layer, backend="aot_eager")
+    yield (
+        "close: compiled",
+        largest_difference(shared(case, layer, given, call=call), shared(case, layer, given)),
+    )
 
 
-def outside_budget(case: Case, dtype: torch.dtype) -> str:
+def budgets() -> Iterator[tuple[str, Any]]:
+    """Layers and the operator in lower precision; empty where all is inside."""
+    case = Case((7, 5), (3, 2), {"num_prefix_tokens": 2}, mask=0.6)
+    ready = [torch.float32, torch.bfloat16] if build.missing() is None else []
+    for impl, dtypes in (("streamed", [torch.float32, torch.bfloat16, torch.float16]), ("fused", ready)):
+        for dtype in dtypes:
+            if dtype != torch.float16:
+                yield f"budget: layer, {impl}, {dtype}", outside_budget(case, impl, dtype)
+            for masks in ((), MASK_NAMES):
+                for group_size in (None, 2):
+                    draws = draw_inputs(
+                        heads=4,
+                        queries=39,
+                        keys=35,
+                        landmarks=8,
+                        head_dim=16,
+                        group_size=group_size,
+                        masks=masks,
+                        dtype=dtype,
+                    )
+                    name = f"budget: {impl}, {dtype}, groups of {group_size}, {len(masks)} masks"
+                    yield name, outside_yardstick(draws, impl)
+
+
+def outside_yardstick(draws: list[OperatorInputs], impl: str) -> str:
+    """What the criterion for kernels says of the operator, its tokens shared out."""
+    group, ranks = distributed.group.WORLD, distributed.get_world_size()
+
+    def attend(query: Tensor, key: Tensor, value: Tensor, **given: Any) -> Tensor:
+        mine, looked_at = share_of(query), share_of(key)
+        for name, own in (("query_mask", mine), ("key_mask", looked_at)):
+            if name in given:
+                given[name] = given[name][:, own]
+        q, k, v = query[:, :, mine], key[:, :, looked_at], value[:, :, looked_at]
+        y = interactive_attention(q, k, v, **given, impl=impl, process_group=group)  # pyright: ignore
+        # The outputs of all ranks, of which each answers for its own.
+        whole = torch.zeros(*query.shape[:3], value.shape[3], dtype=torch.float64)
+        whole[:, :, mine] = y.detach().double()
+        distributed.all_reduce(whole)
+        whole = whole.to(y.dtype)
+        return torch.cat([whole[:, :, : mine.start], y, whole[:, :, mine.stop :]], dim=2)
+
+    def share_of(x: Tensor) -> slice:
+        rows = rows_of(x.shape[2], ranks)
+        end = sum(rows[: distributed.get_rank() + 1])
+        return slice(end - rows[distributed.get_rank()], end)
+
+    results = [output_and_gradients(attend, inputs) for inputs in draws]
+    actual = {}
+    for name, x in results[0].items():
+        actual[name] = torch.cat([result[name].flatten() for result in results])
+        if name != "output":
+            total = actual[name].double()
+            distributed.all_reduce(total)
+            actual[name] = total.to(x.dtype)
+    try:
+        Yardstick(draws).assert_within(actual)
+    except AssertionError as error:
+        return str(error) or "another dtype"
+    return ""
+
+
+def outside_budget(case: Case, impl: str, dtype: torch.dtype) -> str:
     """What is further from float64 than plain arithmetic in four orders allows; empty if all is well."""
     given = {name: x.to(dtype) if x.is_floating_point() else x for name, x in inputs_of(case).items()}
-    layer = make_layer(case, impl="streamed").to(dtype)
+    layer = make_layer(case, impl=impl).to(dtype)
     plain = make_layer(case, impl="reference").to(dtype)
-    exact = deepcopy(layer).double()
+    exact = deepcopy(plain).double()
     wide = {name: x.double() if x.is_floating_point() else x for name, x in given.items()}
     references = [turned(case, plain, given, axes) for axes in ((), (1,), (2,), (1, 2))]
     try:
@@ -188,7 +253,7 @@ def traffic() -> Iterator[tuple[str, Any]]:
             )
 
 
-PARTS = {2: (equality, traffic, compiled), 3: (equality, tools, refusals), 4: (equality, meshes)}
+PARTS = {2: (equality, traffic, compiled), 3: (equality, tools, budgets, refusals), 4: (equality, meshes)}
 LOSSES = ("it fails", "it is killed", "it hangs")
 
 

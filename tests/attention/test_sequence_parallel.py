@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from crosshead import InteractiveAttention, shard_tokens
+from crosshead.attention.impl.fused.cpu import build
 from crosshead.measure.traffic import sharded_traffic
 
 CALLS = (
@@ -80,7 +81,7 @@ def test_models_and_derivatives_of_them(ranks, case):
 
 
 def test_a_compiled_layer(ranks):
-    assert ranks[2, "equal: compiled"] < 1e-10
+    assert ranks[2, "close: compiled"] < 1e-4  # in single precision, in which "auto" may be fused
 
 
 @pytest.mark.parametrize("way", ["ddp", "fsdp"])
@@ -88,9 +89,16 @@ def test_a_mesh_of_data_and_tokens(ranks, way):
     assert ranks[4, f"equal: {way} over data and tokens"] < 1e-10
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_lower_precision_stays_in_the_error_budget(ranks, dtype):
-    assert ranks[3, f"budget: {dtype}"] == ""
+def test_lower_precision_stays_in_the_error_budget(ranks):
+    budgets = {name.split(",")[0]: [] for _, name in ranks if "budget" in name}
+    for (_, name), outside in ranks.items():
+        if "budget" in name:
+            assert outside == "", name
+            budgets[name.split(",")[0]].append(name)
+    # Two layers and four calls of the operator in each dtype; float16 is streamed alone.
+    counts = {name: len(found) for name, found in budgets.items()}
+    fused = {} if build.missing() else {"budget: fused": 8}
+    assert counts == {"budget: layer": 2 + 2 * bool(fused), "budget: streamed": 12, **fused}
 
 
 def test_copies_share_and_saved_layers_do_not(ranks):
@@ -152,7 +160,7 @@ def test_what_does_not_fit_on_one_rank_is_refused_by_name_on_all(ranks, case):
 
 REFUSED = {
     "other implementations": "ValueError: .*rank 0 impl=reference, on rank 1 impl=streamed",
-    "fused": "NotImplementedError: .*'streamed' and 'reference' can",
+    "fused": "NotImplementedError: impl='fused' cannot run this: .*'streamed' and 'reference' can",
     "a second derivative": "NotImplementedError: .*Use impl='reference'",
     "torch.func": r"NotImplementedError: .*torch.func.*shard_tokens\(model, None\)",
     "looking inside": r"NotImplementedError: .*shard_tokens\(model, None\)",

@@ -80,8 +80,8 @@ def interactive_attention(
             `torch.func` does (`grad`, `vmap`). "auto" does all of this as reference does, in its memory; with
             `create_graph=True`, which only the backward pass sees, it computes the factors again there.
         process_group: where tokens are shared out to ranks: query, key, value and their masks are those of
-            this rank, landmarks and mixing are the same on all. "auto" is "streamed" then, and "fused" cannot
-            be. Gradients of what all ranks hold are this rank's part: see `crosshead.shard_tokens`.
+            this rank, landmarks and mixing are the same on all. "auto" is "streamed" then where "fused" is
+            not ready. Gradients of what all ranks hold are this rank's part: see `crosshead.shard_tokens`.
 
     Returns:
         `(B, H, N, E)`.
@@ -204,19 +204,27 @@ def _choose(impl: str, operands: Operands) -> Callable[[Operands], Tensor]:
 
 
 def _sharded(impl: str, operands: Operands, group: "ProcessGroup") -> Callable[[Operands], Tensor]:
-    """The same on every rank, whatever its tokens: ranks must exchange the same."""
+    """As `_choose`, but alike on every rank, whatever its tokens: passes exchange what equations do not."""
     # torch need not be built with processes.
     from crosshead.attention.collectives import refuse_transforms
     from crosshead.attention.impl import sharded
 
     check_implementation(impl)
     refuse_transforms(operands)
-    if impl == "fused":
+    if impl == "reference":
+        return partial(sharded.by_equations, group=group)
+    on_cpu = operands.q.device.type == "cpu"
+    reason = (
+        fused.refusal(operands.q, operands.v, operands.group_size)
+        if on_cpu
+        else "the kernel of GPUs does not stop for processes that share out tokens to exchange sums"
+    )
+    if impl == "fused" and reason is not None:
         raise NotImplementedError(
-            "impl='fused' cannot run over tokens that are shared out to processes: its kernel does not stop "
-            "for them to exchange sums. impl='auto', 'streamed' and 'reference' can"
+            f"impl='fused' cannot run this: {reason}. impl='auto', 'streamed' and 'reference' can"
         )
-    return partial(sharded.by_equations if impl == "reference" else sharded.by_passes, group=group)
+    passes = streamed if impl == "streamed" or reason is not None else fused.passes
+    return partial(sharded.by_passes, group=group, passes=passes)
 
 
 def _beyond_one_derivative(impl: str) -> AbstractContextManager:

@@ -17,6 +17,7 @@ that of `collectives.py`.
 """
 
 from functools import partial
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from crosshead.attention.collectives import largest_over_ranks, sum_over_ranks
-from crosshead.attention.impl import reference, streamed
+from crosshead.attention.impl import reference
 from crosshead.attention.impl.precision import without_autocast
 from crosshead.attention.operands import Operands
 
@@ -36,9 +37,9 @@ def by_equations(operands: Operands, group: ProcessGroup) -> Tensor:
     return reference.output(reference.query_factor(operands), aggregate, operands.v.dtype)
 
 
-def by_passes(operands: Operands, group: ProcessGroup) -> Tensor:
-    """The same over tiles of tokens, in linear memory; differentiable once."""
-    return _ByPasses.apply(group, operands.scale, *operands[:-1])  # pyright: ignore[reportReturnType]
+def by_passes(operands: Operands, group: ProcessGroup, *, passes: ModuleType) -> Tensor:
+    """The same by the passes of `streamed` or `fused`, in linear memory; differentiable once."""
+    return _ByPasses.apply(group, passes, operands.scale, *operands[:-1])  # pyright: ignore[reportReturnType]
 
 
 def _softmax(logits: Tensor, *, group: ProcessGroup) -> Tensor:
@@ -48,36 +49,44 @@ def _softmax(logits: Tensor, *, group: ProcessGroup) -> Tensor:
 
 
 class _ByPasses(torch.autograd.Function):
-    """The passes of `streamed` over this rank's tokens, and what ranks exchange between them."""
+    """Passes over this rank's tokens, and what ranks exchange between them."""
 
     @staticmethod
-    def forward(ctx: Any, group: ProcessGroup, scale: float, *tensors: Tensor | None) -> Tensor:
+    def forward(
+        ctx: Any, group: ProcessGroup, passes: ModuleType, scale: float, *tensors: Tensor | None
+    ) -> Tensor:
         operands = Operands(*tensors, scale=scale)  # pyright: ignore[reportArgumentType]
-        own_shift, own_sum = streamed.key_statistics(operands)
+        own_shift, own_sum = passes.key_statistics(operands)
         shift = largest_over_ranks(own_shift, group)
         row_sum = sum_over_ranks(own_sum * (own_shift - shift).exp(), group)
-        normaliser = torch.stack([shift, row_sum.reciprocal()])
-        aggregate = sum_over_ranks(streamed.key_aggregate(operands, normaliser), group)
-        aggregate = streamed.keep_rows(operands.landmark_mask, aggregate).to(operands.v.dtype)
-        ctx.group, ctx.scale = group, scale
+        # A sum is zero where no key takes part, and inverse sums that are infinite would make NaN of zeros.
+        normaliser = torch.stack([shift, row_sum.reciprocal().masked_fill(row_sum == 0, 0)])
+        aggregate = sum_over_ranks(passes.key_aggregate(operands, normaliser), group)
+        aggregate = _keep_rows(operands.landmark_mask, aggregate).to(operands.v.dtype)
+        ctx.group, ctx.passes, ctx.scale = group, passes, scale
         ctx.save_for_backward(*tensors, aggregate, normaliser)
-        return streamed.query_output(operands, aggregate)
+        return passes.query_output(operands, aggregate)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple:  # type: ignore[override]
         if torch.is_grad_enabled():
             raise NotImplementedError(
-                "tokens that are shared out to processes cannot be differentiated twice by "
-                "impl='streamed', given or chosen by 'auto'. Use impl='reference'"
+                "tokens that are shared out to processes cannot be differentiated twice by impl='streamed' "
+                "and 'fused', given or chosen by 'auto'. Use impl='reference'"
             )
         *tensors, aggregate, normaliser = ctx.saved_tensors
-        operands = Operands(*tensors, scale=ctx.scale)
+        operands, passes = Operands(*tensors, scale=ctx.scale), ctx.passes
         with without_autocast(grad_output):
-            of_queries, grad_right = streamed.query_gradients(grad_output, operands, aggregate)
-            grad_right = sum_over_ranks(streamed.keep_rows(operands.landmark_mask, grad_right), ctx.group)
-            overlap = sum_over_ranks(streamed.key_overlap(grad_right, operands, normaliser), ctx.group)
-            of_keys = streamed.key_gradients(grad_right, operands, normaliser, overlap)
+            of_queries, grad_right = passes.query_gradients(grad_output, operands, aggregate)
+            grad_right = sum_over_ranks(_keep_rows(operands.landmark_mask, grad_right), ctx.group)
+            overlap = sum_over_ranks(passes.key_overlap(grad_right, operands, normaliser), ctx.group)
+            of_keys = passes.key_gradients(grad_right, operands, normaliser, overlap)
         (q, kl, p_query, w_query), (k, v, ql, p_key, w_key) = of_queries, of_keys
         grads = [q, k, v, ql, kl, p_query, w_query, p_key, w_key]
         present = [None if x is None else grad for x, grad in zip(tensors, grads, strict=False)]
-        return None, None, *present, None, None
+        return None, None, None, *present, None, None
+
+
+def _keep_rows(landmark_mask: Tensor | None, x: Tensor) -> Tensor:
+    """`(B, H, L, E)` with zeros in the rows of empty landmarks."""
+    return x if landmark_mask is None else x.masked_fill(~landmark_mask[:, None, :, None], 0)

@@ -170,7 +170,7 @@ def key_gradients(
     return grads
 
 
-def keep_rows(landmark_mask: Tensor | None, x: Tensor) -> Tensor:
+def _keep_rows(landmark_mask: Tensor | None, x: Tensor) -> Tensor:
     """`(B, H, L, E)` with zeros in the rows of empty landmarks."""
     return _keep_where(None if landmark_mask is None else landmark_mask[:, None, :, None], x)
 
@@ -178,7 +178,7 @@ def keep_rows(landmark_mask: Tensor | None, x: Tensor) -> Tensor:
 def _forward(operands: Operands, tile: int | None) -> tuple[Tensor, Tensor, Tensor]:
     shift, row_sum = key_statistics(operands, tile)
     normaliser = torch.stack([shift, row_sum.reciprocal_()])
-    aggregate = keep_rows(operands.landmark_mask, key_aggregate(operands, normaliser, tile))
+    aggregate = _keep_rows(operands.landmark_mask, key_aggregate(operands, normaliser, tile))
     aggregate = aggregate.to(operands.v.dtype)
     return query_output(operands, aggregate, tile), aggregate, normaliser
 
@@ -187,7 +187,7 @@ def _backward(
     grad_output: Tensor, operands: Operands, tile: int | None, aggregate: Tensor, normaliser: Tensor
 ) -> list[Tensor]:
     (q, kl, p_query, w_query), grad_right = query_gradients(grad_output, operands, aggregate, tile)
-    grad_right = keep_rows(operands.landmark_mask, grad_right)
+    grad_right = _keep_rows(operands.landmark_mask, grad_right)
     overlap = key_overlap(grad_right, operands, normaliser, tile)
     k, v, ql, p_key, w_key = key_gradients(grad_right, operands, normaliser, overlap, tile)
     return [q, k, v, ql, kl, p_query, w_query, p_key, w_key]
