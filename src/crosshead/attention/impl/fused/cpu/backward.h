@@ -313,9 +313,10 @@ inline Tensor of_groups(const Tensor& sums, const Parts& parts) {
   return sums.unflatten(0, {parts.samples / parts.groups, parts.groups, parts.per_sample}).sum(at::IntArrayRef({0, 2}));
 }
 
-// What sums between heads give to a matrix, or nothing where there is none.
-inline Tensor of_matrix(const Matrix& matrix, const Tensor& sums, const Parts& parts, double by) {
-  if (!matrix) return at::empty({0}, sums.options());
+// What sums between heads give to a matrix, or nothing, of the dtype of `tokens`, where there is none.
+inline Tensor of_matrix(
+    const Matrix& matrix, const Tensor& sums, const Parts& parts, double by, const Tensor& tokens) {
+  if (!matrix) return at::empty({0}, tokens.options());
   return of_groups(sums, parts).mul_(by).view(matrix->sizes()).to(matrix->scalar_type());
 }
 
@@ -337,7 +338,7 @@ std::vector<Tensor> query_gradients(
       {p, w, groups, scale}, mask_data(landmark_mask), queries, groups.rows_of<T>(grad_q), sums);
   groups.split(grad_kl).copy_(of_samples(sums.landmarks, queries));
   return {
-      grad_q, grad_kl, of_matrix(p, sums.p, queries, scale), of_matrix(w, sums.w, queries, 1.0),
+      grad_q, grad_kl, of_matrix(p, sums.p, queries, scale, q), of_matrix(w, sums.w, queries, 1.0, q),
       of_samples(sums.right, queries).reshape({q.size(0), q.size(1), L, E})};
 }
 
@@ -375,7 +376,7 @@ std::vector<Tensor> key_gradients(
       groups.rows_of<T>(grad_v), sums);
   groups.split(grad_ql).copy_(of_samples(sums.landmarks, keys));
   return {
-      grad_k, grad_v, grad_ql, of_matrix(p, sums.p, keys, scale), of_matrix(w, sums.w, keys, 1.0)};
+      grad_k, grad_v, grad_ql, of_matrix(p, sums.p, keys, scale, k), of_matrix(w, sums.w, keys, 1.0, k)};
 }
 
 }  // namespace crosshead
