@@ -61,8 +61,8 @@ class _ByPasses(torch.autograd.Function):
         row_sum = sum_over_ranks(own_sum * (own_shift - shift).exp(), group)
         # A sum is zero where no key takes part, and inverse sums that are infinite would make NaN of zeros.
         normaliser = torch.stack([shift, row_sum.reciprocal().masked_fill(row_sum == 0, 0)])
-        aggregate = sum_over_ranks(passes.key_aggregate(operands, normaliser), group)
-        aggregate = _keep_rows(operands.landmark_mask, aggregate).to(operands.v.dtype)
+        # What stands in the rows of empty landmarks is finite, and no query looks at it.
+        aggregate = sum_over_ranks(passes.key_aggregate(operands, normaliser), group).to(operands.v.dtype)
         ctx.group, ctx.passes, ctx.scale = group, passes, scale
         ctx.save_for_backward(*tensors, aggregate, normaliser)
         return passes.query_output(operands, aggregate)
@@ -78,15 +78,10 @@ class _ByPasses(torch.autograd.Function):
         operands, passes = Operands(*tensors, scale=ctx.scale), ctx.passes
         with without_autocast(grad_output):
             of_queries, grad_right = passes.query_gradients(grad_output, operands, aggregate)
-            grad_right = sum_over_ranks(_keep_rows(operands.landmark_mask, grad_right), ctx.group)
+            grad_right = sum_over_ranks(grad_right, ctx.group)
             overlap = sum_over_ranks(passes.key_overlap(grad_right, operands, normaliser), ctx.group)
             of_keys = passes.key_gradients(grad_right, operands, normaliser, overlap)
         (q, kl, p_query, w_query), (k, v, ql, p_key, w_key) = of_queries, of_keys
         grads = [q, k, v, ql, kl, p_query, w_query, p_key, w_key]
         present = [None if x is None else grad for x, grad in zip(tensors, grads, strict=False)]
         return None, None, None, *present, None, None
-
-
-def _keep_rows(landmark_mask: Tensor | None, x: Tensor) -> Tensor:
-    """`(B, H, L, E)` with zeros in the rows of empty landmarks."""
-    return x if landmark_mask is None else x.masked_fill(~landmark_mask[:, None, :, None], 0)
