@@ -7,7 +7,6 @@ gradient is computed before a fork.
 """
 
 import io
-import json
 import sys
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -15,10 +14,12 @@ from datetime import timedelta
 from multiprocessing import get_context
 from typing import Any
 
+import timm
 import torch
 from sharded_cases import (
     CASES,
     DIM,
+    HEADS,
     IMPLEMENTATIONS,
     Case,
     Results,
@@ -31,6 +32,7 @@ from sharded_cases import (
     penalty,
     rows_of,
     shared,
+    tell,
     whole,
 )
 from sharded_refusals import fail, refusals
@@ -38,7 +40,8 @@ from torch import Tensor, distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
-from crosshead import interactive_attention, own_rows, shard_tokens
+import crosshead.vision  # noqa: F401  registers iViT with timm
+from crosshead import InteractiveAttention, interactive_attention, own_rows, shard_tokens
 from crosshead.attention.impl.fused.cpu import build
 from crosshead.measure.budgets import assert_within_budget
 from crosshead.testing.collectives import CountedCollectives
@@ -96,7 +99,7 @@ def compiled() -> Iterator[tuple[str, Any]]:
     case = Case((7, 5), (3, 2), {"num_prefix_tokens": 2}, mask=0.6)
     given = {name: x.float() if x.is_floating_point() else x for name, x in inputs_of(case).items()}
     layer = shard_tokens(make_layer(case).float(), distributed.group.WORLD)
-    call = torch.compile(layer, backend="aot_eager")
+    call = torch.compile(layer, backend="eager")
     yield (
         "close: compiled",
         largest_difference(shared(case, layer, given, call=call), shared(case, layer, given)),
@@ -224,6 +227,73 @@ def meshes() -> Iterator[tuple[str, Any]]:
         yield f"equal: {way} over data and tokens", max(differences)
 
 
+BACKBONE = {
+    "depths": (1, 1, 1, 1),
+    "dims": (8, 16, 16, 16),
+    "head_dim": 8,
+    "kernel_size": 5,
+    "attention_stages": (1, 2),
+    "landmarks": (2, 2, 2, 1),
+}
+
+
+def make_backbone(stem: str) -> nn.Module:
+    torch.manual_seed(0)
+    if stem == "patches":
+        layer = InteractiveAttention(DIM, HEADS, landmarks=(3, 2), local_kernel=3)
+        return nn.ModuleDict({"patches": nn.Conv2d(3, DIM, 4, stride=4), "attention": layer}).double()
+    model = timm.create_model("ivit_nano", num_classes=0, **BACKBONE, stem_stride=int(stem[-1])).double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    return model
+
+
+def features(model: Any, image: Tensor) -> Tensor:
+    if not isinstance(model, nn.ModuleDict):
+        return model.forward_features(image)
+    x = model["patches"](image)
+    return model["attention"](x.flatten(2).mT, grid=x.shape[2:]).mT.unflatten(2, x.shape[2:])
+
+
+def backbones() -> Iterator[tuple[str, Any]]:
+    """Images shared out by rows, through convolutions of any stride."""
+    rank, size = distributed.get_rank(), distributed.get_world_size()
+    for stem, height, unit in (
+        ("a stem of stride 1", 37, 1),
+        ("a stem of stride 4", 131, 1),
+        ("patches", 36, 4),
+    ):
+        image, model = draw(2, 3, height, 21, seed=0), make_backbone(stem)
+        x = image.clone().requires_grad_()
+        y = features(model, x)
+        cotangent = draw(*y.shape, seed=1)
+        y.backward(cotangent)
+        expected: dict[str, Any] = {"output": y.detach(), "grad x": x.grad} | {
+            n: p.grad for n, p in model.named_parameters()
+        }
+
+        model = shard_tokens(make_backbone(stem), distributed.group.WORLD)
+        # Each rank has a bit more than the one before, and the last what is left.
+        rows = [unit * (height // unit // size - 1 + i) for i in range(size)]
+        rows[-1] = height - sum(rows[:-1])
+        end = sum(rows[: rank + 1])
+        x = image[:, :, end - rows[rank] : end].clone().requires_grad_()
+        y = features(model, x)
+        parts: list[Any] = [None] * size
+        distributed.all_gather_object(parts, y.detach())
+        before = sum(part.shape[2] for part in parts[:rank])
+        y.backward(cotangent[:, :, before : before + y.shape[2]])
+        grads: list[Any] = [None] * size
+        distributed.all_gather_object(grads, (x.grad, {n: p.grad for n, p in model.named_parameters()}))
+        actual = {"output": torch.cat(parts, 2), "grad x": torch.cat([grad for grad, _ in grads], 2)}
+        actual |= {name: torch.stack([each[name] for _, each in grads]).sum(0) for name in grads[0][1]}
+        yield f"equal: backbone, {stem}", largest_difference(actual, expected)
+        if size == 2 and stem == "a stem of stride 1":
+            again = features(shard_tokens(model, None), image).detach()
+            yield "equal: backbone of whole images again", (again - expected["output"]).abs().max().item()
+
+
 def traffic() -> Iterator[tuple[str, Any]]:
     """Forward and backward of one layer at two sizes of the grid, counted."""
     size, rank = distributed.get_world_size(), distributed.get_rank()
@@ -253,7 +323,11 @@ def traffic() -> Iterator[tuple[str, Any]]:
             )
 
 
-PARTS = {2: (equality, traffic, compiled), 3: (equality, tools, budgets, refusals), 4: (equality, meshes)}
+PARTS = {
+    2: (equality, backbones, traffic, compiled),
+    3: (equality, backbones, tools, budgets, refusals),
+    4: (equality, backbones, meshes),
+}
 LOSSES = ("it fails", "it is killed", "it hangs")
 
 
@@ -262,7 +336,7 @@ def work(rank: int, size: int, folder: str) -> None:
     for part in PARTS[size]:
         for name, result in part():
             if rank == 0:
-                print(json.dumps([size, name, result]), flush=True)
+                tell(size, name, result)
     distributed.destroy_process_group()
 
 

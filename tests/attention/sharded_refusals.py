@@ -1,6 +1,5 @@
 """What ranks refuse together, and what they say when one of them is lost, for `sharded_ranks.py`."""
 
-import json
 import os
 import signal
 import sys
@@ -10,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from sharded_cases import DIM, IMPLEMENTATIONS, Case, Stack, draw, inputs_of, make_layer, of_rank
+from sharded_cases import DIM, IMPLEMENTATIONS, Case, Stack, draw, inputs_of, make_layer, of_rank, tell
 from torch import Tensor, distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
 
@@ -56,9 +55,11 @@ def refusals() -> Iterator[tuple[str, Any]]:
         "a group of others": lambda: shard_tokens(others, of_last),
         "no group": lambda: shard_tokens(layer, "tokens"),  # pyright: ignore[reportArgumentType]
         "a model without": lambda: shard_tokens(nn.Linear(2, 2), world),
-        "a wide convolution": lambda: shard_tokens(
-            nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), layer), world
+        "a lopsided convolution": lambda: shard_tokens(
+            nn.Sequential(nn.Conv2d(3, 8, 4, padding=1), layer), world
         ),
+        "patches cut through": lambda: rows_into(nn.Conv2d(3, 8, 4, stride=4), 6),
+        "no rows left": lambda: rows_into(nn.Conv2d(3, 8, 3, stride=2, padding=1), 1),
         "too few rows": lambda: own_rows(size - 1, world),
     }
     for name, call in calls.items():
@@ -68,11 +69,12 @@ def refusals() -> Iterator[tuple[str, Any]]:
         except Exception as error:
             yield f"refused: {name}", f"{type(error).__name__}: {error}"
     yield "works afterwards", layer(x, grid=(2, 5)).isfinite().all().item()
-    patches = nn.Conv2d(3, 8, 4, stride=4)
-    yield (
-        "convolutions of patches are welcome",
-        isinstance(shard_tokens(nn.Sequential(patches, layer), world), nn.Sequential),
-    )
+
+
+def rows_into(convolution: nn.Conv2d, rows: int) -> None:
+    model = nn.ModuleList([convolution, make_layer(Case((8, 5), (3, 2)))])
+    shard_tokens(model, distributed.group.WORLD)
+    convolution(torch.zeros(1, 3, rows, 8))
 
 
 def look_inside(layer: InteractiveAttention, x: Tensor) -> None:
@@ -94,10 +96,7 @@ def fail(rank: int, kind: str) -> None:
         stack(of_rank(given["x"], case.grid, 0, [2, 2, 2], rank), grid=(2, 5))
     except RuntimeError as error:
         if rank != 1:
-            print(
-                json.dumps([3, f"lost: {kind}, rank {rank}", [str(error), time.monotonic() - began]]),
-                flush=True,
-            )
+            tell(3, f"lost: {kind}, rank {rank}", [str(error), time.monotonic() - began])
         sys.exit(1)
 
 

@@ -4,16 +4,12 @@ Legend: `B` batch, `H` heads, `N` tokens, `D` head dim, `C = H D` channels, `P` 
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crosshead.attention.grid import as_integer
-
-if TYPE_CHECKING:
-    from crosshead.attention.shares import Shares
 
 # To symbolic tracing a single step: it decides by sizes that a tracer does not know.
 torch.fx.wrap("_check_axes")
@@ -77,19 +73,11 @@ class LocalTerm(nn.Module):
         )
         nn.init.zeros_(self.conv.weight)
 
-    def forward(self, value: Tensor, *, grid: Sequence[int], shares: "Shares | None" = None) -> Tensor:
-        """`(B, H, N, D)` values, `N = P + prod(grid)`, to `(B, N, C)`; with shares, of one rank's rows."""
+    def forward(self, value: Tensor, *, grid: Sequence[int]) -> Tensor:
+        """`(B, H, N, D)` values, `N = P + prod(grid)`, to `(B, N, C)`."""
         _check_axes(grid, self.axes)
         image = value[:, :, self.num_prefix_tokens :].transpose(-1, -2).flatten(1, 2).unflatten(-1, grid)
-        if shares is None:
-            near = self.conv(image)
-        else:
-            from crosshead.attention.halo import with_halo  # torch need not be built with processes
-
-            width = self.conv.kernel_size[0] // 2
-            wider, above = with_halo(image, width=width, rows=shares.keys.rows, ranks=shares.ranks)
-            near = self.conv(wider).narrow(2, above, grid[0])
-        near = near.flatten(2).transpose(1, 2)
+        near = self.conv(image).flatten(2).transpose(1, 2)
         return F.pad(near, (0, 0, self.num_prefix_tokens, 0))
 
 

@@ -216,7 +216,7 @@ class InteractiveAttention(nn.Module):
             observe(self, x, context, pooling, (ql, kl), out)
         out = out.transpose(1, 2).flatten(2)
         if self.local is not None:
-            out = out + self.local(zero_outside(pooling.mask, v), grid=pooling.grid, shares=pooling.shares)
+            out = out + self.local(zero_outside(pooling.mask, v), grid=pooling.grid)
         return zero_outside(pooling.row_mask, self.proj_drop(project(self.proj, out)))
 
     def _project(self, x: Tensor, first: int, last: int) -> Tensor:

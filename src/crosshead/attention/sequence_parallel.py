@@ -14,8 +14,12 @@ from torch import distributed, nn
 from torch.distributed import DeviceMesh, ProcessGroup
 
 from crosshead.attention.collectives import gather
-from crosshead.attention.local import LocalTerm
 from crosshead.attention.module import InteractiveAttention
+from crosshead.attention.sharded_convolution import (
+    Convolution,
+    refuse_unless_rows_can_be_shared,
+    share_rows,
+)
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -26,8 +30,11 @@ def shard_tokens(model: Model, mesh: DeviceMesh | ProcessGroup | None) -> Model:
     From then on a layer is called on each rank of the group with that rank's tokens and their grid: the ranks
     have, in their order, contiguous runs of rows of the grid's first axis, at least one row each (a sequence
     is its own first axis). Prefix tokens go to every rank. Each rank gets the outputs of its tokens, as one
-    process would compute them from all. A context is shared out in the same way. What else the model does
-    must treat each token by itself, as linear layers and norms over channels do.
+    process would compute them from all. A context is shared out in the same way.
+
+    Convolutions take and give rows of one rank, too, and fetch what they need of others. What else the model
+    does must treat each token by itself, as linear layers and norms over channels do: learned positions must
+    be those of the rank's rows, and a mean over all tokens is one over the rank's.
 
     The loss is the sum of the ranks' losses, and every rank calls `backward`. Gradients of tokens are then
     whole. Those of parameters and of prefix tokens, of which each rank has a copy, are the rank's part: their
@@ -48,7 +55,7 @@ def shard_tokens(model: Model, mesh: DeviceMesh | ProcessGroup | None) -> Model:
         ValueError: if the mesh has several dimensions, this process is not in the group, or `model` holds no
             interactive attention.
         TypeError: if `mesh` is neither.
-        NotImplementedError: if `model` holds a convolution that would look at rows of other ranks.
+        NotImplementedError: if `model` holds a convolution whose rows cannot be shared out.
 
     Example:
         >>> shard_tokens(InteractiveAttention(8, 2, landmarks=(2, 2)), None).ranks is None
@@ -61,8 +68,13 @@ def shard_tokens(model: Model, mesh: DeviceMesh | ProcessGroup | None) -> Model:
             f"model must hold an InteractiveAttention; got {type(model).__name__} without: another attention "
             "joins tokens in a way that cannot be shared out like this"
         )
-    if ranks is not None:
-        _refuse_wide_convolutions(model, layers)
+    convolutions = [
+        (name, module) for name, module in model.named_modules() if isinstance(module, Convolution)
+    ]
+    for name, convolution in convolutions:
+        refuse_unless_rows_can_be_shared(name, convolution)
+    for name, convolution in convolutions:
+        share_rows(name, convolution, ranks)
     for layer in layers:
         layer.ranks = ranks
     return model
@@ -177,17 +189,3 @@ def _group_of(mesh: DeviceMesh | ProcessGroup) -> ProcessGroup:
             "torch.distributed.init_process_group() starts one, torch.distributed.group.WORLD is it"
         )
     return mesh
-
-
-def _refuse_wide_convolutions(model: nn.Module, layers: list[InteractiveAttention]) -> None:
-    """Local terms fetch their halo; of other convolutions only those of patches keep to their rows."""
-    known = {term.conv for term in (layer.local for layer in layers) if isinstance(term, LocalTerm)}
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) and module not in known:
-            reach = (module.kernel_size[0] - 1) * module.dilation[0] + 1
-            padded = module.padding == "same" or module.padding[0] not in ("v", 0)
-            if reach > module.stride[0] or (padded and reach > 1):
-                raise NotImplementedError(
-                    f"{name} is a convolution over {reach} rows with stride {module.stride[0]}, which would "
-                    "need rows of other ranks: share out the tokens of models without, such as a plain ViT"
-                )

@@ -95,7 +95,7 @@ def sharded_traffic(
     return Traffic(
         forward=rows * (3 * dim + 2 * heads) * wide + fractions,
         backward=rows * (3 * dim + heads) * wide,
-        gathered=AGREEMENT + (len(sides) * batch * 8 if by_order else 0),
+        gathered=AGREEMENT * (1 + bool(local_kernel)) + (len(sides) * batch * 8 if by_order else 0),
         halo=2 * (local_kernel // 2) * prod(grid[1:]) * batch * dim * _BYTES[dtype],
     )
 
