@@ -17,6 +17,10 @@ from crosshead import InteractiveAttention, shard_tokens
 from crosshead.attention.impl.fused.cpu import build
 from crosshead.measure.traffic import sharded_traffic
 
+# Seconds of computing; but each of some thousand exchanges waits until every rank has had its turn, and on a
+# machine with more processes than cores that takes minutes.
+pytestmark = pytest.mark.timeout(900)
+
 CALLS = (
     "mixing none",
     "mixing logits",
@@ -51,7 +55,7 @@ def ranks(tmp_path_factory) -> dict[tuple[int, str], Any]:
     script = Path(__file__).with_name("sharded_ranks.py")
     folder = tmp_path_factory.mktemp("ranks")
     done = subprocess.run(
-        [sys.executable, str(script), str(folder)], capture_output=True, text=True, timeout=250
+        [sys.executable, str(script), str(folder)], capture_output=True, text=True, timeout=800
     )
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     found = {(size, name): result for size, name, result in lines}
@@ -61,9 +65,10 @@ def ranks(tmp_path_factory) -> dict[tuple[int, str], Any]:
     return found
 
 
-@pytest.mark.parametrize("impl", ["reference", "streamed"])
 @pytest.mark.parametrize("call", CALLS)
-@pytest.mark.parametrize("size", [2, 3, 4])
+@pytest.mark.parametrize(
+    ("size", "impl"), [(2, "streamed"), (3, "streamed"), (3, "reference"), (4, "streamed")]
+)
 def test_outputs_and_every_gradient_are_those_of_one_process(ranks, size, call, impl):
     assert ranks[size, f"equal: {call}, {impl}"] < 1e-10
 
