@@ -1,4 +1,4 @@
-"""Traffic by arithmetic; that it is what ranks exchange, `tests/attention/test_sequence_parallel.py` counts."""
+"""Traffic by arithmetic; that ranks exchange as much is counted in `test_sequence_parallel.py`."""
 
 import pytest
 

@@ -71,10 +71,11 @@ def shard_tokens(model: Model, mesh: DeviceMesh | ProcessGroup | None) -> Model:
     convolutions = [
         (name, module) for name, module in model.named_modules() if isinstance(module, Convolution)
     ]
-    for name, convolution in convolutions:
-        refuse_unless_rows_can_be_shared(name, convolution)
-    for name, convolution in convolutions:
-        share_rows(name, convolution, ranks)
+    if ranks is not None:
+        for name, convolution in convolutions:
+            refuse_unless_rows_can_be_shared(name, convolution)
+    for _, convolution in convolutions:
+        share_rows(convolution, ranks)
     for layer in layers:
         layer.ranks = ranks
     return model

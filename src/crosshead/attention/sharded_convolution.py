@@ -69,15 +69,10 @@ _OF_ROWS: dict[type, type] = {
 _WHOLE: dict[type, type] = {of_rows: whole for whole, of_rows in _OF_ROWS.items()}
 
 
-def share_rows(name: str, convolution: Convolution, ranks: "Ranks | None") -> None:
-    """Lets a convolution take rows of one rank, or whole images again; its parameters stay where they are.
-
-    Raises:
-        NotImplementedError: if it is of a kind or has a padding for which rows cannot be shared out.
-    """
-    refuse_unless_rows_can_be_shared(name, convolution)
+def share_rows(convolution: Convolution, ranks: "Ranks | None") -> None:
+    """Lets a convolution take rows of one rank, or whole images again; its parameters stay where they are."""
     if _reach(convolution) == 1 and convolution.stride[0] == 1:
-        return
+        return  # each row by itself
     kind = _WHOLE.get(type(convolution), type(convolution))
     convolution.__class__ = kind if ranks is None else _OF_ROWS[kind]
     if isinstance(convolution, _OfRows):
