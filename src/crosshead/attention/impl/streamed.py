@@ -109,6 +109,7 @@ def query_gradients(
             grad_raw = of_query.through(grad_factor, weights, raw, overlap)
             grads[0][b, :, t] = grad_raw @ landmarks
             grad_landmarks += grad_raw.mT @ q[b, :, t].to(landmarks.dtype)
+            del raw, weights, grad_factor, grad_raw  # or they stand beside those of the next tile
         grads[1][b] = grad_landmarks * operands.scale
     of_query.store(*grads[2:])
     return grads, grad_right
@@ -165,6 +166,7 @@ def key_gradients(
             grad_raw = of_key.through(grad_factor, weights, raw, overlap[b])
             grads[0][b, :, t] = grad_raw.mT @ landmarks
             grad_landmarks += grad_raw @ k[b, :, t].to(landmarks.dtype)
+            del raw, weights, f_k, grad_factor, grad_raw  # as above
         grads[2][b] = grad_landmarks * operands.scale
     of_key.store(*grads[3:])
     return grads
