@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from crosshead.attention.landmarks import occupied_landmarks, pool_landmarks
     from crosshead.attention.mixing import HeadMixing
     from crosshead.attention.module import InteractiveAttention
+    from crosshead.attention.sequence_parallel import own_rows, shard_tokens
     from crosshead.runs.trained import load
 
 _HOME = {
@@ -26,7 +27,9 @@ _HOME = {
     "interactive_attention": "crosshead.attention.functional",
     "load": "crosshead.runs.trained",
     "occupied_landmarks": "crosshead.attention.landmarks",
+    "own_rows": "crosshead.attention.sequence_parallel",
     "pool_landmarks": "crosshead.attention.landmarks",
+    "shard_tokens": "crosshead.attention.sequence_parallel",
 }
 
 __all__ = [
@@ -38,7 +41,9 @@ __all__ = [
     "interactive_attention",
     "load",
     "occupied_landmarks",
+    "own_rows",
     "pool_landmarks",
+    "shard_tokens",
 ]
 
 

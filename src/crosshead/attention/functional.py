@@ -6,7 +6,8 @@ Legend: `B` batch, `H` heads, `N` query tokens, `M` key tokens, `L` landmarks, `
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
+from functools import partial
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -19,6 +20,9 @@ from crosshead.attention.impl.reference import AttentionFactors
 from crosshead.attention.mixing import HeadMixing
 from crosshead.attention.operands import Operands, checked_operands
 from crosshead.attention.transforms import carry_tangents, under_export, under_torch_func
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 Implementation = Literal["auto", "reference", "streamed", "fused"]
 IMPLEMENTATIONS: tuple[str, ...] = ("auto", "reference", "streamed", "fused")
@@ -42,6 +46,7 @@ def interactive_attention(
     landmark_mask: Tensor | None = None,
     scale: float | None = None,
     impl: Implementation = "auto",
+    process_group: "ProcessGroup | None" = None,
 ) -> Tensor:
     """Interactive multi-head attention through landmarks, in time and memory linear in the tokens.
 
@@ -74,6 +79,9 @@ def interactive_attention(
             reverse mode, and raise on second derivatives, forward mode (`torch.func.jvp`) and what else
             `torch.func` does (`grad`, `vmap`). "auto" does all of this as reference does, in its memory; with
             `create_graph=True`, which only the backward pass sees, it computes the factors again there.
+        process_group: where tokens are shared out to ranks: query, key, value and their masks are those of
+            this rank, landmarks and mixing are the same on all. "auto" is "streamed" then where "fused" is
+            not ready. Gradients of what all ranks hold are this rank's part: see `crosshead.shard_tokens`.
 
     Returns:
         `(B, H, N, E)`.
@@ -98,7 +106,7 @@ def interactive_attention(
     operands = checked_operands(
         (query, key, value, query_landmarks, key_landmarks), (query_mixing, key_mixing), masks, scale=scale
     )
-    attend = _choose(impl, operands)
+    attend = _choose(impl, operands) if process_group is None else _sharded(impl, operands, process_group)
     with without_autocast(operands.q), _beyond_one_derivative(impl):
         output = attend(operands)
     return zero_outside(query_mask, output)
@@ -193,6 +201,30 @@ def _choose(impl: str, operands: Operands) -> Callable[[Operands], Tensor]:
     batch, heads, count, _ = kl.shape
     elements = batch * heads * count * (q.shape[-2] + k.shape[-2])
     return streamed.attention if elements >= STREAMED_FROM else reference.attention
+
+
+def _sharded(impl: str, operands: Operands, group: "ProcessGroup") -> Callable[[Operands], Tensor]:
+    """As `_choose`, but alike on every rank, whatever its tokens: passes exchange what equations do not."""
+    # torch need not be built with processes.
+    from crosshead.attention.collectives import refuse_transforms
+    from crosshead.attention.impl import sharded
+
+    check_implementation(impl)
+    refuse_transforms(operands)
+    if impl == "reference":
+        return partial(sharded.by_equations, group=group)
+    on_cpu = operands.q.device.type == "cpu"
+    reason = (
+        fused.refusal(operands.q, operands.v, operands.group_size)
+        if on_cpu
+        else "the kernel of GPUs does not stop for processes that share out tokens to exchange sums"
+    )
+    if impl == "fused" and reason is not None:
+        raise NotImplementedError(
+            f"impl='fused' cannot run this: {reason}. impl='auto', 'streamed' and 'reference' can"
+        )
+    passes = streamed if impl == "streamed" or reason is not None else fused.passes
+    return partial(sharded.by_passes, group=group, passes=passes)
 
 
 def _beyond_one_derivative(impl: str) -> AbstractContextManager:

@@ -97,21 +97,21 @@ def pool_checked(
     dtype = accumulation_dtype(tensors[0].dtype)
     by_rank = mask is not None and len(grid) == 1
     with without_autocast(tensors[0]):
-        matrices = [] if by_rank else _averaging_matrices(grid, cells_of_axis, dtype, tensors[0].device)
+        matrices = [] if by_rank else averaging_matrices(grid, cells_of_axis, dtype, tensors[0].device)
         results = []
         for x in tensors:
             body = x[..., num_prefix_tokens:, :]
             if mask is None:
-                pooled = _average_over_grid(cast(body, dtype), matrices)
+                pooled = average_over_grid(cast(body, dtype), matrices)
             else:
                 valid = mask[:, num_prefix_tokens:]
                 body = cast(zero_outside(valid, body), dtype)
                 if by_rank:
                     used = _used_cells(valid, cells_of_axis[0], cells)
-                    pooled = _average_over_ranks(body, valid, used, cells_of_axis[0])
+                    pooled = average_in_order(body, valid, used, cells_of_axis[0])
                 else:
-                    fraction = _average_over_grid(along_tokens(valid, x).to(dtype), matrices)
-                    pooled = _average_over_grid(body, matrices) / fraction.masked_fill(fraction == 0, 1)
+                    fraction = average_over_grid(along_tokens(valid, x).to(dtype), matrices)
+                    pooled = average_over_grid(body, matrices) / fraction.masked_fill(fraction == 0, 1)
             results.append(cast(pooled, x.dtype))
     if num_prefix_tokens == 0:
         return results
@@ -161,12 +161,13 @@ def occupied_landmarks(
         body = torch.arange(per_axis[0], device=mask.device) < used[:, None]
     else:
         with without_autocast(mask):
-            matrices = _averaging_matrices(grid, per_axis, torch.float32, mask.device)
-            body = _average_over_grid(valid[..., None].float(), matrices)[..., 0] > 0
+            matrices = averaging_matrices(grid, per_axis, torch.float32, mask.device)
+            body = average_over_grid(valid[..., None].float(), matrices)[..., 0] > 0
     return torch.cat([prefix, body], dim=-1)
 
 
-def _average_over_grid(x: Tensor, matrices: Sequence[Tensor]) -> Tensor:
+def average_over_grid(x: Tensor, matrices: Sequence[Tensor]) -> Tensor:
+    """`(B, ..., N, C)` to `(B, ..., L, C)`, by a matrix `(l, n)` for each axis."""
     # Heads go beside their channels, which is where they are in memory: nothing is copied, and products are
     # large.
     heads = x.shape[1:-2]
@@ -184,17 +185,26 @@ def _average_over_grid(x: Tensor, matrices: Sequence[Tensor]) -> Tensor:
     return x.unflatten(2, (prod(heads), -1)).transpose(1, 2).unflatten(1, heads) if heads else x
 
 
-def _averaging_matrices(
-    grid: Sequence[int], cells: Sequence[int], dtype: torch.dtype, device: torch.device
+def averaging_matrices(
+    grid: Sequence[int],
+    cells: Sequence[int],
+    dtype: torch.dtype,
+    device: torch.device,
+    rows: slice = slice(None),
 ) -> list[Tensor]:
-    return [_averaging_matrix(*axis, dtype, device) for axis in zip(grid, cells, strict=True)]
+    """For each axis the matrix `(l, n)` that averages it; of the first one the columns of `rows` alone."""
+    shares = (rows, *[slice(None)] * (len(grid) - 1))
+    return [_averaging_matrix(*axis, dtype, device) for axis in zip(grid, cells, shares, strict=True)]
 
 
-def _averaging_matrix(n: int, l: int, dtype: torch.dtype, device: torch.device) -> Tensor:  # noqa: E741
+def _averaging_matrix(n: int, l: int, columns: slice, dtype: torch.dtype, device: torch.device) -> Tensor:  # noqa: E741
     # With the axis cut into n l steps, token t covers those from t l on, cell i those from i n on.
-    ahead = torch.arange(n, device=device) * l - torch.arange(l, device=device)[:, None] * n
+    cell = torch.arange(l, device=device)[:, None]
+    ahead = torch.arange(n, device=device)[columns] * l - cell * n
     inside = ((ahead > -l) & (ahead < n)).to(dtype)
-    return inside / inside.sum(-1, keepdim=True)
+    if columns == slice(None):
+        return inside / inside.sum(-1, keepdim=True)
+    return inside / (((cell + 1) * n + l - 1) // l - cell * n // l)
 
 
 def _used_cells(valid: Tensor, limit: int, cells: Tensor | None) -> Tensor:
@@ -202,19 +212,42 @@ def _used_cells(valid: Tensor, limit: int, cells: Tensor | None) -> Tensor:
     return most if cells is None else torch.minimum(most, cells)
 
 
-def _average_over_ranks(x: Tensor, valid: Tensor, used: Tensor, limit: int) -> Tensor:
-    """Means over cells of valid tokens by their rank: a segment sum, and the tokens that two cells share."""
+def average_in_order(
+    x: Tensor,
+    valid: Tensor,
+    used: Tensor,
+    limit: int,
+    *,
+    before: Tensor | None = None,
+    in_all: Tensor | None = None,
+) -> Tensor:
+    """Means over cells of valid tokens in their order: a segment sum, and the tokens that two cells share.
+
+    Args:
+        x: `(B, ..., N, C)`, zero at masked tokens.
+        valid: bool `(B, N)`.
+        used: `(B,)`, how many cells each sample has.
+        limit: the most that a sample may have.
+        before: `(B,)`, where these are a part of the tokens: how many valid ones come before them. What they
+            add to each mean is returned then.
+        in_all: `(B,)`, how many there are in all.
+    """
     batch, tokens, channels = x.shape[0], x.shape[-2], x.shape[-1]
-    seen = valid.cumsum(-1)
-    n, l = seen[:, -1:].clamp(min=1), used[:, None].clamp(min=1)  # noqa: E741
+    here = valid.cumsum(-1)
+    seen = here if before is None else here + before[:, None]
+    n = (seen[:, -1:] if in_all is None else in_all[:, None]).clamp(min=1)
+    l = used[:, None].clamp(min=1)  # noqa: E741
     # Every token adds to the first cell that holds it; masked tokens are zero and may add anywhere.
     first = (seen - 1).clamp(min=0) * l // n
     # A cell whose border cuts a token shares that token with the cell before.
     cell = torch.arange(limit, device=x.device)
     begin = cell * n // l
     shares = (cell < l) & (cell * n % l != 0)
-    border = _places(valid, seen).gather(1, begin.clamp(max=tokens - 1))
+    if before is not None:
+        shares &= (begin >= before[:, None]) & (begin < seen[:, -1:])
     size = (((cell + 1) * n + l - 1) // l - begin).clamp(min=1)
+    place = begin if before is None else begin - before[:, None]
+    border = _places(valid, here).gather(1, place.clamp(0, tokens - 1))
 
     copies = prod(x.shape[1:-2])
     rows, shape = x.reshape(-1, channels), (batch, copies, limit, channels)

@@ -4,7 +4,7 @@ Legend: `B` batch, `N` query tokens, `M` key tokens, `C` channels, `H` heads, `D
 """
 
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,9 @@ from crosshead.attention.local import LocalTerm
 from crosshead.attention.mixing import HeadMixer, Mixing
 from crosshead.attention.pooling import resolve_pooling
 from crosshead.attention.projection import linear, project, weights_tell_all
+
+if TYPE_CHECKING:
+    from crosshead.attention.sequence_parallel import Ranks
 
 # To symbolic tracing these are single steps: they decide by what a tracer does not know, such as sizes.
 torch.fx.wrap("_check_projected")
@@ -69,6 +72,8 @@ class InteractiveAttention(nn.Module):
 
     # Told after each call of the operator what it worked from and gave; empty, unless somebody looks inside.
     _observers: tuple[Callable[..., None], ...] = ()
+    # Who shares the tokens, if anybody: see `crosshead.shard_tokens`.
+    ranks: "Ranks | None" = None
 
     def __init__(
         self,
@@ -175,6 +180,8 @@ class InteractiveAttention(nn.Module):
             landmarks=self.landmarks,
             num_prefix_tokens=self.num_prefix_tokens,
             local=self.local is not None,
+            impl=self.impl,
+            ranks=self.ranks,
         )
         x = zero_outside(pooling.mask, x)
         if context is None:
@@ -185,19 +192,26 @@ class InteractiveAttention(nn.Module):
             k, v = self._heads(self._project(context, 1, 3))
         q, k = self.q_norm(q), self.k_norm(k)
         ql, kl = pooling.of(q, k)
+        own_k, own_v, own_mask = pooling.own(k, v)
         out = interactive_attention(
             q,
-            k,
-            v,
+            own_k,
+            own_v,
             query_landmarks=ql,
             key_landmarks=kl,
             query_mixing=self.query_mixing(),
             key_mixing=self.key_mixing(),
             query_mask=pooling.row_mask,
-            key_mask=pooling.context_mask,
+            key_mask=own_mask,
             landmark_mask=pooling.landmark_mask,
             impl=self.impl,
+            process_group=None if self.ranks is None else self.ranks.group,
         )
+        if self._observers and self.ranks is not None:
+            raise NotImplementedError(
+                "a layer cannot be looked into while its tokens are shared out to processes: "
+                "crosshead.shard_tokens(model, None) takes whole inputs again"
+            )
         for observe in self._observers:
             observe(self, x, context, pooling, (ql, kl), out)
         out = out.transpose(1, 2).flatten(2)

@@ -11,6 +11,7 @@ P and W are the residual head mixing of logits and of weights, one pair per fact
 eq. 6.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -19,6 +20,10 @@ from torch import Tensor
 from crosshead.attention.impl.precision import MASKED_LOGIT, accumulation_dtype, cast, key_scale
 from crosshead.attention.mixing import mix_heads
 from crosshead.attention.operands import Operands
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    return logits.softmax(-1)
 
 
 class AttentionFactors(NamedTuple):
@@ -36,34 +41,59 @@ class AttentionFactors(NamedTuple):
 def attention(operands: Operands) -> Tensor:
     """`O = F_q (F_k V)`; factors are rounded to the dtype of `v` before each product, sums are not."""
     f_q, f_k = factors(operands)
-    v = operands.v
-    values, enlarged = cast(v, f_k.dtype), key_scale(v.dtype)
-    if enlarged == 1:
-        aggregate = _rounded(f_k, v.dtype) @ values
-    else:
-        aggregate = _rounded(f_k * enlarged, v.dtype) @ values / enlarged
-    return cast(_rounded(f_q, v.dtype) @ _rounded(aggregate, v.dtype), v.dtype)
+    return output(f_q, aggregate(f_k, operands.v), operands.v.dtype)
 
 
 def factors(operands: Operands) -> AttentionFactors:
     """Both factors in the accumulation dtype."""
-    q, k, _, ql, kl, p_query, w_query, p_key, w_key, key_mask, landmark_mask, scale = operands
-    q, k, ql, kl = (cast(x, accumulation_dtype(x.dtype)) for x in (q, k, ql, kl))
-    columns = None if landmark_mask is None else landmark_mask[:, None, None, :]
-    tokens = None if key_mask is None else key_mask[:, None, None, :]
+    return AttentionFactors(query_factor(operands), key_factor(operands))
+
+
+def query_factor(operands: Operands) -> Tensor:
+    """`F_q`, `(B, H, N, L)`."""
+    mask = operands.landmark_mask
+    q, kl = (cast(x, accumulation_dtype(x.dtype)) for x in (operands.q, operands.kl))
     # Landmarks are the few: scaling them, and not the logits, saves a pass over each factor.
-    f_q = _mixed_softmax(q @ (scale * kl).transpose(-2, -1), p_query, w_query, columns)
-    f_k = _mixed_softmax((scale * ql) @ k.transpose(-2, -1), p_key, w_key, tokens)
-    if landmark_mask is not None:
-        f_k = f_k.masked_fill(~landmark_mask[:, None, :, None], 0)
-    return AttentionFactors(f_q, f_k)
+    logits = q @ (operands.scale * kl).transpose(-2, -1)
+    columns = None if mask is None else mask[:, None, None, :]
+    return _mixed_softmax(logits, operands.p_query, operands.w_query, columns)
 
 
-def _mixed_softmax(logits: Tensor, p: Tensor | None, w: Tensor | None, mask: Tensor | None) -> Tensor:
+def key_factor(operands: Operands, *, softmax: Callable[[Tensor], Tensor] = _softmax) -> Tensor:
+    """`F_k`, `(B, H, L, M)`; `softmax` goes over the tokens."""
+    landmark_mask, key_mask = operands.landmark_mask, operands.key_mask
+    k, ql = (cast(x, accumulation_dtype(x.dtype)) for x in (operands.k, operands.ql))
+    logits = (operands.scale * ql) @ k.transpose(-2, -1)
+    tokens = None if key_mask is None else key_mask[:, None, None, :]
+    f_k = _mixed_softmax(logits, operands.p_key, operands.w_key, tokens, softmax=softmax)
+    return f_k if landmark_mask is None else f_k.masked_fill(~landmark_mask[:, None, :, None], 0)
+
+
+def aggregate(f_k: Tensor, v: Tensor) -> Tensor:
+    """`F_k V`, `(B, H, L, E)`, in the accumulation dtype."""
+    values, enlarged = cast(v, f_k.dtype), key_scale(v.dtype)
+    if enlarged == 1:
+        return _rounded(f_k, v.dtype) @ values
+    return _rounded(f_k * enlarged, v.dtype) @ values / enlarged
+
+
+def output(f_q: Tensor, aggregate: Tensor, dtype: torch.dtype) -> Tensor:
+    """`O`, `(B, H, N, E)`."""
+    return cast(_rounded(f_q, dtype) @ _rounded(aggregate, dtype), dtype)
+
+
+def _mixed_softmax(
+    logits: Tensor,
+    p: Tensor | None,
+    w: Tensor | None,
+    mask: Tensor | None,
+    *,
+    softmax: Callable[[Tensor], Tensor] = _softmax,
+) -> Tensor:
     logits = mix_heads(logits, p)
     if mask is None:
-        return mix_heads(logits.softmax(-1), w)
-    weights = logits.masked_fill(~mask, MASKED_LOGIT).softmax(-1)
+        return mix_heads(softmax(logits), w)
+    weights = softmax(logits.masked_fill(~mask, MASKED_LOGIT))
     return mix_heads(weights.masked_fill(~mask, 0), w)
 
 

@@ -23,37 +23,86 @@ std::optional<Tensor> dense(const std::optional<Tensor>& x) {
   return x ? std::optional<Tensor>(x->contiguous()) : std::nullopt;
 }
 
+// The passes, for tensors of either dtype that lie anyhow.
+
+Tensor key_statistics_pass(
+    const Tensor& k, const Tensor& ql, const Matrix& p, const Matrix& key_mask, double scale) {
+  const Tensor tokens = dense_rows(k);
+  return for_dtype(tokens, [&](auto sample) {
+    return key_statistics<decltype(sample)>(tokens, ql, p, dense(key_mask), scale);
+  });
+}
+
+Tensor key_aggregate_pass(
+    const Tensor& k, const Tensor& v, const Tensor& ql, const Matrix& p, const Matrix& w, const Matrix& key_mask,
+    double scale, const Tensor& normaliser) {
+  const Tensor tokens = dense_rows(k);
+  return for_dtype(tokens, [&](auto sample) {
+    return aggregate_of_keys<decltype(sample)>(
+        tokens, dense_rows(v), ql, p, w, dense(key_mask), scale, normaliser.contiguous());
+  });
+}
+
+Tensor query_output_pass(
+    const Tensor& q, const Tensor& kl, const Matrix& p, const Matrix& w, const Matrix& landmark_mask, double scale,
+    const Tensor& aggregate) {
+  const Tensor tokens = dense_rows(q), right = aggregate.contiguous();
+  const Tensor output = at::empty({q.size(0), q.size(1), q.size(2), right.size(3)}, right.options());
+  for_dtype(tokens, [&](auto sample) {
+    output_of_queries<decltype(sample)>(tokens, kl, p, w, dense(landmark_mask), scale, right, output);
+  });
+  return output;
+}
+
+std::vector<Tensor> query_gradients_pass(
+    const Tensor& grad_output, const Tensor& q, const Tensor& kl, const Matrix& p, const Matrix& w,
+    const Matrix& landmark_mask, double scale, const Tensor& aggregate) {
+  const Tensor tokens = dense_rows(q);
+  return for_dtype(tokens, [&](auto sample) {
+    return query_gradients<decltype(sample)>(
+        dense_rows(grad_output), tokens, kl, p, w, dense(landmark_mask), scale, aggregate.contiguous());
+  });
+}
+
+Tensor key_overlap_pass(
+    const Tensor& grad_right, const Tensor& k, const Tensor& v, const Tensor& ql, const Matrix& p, const Matrix& w,
+    const Matrix& key_mask, double scale, const Tensor& normaliser) {
+  const Tensor tokens = dense_rows(k);
+  return for_dtype(tokens, [&](auto sample) {
+    return overlap_of_keys<decltype(sample)>(
+        grad_right, tokens, dense_rows(v), ql, p, w, dense(key_mask), scale, normaliser.contiguous());
+  });
+}
+
+std::vector<Tensor> key_gradients_pass(
+    const Tensor& grad_right, const Tensor& k, const Tensor& v, const Tensor& ql, const Matrix& p, const Matrix& w,
+    const Matrix& key_mask, double scale, const Tensor& normaliser, const Tensor& overlap) {
+  const Tensor tokens = dense_rows(k);
+  return for_dtype(tokens, [&](auto sample) {
+    return key_gradients<decltype(sample)>(
+        grad_right, tokens, dense_rows(v), ql, p, w, dense(key_mask), scale, normaliser.contiguous(),
+        overlap.contiguous());
+  });
+}
+
 std::tuple<Tensor, Tensor, Tensor> fused_attention(
     const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& ql, const Tensor& kl, const Matrix& p_query,
     const Matrix& w_query, const Matrix& p_key, const Matrix& w_key, const Matrix& key_mask,
     const Matrix& landmark_mask, double scale) {
-  const int64_t B = q.size(0), H = q.size(1), N = q.size(2), L = ql.size(2), E = v.size(3);
-  const Tensor output = at::empty({B, H, N, E}, v.options());
-  const Tensor aggregate = at::empty({B, H, L, E}, v.options());
-  const Tensor normaliser = at::empty({2, B, H, L}, v.options().dtype(at::kFloat));
-  for_dtype(q, [&](auto sample) {
-    forward<decltype(sample)>(
-        dense_rows(q), dense_rows(k), dense_rows(v), ql, kl, p_query, w_query, p_key, w_key, dense(key_mask),
-        dense(landmark_mask), scale, output, aggregate, normaliser);
-  });
-  return {output, aggregate, normaliser};
+  const Tensor normaliser = key_statistics_pass(k, ql, p_key, key_mask, scale);
+  const Tensor aggregate =
+      key_aggregate_pass(k, v, ql, p_key, w_key, key_mask, scale, normaliser).to(v.scalar_type());
+  return {query_output_pass(q, kl, p_query, w_query, landmark_mask, scale, aggregate), aggregate, normaliser};
 }
 
 std::vector<Tensor> fused_attention_backward(
     const Tensor& grad_output, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& ql, const Tensor& kl,
     const Matrix& p_query, const Matrix& w_query, const Matrix& p_key, const Matrix& w_key, const Matrix& key_mask,
     const Matrix& landmark_mask, double scale, const Tensor& aggregate, const Tensor& normaliser) {
-  std::vector<Tensor> grads;
-  for (const Tensor& x : {q, k, v, ql, kl}) grads.push_back(at::empty(x.sizes(), x.options()));
-  for (const Matrix& x : {p_query, w_query, p_key, w_key}) {
-    grads.push_back(x ? at::empty(x->sizes(), x->options()) : at::empty({0}, q.options()));
-  }
-  for_dtype(q, [&](auto sample) {
-    backward<decltype(sample)>(
-        dense_rows(grad_output), dense_rows(q), dense_rows(k), dense_rows(v), ql, kl, p_query, w_query, p_key, w_key,
-        dense(key_mask), dense(landmark_mask), scale, aggregate, normaliser, grads);
-  });
-  return grads;
+  const auto of_q = query_gradients_pass(grad_output, q, kl, p_query, w_query, landmark_mask, scale, aggregate);
+  const Tensor overlap = key_overlap_pass(of_q[4], k, v, ql, p_key, w_key, key_mask, scale, normaliser);
+  const auto of_k = key_gradients_pass(of_q[4], k, v, ql, p_key, w_key, key_mask, scale, normaliser, overlap);
+  return {of_q[0], of_k[0], of_k[1], of_k[2], of_q[1], of_q[2], of_q[3], of_k[3], of_k[4]};
 }
 
 }  // namespace crosshead
@@ -61,4 +110,10 @@ std::vector<Tensor> fused_attention_backward(
 TORCH_LIBRARY_IMPL(crosshead, CPU, m) {
   m.impl("fused_attention_cpu", &crosshead::fused_attention);
   m.impl("fused_attention_cpu_backward", &crosshead::fused_attention_backward);
+  m.impl("fused_cpu_key_statistics", &crosshead::key_statistics_pass);
+  m.impl("fused_cpu_key_aggregate", &crosshead::key_aggregate_pass);
+  m.impl("fused_cpu_query_output", &crosshead::query_output_pass);
+  m.impl("fused_cpu_query_gradients", &crosshead::query_gradients_pass);
+  m.impl("fused_cpu_key_overlap", &crosshead::key_overlap_pass);
+  m.impl("fused_cpu_key_gradients", &crosshead::key_gradients_pass);
 }

@@ -258,18 +258,17 @@ Tensor key_overlap(
       }
     }
   });
-  return parts.per_sample == 1 ? kept : kept.view({parts.samples, parts.per_sample, H, L}).sum(1);
+  return of_samples(kept, parts);
 }
 
 template <class T>
 void key_backward(
     const Rows<const T>& k, const Rows<const T>& v, const Tensor& ql, const Tensor& grad_aggregate,
     const BackwardMixing& mixing, const bool* mask, const Parts& parts, const Tensor& normaliser,
-    const Rows<T>& grad_k, const Rows<T>& grad_v, const PartSums& sums) {
+    const Tensor& overlap, const Rows<T>& grad_k, const Rows<T>& grad_v, const PartSums& sums) {
   const int64_t H = ql.size(1), L = ql.size(2), D = ql.size(3), E = grad_aggregate.size(3), width = parts.width;
   const Tensor landmarks = packed<T>(ql), landmarks_transposed = packed<T>(ql.transpose(2, 3));
   const Tensor right = packed<T>(grad_aggregate), right_transposed = packed<T>(grad_aggregate.transpose(2, 3));
-  const Tensor overlap = key_overlap<T>(k, v, landmarks, right, D, E, mixing, mask, parts, normaliser);
   const auto layout = [&](Room& room) { return BackwardRoom<T>(room, H, L, std::max(D, E), width); };
   parts.run(layout, [&](const BackwardRoom<T>& room, int64_t part, int64_t b, int64_t tile, int64_t last) {
     const RowScales scales = scales_of(normaliser, b);
@@ -309,51 +308,75 @@ void key_backward(
   });
 }
 
-// A sum over parts, (parts, ...) to (B, ...).
-inline Tensor of_samples(const Tensor& sums, const Parts& parts) {
-  if (parts.per_sample == 1) return sums;
-  return sums.unflatten(0, {parts.samples, parts.per_sample}).sum(1);
-}
-
 // A sum over all parts of each group, (parts, H, H) to (groups, H, H).
 inline Tensor of_groups(const Tensor& sums, const Parts& parts) {
   return sums.unflatten(0, {parts.samples / parts.groups, parts.groups, parts.per_sample}).sum(at::IntArrayRef({0, 2}));
 }
 
-// `grads` has room for the gradients of q, k, v, ql, kl, p_query, w_query, p_key, w_key.
-template <class T>
-void backward(
-    const Tensor& grad_output, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& ql, const Tensor& kl,
-    const Matrix& p_query, const Matrix& w_query, const Matrix& p_key, const Matrix& w_key, const Matrix& key_mask,
-    const Matrix& landmark_mask, double scale, const Tensor& aggregate, const Tensor& normaliser,
-    const std::vector<Tensor>& grads) {
-  const Groups groups(q.size(1), {&p_query, &w_query, &p_key, &w_key});
-  const int64_t B = q.size(0) * groups.count, H = groups.heads, N = q.size(2), D = q.size(3), M = k.size(2);
-  const int64_t L = ql.size(2), E = v.size(3);
+// What sums between heads give to a matrix, or nothing, of the dtype of `tokens`, where there is none.
+inline Tensor of_matrix(
+    const Matrix& matrix, const Tensor& sums, const Parts& parts, double by, const Tensor& tokens) {
+  if (!matrix) return at::empty({0}, tokens.options());
+  return of_groups(sums, parts).mul_(by).view(matrix->sizes()).to(matrix->scalar_type());
+}
 
+// The three passes as whole calls, as in forward.h.
+
+// Gradients of q, kl, p, w, and in float32 of the aggregate.
+template <class T>
+std::vector<Tensor> query_gradients(
+    const Tensor& grad_output, const Tensor& q, const Tensor& kl, const Matrix& p, const Matrix& w,
+    const Matrix& landmark_mask, double scale, const Tensor& aggregate) {
+  const Groups groups(q.size(1), {&p, &w});
+  const int64_t B = q.size(0) * groups.count, H = groups.heads, N = q.size(2), D = q.size(3), L = kl.size(2);
+  const int64_t E = aggregate.size(3);
   const Parts queries(B, groups.count, N, tile_width(H, L, N, 3));
-  const PartSums of_query(queries.count(), H, L, D, E);
+  const PartSums sums(queries.count(), H, L, D, E);
+  const Tensor grad_q = at::empty(q.sizes(), q.options()), grad_kl = at::empty(kl.sizes(), kl.options());
   query_backward<T>(
       groups.rows_of<const T>(q), groups.rows_of<const T>(grad_output), groups.split(kl), groups.split(aggregate),
-      {p_query, w_query, groups, scale}, mask_data(landmark_mask), queries, groups.rows_of<T>(grads[0]), of_query);
-  const Tensor grad_aggregate = of_samples(of_query.right, queries);
+      {p, w, groups, scale}, mask_data(landmark_mask), queries, groups.rows_of<T>(grad_q), sums);
+  groups.split(grad_kl).copy_(of_samples(sums.landmarks, queries));
+  return {
+      grad_q, grad_kl, of_matrix(p, sums.p, queries, scale, q), of_matrix(w, sums.w, queries, 1.0, q),
+      of_samples(sums.right, queries).reshape({q.size(0), q.size(1), L, E})};
+}
 
+// The overlap of every row of the key factor's softmax, (B, H, L), from the gradient of the aggregate.
+template <class T>
+Tensor overlap_of_keys(
+    const Tensor& grad_right, const Tensor& k, const Tensor& v, const Tensor& ql, const Matrix& p, const Matrix& w,
+    const Matrix& key_mask, double scale, const Tensor& normaliser) {
+  const Groups groups(k.size(1), {&p, &w});
+  const int64_t B = k.size(0) * groups.count, M = k.size(2), L = ql.size(2);
+  const Parts keys(B, groups.count, M, tile_width(groups.heads, L, M, 3));
+  const BackwardMixing mixing(p, w, groups, scale);
+  return key_overlap<T>(
+             groups.rows_of<const T>(k), groups.rows_of<const T>(v), packed<T>(groups.split(ql)),
+             packed<T>(groups.split(grad_right.to(k.scalar_type()))), k.size(3), v.size(3), mixing,
+             mask_data(key_mask), keys, groups.split(normaliser, false))
+      .reshape({k.size(0), k.size(1), L});
+}
+
+// Gradients of k, v, ql, p, w.
+template <class T>
+std::vector<Tensor> key_gradients(
+    const Tensor& grad_right, const Tensor& k, const Tensor& v, const Tensor& ql, const Matrix& p, const Matrix& w,
+    const Matrix& key_mask, double scale, const Tensor& normaliser, const Tensor& overlap) {
+  const Groups groups(k.size(1), {&p, &w});
+  const int64_t B = k.size(0) * groups.count, H = groups.heads, M = k.size(2), L = ql.size(2);
   const Parts keys(B, groups.count, M, tile_width(H, L, M, 3));
-  const PartSums of_key(keys.count(), H, L, D, E);
+  const PartSums sums(keys.count(), H, L, k.size(3), v.size(3));
+  const Tensor grad_k = at::empty(k.sizes(), k.options()), grad_v = at::empty(v.sizes(), v.options());
+  const Tensor grad_ql = at::empty(ql.sizes(), ql.options());
   key_backward<T>(
       groups.rows_of<const T>(k), groups.rows_of<const T>(v), groups.split(ql),
-      grad_aggregate.to(q.scalar_type()), {p_key, w_key, groups, scale}, mask_data(key_mask), keys,
-      groups.split(normaliser, false), groups.rows_of<T>(grads[1]), groups.rows_of<T>(grads[2]), of_key);
-
-  groups.split(grads[3]).copy_(of_samples(of_key.landmarks, keys));
-  groups.split(grads[4]).copy_(of_samples(of_query.landmarks, queries));
-  const auto write = [&](const Matrix& matrix, const Tensor& grad, const Tensor& sums, const Parts& parts, double by) {
-    if (matrix) grad.copy_(of_groups(sums, parts).mul_(by).view_as(grad));
-  };
-  write(p_query, grads[5], of_query.p, queries, scale);
-  write(w_query, grads[6], of_query.w, queries, 1.0);
-  write(p_key, grads[7], of_key.p, keys, scale);
-  write(w_key, grads[8], of_key.w, keys, 1.0);
+      groups.split(grad_right.to(k.scalar_type())), {p, w, groups, scale}, mask_data(key_mask), keys,
+      groups.split(normaliser, false), groups.split(overlap, false), groups.rows_of<T>(grad_k),
+      groups.rows_of<T>(grad_v), sums);
+  groups.split(grad_ql).copy_(of_samples(sums.landmarks, keys));
+  return {
+      grad_k, grad_v, grad_ql, of_matrix(p, sums.p, keys, scale, k), of_matrix(w, sums.w, keys, 1.0, k)};
 }
 
 }  // namespace crosshead

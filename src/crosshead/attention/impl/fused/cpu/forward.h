@@ -137,31 +137,47 @@ void query_output(
   });
 }
 
+// The three passes as whole calls, in the layouts of the operator: a process that has a part of the tokens exchanges
+// sums with others between them.
+
+// (2, B, H, L): a shift and an inverse sum of each row of the key factor.
 template <class T>
-void forward(
-    const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& ql, const Tensor& kl, const Matrix& p_query,
-    const Matrix& w_query, const Matrix& p_key, const Matrix& w_key, const Matrix& key_mask,
-    const Matrix& landmark_mask, double scale, const Tensor& output, const Tensor& aggregate,
-    const Tensor& normaliser) {
-  const Groups groups(q.size(1), {&p_query, &w_query, &p_key, &w_key});
-  const int64_t B = q.size(0) * groups.count, H = groups.heads, N = q.size(2), D = q.size(3), M = k.size(2);
-  const int64_t L = ql.size(2), E = v.size(3);
-  const Mixing pq(p_query, groups, scale), wq(w_query, groups, 1.0);
-  const Mixing pk(p_key, groups, scale), wk(w_key, groups, 1.0);
-  const Rows<const T> k_rows = groups.rows_of<const T>(k);
+Tensor key_statistics(const Tensor& k, const Tensor& ql, const Matrix& p, const Matrix& key_mask, double scale) {
+  const Groups groups(k.size(1), {&p});
+  const int64_t B = k.size(0) * groups.count, M = k.size(2), L = ql.size(2);
+  const Tensor normaliser = at::empty({2, k.size(0), k.size(1), L}, at::kFloat);
+  const Parts keys(B, groups.count, M, tile_width(groups.heads, L, M));
+  key_normaliser<T>(
+      groups.rows_of<const T>(k), packed<T>(groups.split(ql)), k.size(3), Mixing(p, groups, scale), mask_data(key_mask),
+      keys, groups.split(normaliser, false));
+  return normaliser;
+}
 
-  const Parts keys(B, groups.count, M, tile_width(H, L, M));
-  const Tensor ql_packed = packed<T>(groups.split(ql)), scales = groups.split(normaliser, false);
-  key_normaliser<T>(k_rows, ql_packed, D, pk, mask_data(key_mask), keys, scales);
+// F_k V, (B, H, L, E), in float32.
+template <class T>
+Tensor aggregate_of_keys(
+    const Tensor& k, const Tensor& v, const Tensor& ql, const Matrix& p, const Matrix& w, const Matrix& key_mask,
+    double scale, const Tensor& normaliser) {
+  const Groups groups(k.size(1), {&p, &w});
+  const int64_t B = k.size(0) * groups.count, M = k.size(2), L = ql.size(2), E = v.size(3);
+  const Parts keys(B, groups.count, M, tile_width(groups.heads, L, M));
   const Tensor parts = key_aggregate<T>(
-      k_rows, groups.rows_of<const T>(v), ql_packed, D, E, pk, wk, mask_data(key_mask), keys, scales);
-  const Tensor sum = keys.per_sample == 1 ? parts : parts.view({B, keys.per_sample, H, L, E}).sum(1);
-  const Tensor rounded = groups.split(aggregate);
-  rounded.copy_(sum);
+      groups.rows_of<const T>(k), groups.rows_of<const T>(v), packed<T>(groups.split(ql)), k.size(3), E,
+      Mixing(p, groups, scale), Mixing(w, groups, 1.0), mask_data(key_mask), keys, groups.split(normaliser, false));
+  return of_samples(parts, keys).reshape({k.size(0), k.size(1), L, E});
+}
 
-  const Parts queries(B, groups.count, N, tile_width(H, L, N));
+// O = F_q A, (B, H, N, E), into `output`; `aggregate` is rounded to its dtype.
+template <class T>
+void output_of_queries(
+    const Tensor& q, const Tensor& kl, const Matrix& p, const Matrix& w, const Matrix& landmark_mask, double scale,
+    const Tensor& aggregate, const Tensor& output) {
+  const Groups groups(q.size(1), {&p, &w});
+  const int64_t B = q.size(0) * groups.count, N = q.size(2);
+  const Parts queries(B, groups.count, N, tile_width(groups.heads, kl.size(2), N));
   query_output<T>(
-      groups.rows_of<const T>(q), packed<T>(groups.split(kl)), D, packed<T>(rounded.transpose(2, 3)), pq, wq,
+      groups.rows_of<const T>(q), packed<T>(groups.split(kl)), q.size(3),
+      packed<T>(groups.split(aggregate).transpose(2, 3)), Mixing(p, groups, scale), Mixing(w, groups, 1.0),
       mask_data(landmark_mask), queries, groups.rows_of<T>(output));
 }
 

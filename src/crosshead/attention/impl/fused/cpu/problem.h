@@ -188,6 +188,12 @@ struct Parts {
   }
 };
 
+// A sum over parts, (parts, ...) to (B, ...).
+inline Tensor of_samples(const Tensor& sums, const Parts& parts) {
+  if (parts.per_sample == 1) return sums;
+  return sums.unflatten(0, {parts.samples, parts.per_sample}).sum(1);
+}
+
 inline const bool* mask_data(const std::optional<Tensor>& mask) {
   return mask ? mask->const_data_ptr<bool>() : nullptr;
 }
