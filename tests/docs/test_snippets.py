@@ -1,7 +1,8 @@
-"""Every Python block of README.md and docs/ runs; that of export.md in tests/export, where its file is made.
+"""Every Python block of README.md and docs/ runs.
 
-The blocks of a page run in their order in one namespace, as a reader would paste them, in a folder where
-RUN, runs/digits-1, runs/bccd-1 and runs/linearize-1 are finished runs, and photo.jpg and photos/ images.
+That of export.md does so in tests/export, where its file is made; that of scaling.md, on several processes,
+in test_scaling.py. The blocks of a page run in their order in one namespace, as a reader would paste them, in a
+folder where RUN, runs/digits-1, runs/bccd-1 and runs/linearize-1 are finished runs, and photo.jpg and photos/ images.
 There is no network: timm gives random weights where published ones are asked for by name; nothing else is
 replaced, and no block is left out.
 """
@@ -19,7 +20,7 @@ from safetensors.torch import load_file
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-ELSEWHERE = {"export.md"}
+ELSEWHERE = {"export.md", "scaling.md"}
 
 
 def snippets(page: Path) -> list[str]:
