@@ -1,8 +1,9 @@
 """Every Python block of README.md and docs/ runs.
 
 That of export.md does so in tests/export, where its file is made; that of scaling.md, on several processes,
-in test_scaling.py. The blocks of a page run in their order in one namespace, as a reader would paste them, in a
-folder where RUN, runs/digits-1, runs/bccd-1 and runs/linearize-1 are finished runs, and photo.jpg and photos/ images.
+in test_scaling.py. The blocks of a page run in their order in one namespace, as a reader would paste them,
+in a folder where RUN, runs/digits-1, runs/bccd-1 and runs/linearize-1 are finished runs, and photo.jpg and
+photos/ images.
 There is no network: timm gives random weights where published ones are asked for by name; nothing else is
 replaced, and no block is left out.
 """
