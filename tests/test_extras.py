@@ -12,6 +12,7 @@ from crosshead._extras import needs_extra
 BROUGHT = (
     "PIL",
     "av",
+    "captum",
     "docstring_parser",
     "joblib",
     "lightning",
