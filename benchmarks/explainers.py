@@ -34,7 +34,7 @@ from crosshead.explain import (
 )
 from crosshead.explain.path import spread
 
-IG_STEPS, SHAP_SAMPLES, AT_A_TIME, BUDGET = 32, 200, 200, 2**31
+SHAP_SAMPLES, AT_A_TIME, BUDGET = 200, 200, 2**31
 
 
 class Question(NamedTuple):
@@ -105,9 +105,10 @@ def by_last_relevance(question: Question) -> Tensor:
 
 
 def by_rollout(question: Question) -> Tensor:
-    """Of all tokens of the last layer alike; it knows no class."""
+    """Of what the classifier reads, the class token or all tokens of the last layer; it knows no class."""
     recording = recorded(question)
-    return on_grid(rollout(recording), recording[0].grid)
+    token = 0 if recording[-1].num_prefix_tokens else None
+    return on_grid(rollout(recording, token), recording[0].grid)
 
 
 def by_columns(question: Question, *, layer: int) -> Tensor:
@@ -166,14 +167,14 @@ def controls(grid: Sequence[int]) -> dict[str, Explainer]:
     return {"contrast": partial(by_contrast, grid=grid), "centre": partial(by_centre, grid=grid)}
 
 
-def gradients(grid: Sequence[int]) -> dict[str, Explainer]:
-    """captum's, of one backward pass or a few."""
+def gradients(grid: Sequence[int], *, steps: int = 32) -> dict[str, Explainer]:
+    """captum's, of one backward pass, or of so many steps."""
     options: dict[str, Any] = {"grid": grid}
     return {
         "captum: gradient": partial(by_captum, method=Saliency, **options),
         "captum: gradient x input": partial(by_captum, method=InputXGradient, **options),
         "captum: integrated gradients": partial(
-            by_captum, method=IntegratedGradients, n_steps=IG_STEPS, internal_batch_size=AT_A_TIME, **options
+            by_captum, method=IntegratedGradients, n_steps=steps, internal_batch_size=AT_A_TIME, **options
         ),
     }
 

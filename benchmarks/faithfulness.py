@@ -61,7 +61,8 @@ def main(run: Path, /, *, data_dir: Path | None = None, images: int = IMAGES) ->
     question = Question(trained.net, pixels, class_score, (classes,))
     grid = grid_of(question)
     last_layer = list(attention_layers(trained.net))[-1].rpartition(".")[0]
-    parts = {"last stage": "stages.3", "last layer": last_layer}
+    # Grad-CAM weighs maps, which a ViT has none of.
+    parts = {"last stage": "stages.3", "last layer": last_layer} if hasattr(trained.net, "stages") else {}
     cheap = {**OURS, **gradients(grid), **cams(grid, parts)}
     compared = {**controls(grid), **cheap, **perturbations(grid, pixels.shape[2:])}
     rows = [*curves(question, compared, grid), *survival(question, cheap, grid)]
