@@ -60,10 +60,15 @@ def test_images(trained: TrainedModel, count: int | None) -> tuple[Tensor, Tenso
 
 
 def save(name: str, rows: list[Row], *, command: str) -> None:
-    """All rows with the same columns, as NAME.csv below benchmarks/results."""
-    machine = {"command": command, "stamp": json.dumps(stamp())}
-    columns = dict.fromkeys(name for row in rows for name in row)
-    with (RESULTS / f"{name}.csv").open("w", newline="") as file:
+    """Rows of one model, in the place of those that NAME.csv below benchmarks/results has of it."""
+    path, machine = RESULTS / f"{name}.csv", {"command": command, "stamp": json.dumps(stamp())}
+    found: list[Row] = []
+    if path.exists():
+        with path.open(newline="") as file:
+            found = [row for row in csv.DictReader(file) if row["model"] != rows[0]["model"]]
+    found += [row | machine for row in rows]
+    columns = dict.fromkeys(column for row in rows for column in row)
+    with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, [*columns, *machine], lineterminator="\n")
         writer.writeheader()
-        writer.writerows(row | machine for row in rows)
+        writer.writerows(found)

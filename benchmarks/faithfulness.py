@@ -3,7 +3,7 @@
     python benchmarks/faithfulness.py RUN [--data-dir DIR]     a quarter of an hour on one core
 
 RUN is a run folder of a classifier with interactive attention, DIR its data, by default where it found them.
-It needs the extra `explain`. Published from the run of `knock_out.py`.
+It needs the extra `explain`. Published from the two runs that `knock_out.py` names.
 
 Deletion and insertion: the patches of the first layer of attention are replaced, or shown, in the order of a
 map, a sixteenth of them at a time; the area under the curve of the probability of the class that the net

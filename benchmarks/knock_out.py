@@ -3,9 +3,12 @@
     python benchmarks/knock_out.py RUN [--data-dir DIR]     a quarter of an hour on one core
 
 RUN is a run folder of a classifier with interactive attention, DIR its data, by default where it found them.
-Published from:
+Published from an iViT, whose blocks convolve too, and from a ViT whose tokens meet in its attention alone:
 
-    crosshead train fashion-mnist --data-dir DIR --model-args head_dim=16,2,4,16
+    crosshead train fashion-mnist --data-dir DIR --model-args "head_dim=(16,2,4,16)"
+    crosshead train fashion-mnist --data-dir DIR --epochs 6 --lr 2e-3 --swap-landmarks 4 4
+        --model vit_tiny_patch16_224
+        --model-args img_size=28 patch_size=4 embed_dim=64 depth=4 num_heads=16 mlp_ratio=2
 
 Every row is the same net on the same images with something taken away; differences are paired by image, and
 `lost` and `gained` count the images that became wrong or right. Knocked out are the entries of mixing, by

@@ -11,7 +11,8 @@ Two scores of each test image, both the logit of nucleus less that of background
 that the net takes for nuclei; and a single pixel, the middle of a nucleus that is drawn. A map hits if the
 middle of its highest patch lies in a nucleus, or in that one; `share` is how much of its positive part lies
 on such patches. Beside them stands what patches drawn at random would reach: the part of all patches whose
-middle lies there. Differences to it are paired by image.
+middle lies there. Differences to it are paired by image. The last rows are of the net with all its weights
+shuffled: what they reach is owed to the image, and not to what was learned.
 
 Occlusion and Shapley values are left out: they would take a pass for each of a thousand patches.
 
@@ -28,15 +29,16 @@ import torch
 import tyro
 from examined import Row, model_of, save, summary, title_of, told
 from explainers import OURS, Explainer, Question, cams, controls, gradients, grid_of
-from torch import Tensor
+from torch import Tensor, nn
 
+from crosshead.explain import shuffled_weights
 from crosshead.runs.trained import TrainedModel
 from crosshead.study.statistics import mean_and_error
 from crosshead.tasks.detect.data import load_objects
 from crosshead.tasks.segment.transforms import eval_transform
 
 IMAGES, STEPS, SMALLEST = 60, 8, 64
-CHANCE = "random patch"
+CHANCE, TINY = "random patch", 1e-30
 STAGES = {"third": 2, "last": 3}
 
 
@@ -49,10 +51,11 @@ def main(run: Path, /, *, data_dir: Path | None = None, images: int = IMAGES) ->
         images: how many test images, the first ones with a nucleus.
     """
     trained = model_of(run, data_dir)
+    shuffled = shuffled_weights(trained.net)
     found: dict[tuple[str, str], list[float]] = {}
     for image, masks in islice(nuclei_images(trained), images):
         for title, question, target in questions(trained, image, masks):
-            for method, measure, value in points(trained, question, target):
+            for method, measure, value in points(question, target, shuffled):
                 found.setdefault((method, f"{title}: {measure}"), []).append(value)
     rows = [told(row_of(found, method, measure)) for method, measure in found]
     columns = {"model": title_of(trained), "dataset": "nuclei", "images": images}
@@ -99,12 +102,10 @@ def mean_margin(logits: Tensor, pixels: Tensor) -> Tensor:
     return (margin(logits) * pixels).sum((1, 2)) / pixels.sum((1, 2))
 
 
-def points(trained: TrainedModel, question: Question, target: Tensor) -> Iterator[tuple[str, str, float]]:
-    """Method, measure and value; the first is chance."""
+def points(question: Question, target: Tensor, shuffled: nn.Module) -> Iterator[tuple[str, str, float]]:
+    """Method, measure and value; the first is chance, the last are maps of a net that knows nothing."""
     grid = grid_of(question)
     inside = at_middles(target, grid)
-    yield CHANCE, "hit", float(inside.double().mean())
-    yield CHANCE, "share", float(inside.double().mean())
     stages = {f"{what} stage": f"net.encoder.model.stages_{number}" for what, number in STAGES.items()}
     explainers: dict[str, Explainer] = {
         **controls(grid),
@@ -112,13 +113,16 @@ def points(trained: TrainedModel, question: Question, target: Tensor) -> Iterato
         **gradients(grid, steps=STEPS),
         **cams(grid, stages),
     }
-    for method, explain in explainers.items():
-        importance = explain(question)[0].double()
-        positive = importance.clamp(min=0)
-        if method == "centre":
-            positive = importance - importance.min()
+    maps = {method: explain(question) for method, explain in explainers.items()}
+    unlearned = question._replace(net=shuffled)
+    maps |= {f"{method}, weights shuffled": explain(unlearned) for method, explain in OURS.items()}
+    for measure in ("hit", "share"):
+        yield CHANCE, measure, float(inside.double().mean())
+    for method, importance in maps.items():
+        importance = importance[0].double()
+        positive = (importance - importance.min() if method == "centre" else importance).clamp(min=0)
         yield method, "hit", float(inside.flatten()[importance.argmax()])
-        yield method, "share", float((positive * inside).sum() / positive.sum().clamp(min=1e-30))
+        yield method, "share", float((positive * inside).sum() / positive.sum().clamp(min=TINY))
 
 
 def at_middles(target: Tensor, grid: tuple[int, ...]) -> Tensor:
