@@ -35,7 +35,7 @@ from crosshead import InteractiveAttention
 from crosshead.explain import attention_layers, knock_out, mixing_matrices
 from crosshead.study.statistics import mean_and_error
 
-SEEDS, LARGEST, SHARE = (0, 1, 2), 5, 0.1
+SEEDS, LARGEST, SHARE = (0, 1, 2), 3, 0.1
 BATCH = 250
 
 
@@ -74,7 +74,7 @@ def main(run: Path, /, *, data_dir: Path | None = None, images: int | None = Non
             found = measured(trained.net, pixels, labels)
         row = {"knocked_out": lesion.what, "layers": lesion.layers, "seed": lesion.seed}
         rows.append(told(row | compared(whole, found)) | columns)
-    save("knock_out", rows, command="python benchmarks/knock_out.py RUN")
+        save("knock_out", rows, command="python benchmarks/knock_out.py RUN")
 
 
 @torch.inference_mode()
@@ -104,10 +104,10 @@ def compared(before: tuple[Tensor, Tensor], after: tuple[Tensor, Tensor]) -> dic
 def lesions(net: nn.Module) -> Iterator[Lesion]:
     """All that is taken away, one after the other."""
     layers = attention_layers(net)
-    every = [*layers.items()]
     out = partial(partial, knock_out, net)
     yield Lesion("nothing", "", nullcontext)
     yield Lesion("mixing: other heads", "all", out())
+    yield Lesion("mixing: other heads, for as much of a head's own", "all", partial(own_instead, net))
     yield Lesion("mixing: own share too", "all", out(pairs="all"))
     for mixing in ("logits", "weights"):
         yield Lesion(f"mixing: other heads, {mixing} only", "all", out(mixing=mixing))
@@ -115,7 +115,6 @@ def lesions(net: nn.Module) -> Iterator[Lesion]:
         yield Lesion(f"mixing: other heads, {factor} factor only", "all", out(factor=factor))
     for name in layers:
         yield Lesion("mixing: other heads", name, out(name))
-        yield Lesion("mixing: own share too", name, out(name, pairs="all"))
     entries = entries_of(net)
     for entry in entries[:LARGEST]:
         words = (
@@ -134,9 +133,11 @@ def lesions(net: nn.Module) -> Iterator[Lesion]:
         )
     for seed in SEEDS:
         yield Lesion("heads: outputs exchanged", "all", partial(exchanged, net, seed), seed)
-    for what, given in (("zero", torch.zeros_like), ("its mean over tokens", mean_over_tokens)):
-        for where, chosen in [("all", every), *((name, [(name, layer)]) for name, layer in every)]:
-            yield Lesion(f"attention: {what}", where, partial(instead, [layer for _, layer in chosen], given))
+    for where, chosen in [("all", [*layers.values()]), *((name, [layer]) for name, layer in layers.items())]:
+        yield Lesion("attention: zero", where, partial(instead, chosen, torch.zeros_like))
+    yield Lesion(
+        "attention: its mean over tokens", "all", partial(instead, [*layers.values()], mean_over_tokens)
+    )
 
 
 @dataclass(frozen=True)
@@ -188,6 +189,18 @@ def changed(weights: dict[nn.Parameter, Tensor]) -> Iterator[None]:
     finally:
         for weight, value in before.items():
             weight.data.copy_(value)
+
+
+def own_instead(net: nn.Module) -> AbstractContextManager[None]:
+    """Each head takes of itself what it took of all: the sums of rows stay, and so does the size of maps."""
+    return changed(
+        {
+            matrix: torch.diag_embed(matrix.detach().sum(-1))
+            for layer in attention_layers(net).values()
+            for mixer in (layer.query_mixing, layer.key_mixing)
+            for matrix in mixer.parameters()
+        }
+    )
 
 
 def wrong(net: nn.Module, seed: int) -> AbstractContextManager[None]:
