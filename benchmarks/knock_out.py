@@ -117,9 +117,8 @@ def lesions(net: nn.Module) -> Iterator[Lesion]:
         yield Lesion("mixing: other heads", name, out(name))
     entries = entries_of(net)
     for entry in entries[:LARGEST]:
-        words = (
-            f"mixing: head {entry.g} of head {entry.h}, {entry.matrix.replace('_', ' ')}, {entry.value:+.2f}"
-        )
+        place = f"{entry.matrix.replace('_', ' ')}, {entry.value:+.2f}"
+        words = f"mixing: head {entry.g} from head {entry.h}, {place}"
         yield Lesion(words, entry.layer, partial(without, net, [entry]))
     count = round(SHARE * len(entries))
     yield Lesion(f"mixing: the largest tenth, {count} entries", "all", partial(without, net, entries[:count]))
