@@ -8,9 +8,9 @@ from torch import nn
 
 from crosshead import InteractiveAttention
 from crosshead.explain.maps import map_rows
+from crosshead.explain.path import spread
 from crosshead.explain.record import record
 from crosshead.explain.rollout import rollout
-from crosshead.testing.oracle import dense_pool
 from crosshead.vision import IViT
 
 EXACT: Any = {"rtol": 1e-9, "atol": 1e-12}
@@ -37,8 +37,10 @@ class Pyramid(nn.Module):
 def dense_rollout(recording) -> torch.Tensor:
     """(B, N', N): of each token of the last layer, by products of matrices."""
     total = torch.eye(10).double()[None]
-    # Which fine tokens a coarse one is the mean of, from the oracle's pooling of the identity.
-    between, _ = dense_pool(torch.eye(31).double(), grid=(5, 6), cells=(3, 3), num_prefix_tokens=1)
+    # Three tokens over five: each stands for five thirds of a finer one. Three over six: for two.
+    rows = torch.tensor([[3, 2, 0, 0, 0], [0, 1, 3, 1, 0], [0, 0, 0, 2, 3]]).double() / 5
+    columns = torch.eye(3).double().repeat_interleave(2, 1) / 2
+    between = torch.block_diag(torch.eye(1).double(), torch.kron(rows, columns))
     for number in (3, 2, 1, 0):
         call = recording.calls[number]
         attention = map_rows(call, None).mean(1)
@@ -59,6 +61,31 @@ def test_it_is_the_product_of_dense_maps(mixing, make_layer):
     torch.testing.assert_close(rollout(recording), expected[:, 1:].mean(1), **EXACT)
     if mixing == "none":
         torch.testing.assert_close(rollout(recording, 3).sum(-1), torch.ones(2).double())
+
+
+def test_an_even_map_stays_even_where_one_grid_does_not_divide_the_other(make_layer):
+    net = Pyramid(make_layer)
+    with torch.no_grad(), record(net) as recording:
+        net(torch.randn(1, 31, 8, dtype=torch.float64))
+    fine, coarse = recording.calls[1:3]
+    handed_down = spread(torch.ones(1, 10).double(), coarse, fine)
+    torch.testing.assert_close(handed_down, torch.tensor([[1.0, *30 * [9 / 30]]]).double())
+
+
+def test_masked_tokens_get_nothing_of_a_coarser_one(make_layer):
+    fine, coarse = make_layer(), make_layer()
+    mask = torch.ones(1, 20).bool()
+    mask[0, [0, 1, 4, 5, 6]] = False
+    with torch.no_grad(), record(nn.ModuleList([fine, coarse])) as recording:
+        fine(torch.randn(1, 20, 8).double(), grid=(4, 5), key_mask=mask)
+        coarse(torch.randn(1, 4, 8).double(), grid=(2, 2))
+    shares = torch.tensor([[1.0, 2, 4, 8]]).double()
+    handed_down = spread(shares, recording.calls[1], recording.calls[0])
+    # Two tokens over five share the middle one by halves; over four, each has two.
+    columns = torch.tensor([[1, 1, 0.5, 0, 0], [0, 0, 0.5, 1, 1]]).double()
+    covered = torch.kron(torch.eye(2).double().repeat_interleave(2, 1), columns) * mask
+    torch.testing.assert_close(handed_down, shares @ (covered / covered.sum(1, keepdim=True)))
+    assert not handed_down[~mask].any()
 
 
 def test_some_layers_are_passed_over(make_layer):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import torch
@@ -24,8 +25,8 @@ class LayerCall:
     """One call of a layer: its inputs, copied. Projections are computed again where they are needed.
 
     So it takes as much memory as the tokens that went in, `B N C` numbers (and `B M C` of a context),
-    whatever the heads and landmarks. The layer itself is not copied: once its weights change, a call says so
-    and gives no more numbers.
+    whatever the heads and landmarks. The layer itself is not copied: once the weights of its projections
+    change, a call says so and gives no more numbers.
 
     Attributes:
         name: of the layer in its model.
@@ -136,8 +137,12 @@ class LayerCall:
 
 
 def versions(layer: InteractiveAttention) -> tuple[int, ...]:
-    """How often each parameter of a layer was written to; those made in inference mode never change."""
-    return tuple(-1 if weight.is_inference() else weight._version for weight in layer.parameters())
+    """How often what projects was written to; weights made in inference mode never change.
+
+    Matrices of mixing are not asked: a call holds its own.
+    """
+    weights = chain(*(part.parameters() for part in (layer.qkv, layer.q_norm, layer.k_norm)))
+    return tuple(-1 if weight.is_inference() else weight._version for weight in weights)
 
 
 def _copied(value: Any) -> Any:
