@@ -29,7 +29,7 @@ def main(folder: Path) -> None:
     if browser is None:
         raise SystemExit("no chromium is installed")
     items: Any = load_fashion_mnist(folder).test
-    model = crosshead.load("ivit_pico.fashion_mnist", accelerator="cpu")
+    model = crosshead.load("swapped_vit.fashion_mnist", accelerator="cpu")
     with tempfile.TemporaryDirectory() as place:
         image = Path(place) / "ankle boot.png"
         items[0][0].save(image)

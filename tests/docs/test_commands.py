@@ -198,7 +198,7 @@ def prepare(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, data: dic
         Image.effect_noise((40, 32), 90).convert("RGB").save(f"image-{number}.png")
     for path in data["landsat"].glob("t?_*.png"):
         shutil.copy(path, folder)
-    return {"dense.md": "runs/landsat-1", "inside.md": "ivit_pico.fashion_mnist"}.get(
+    return {"dense.md": "runs/landsat-1", "inside.md": "swapped_vit.fashion_mnist"}.get(
         page.name, "runs/digits-1"
     )
 

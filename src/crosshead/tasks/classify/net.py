@@ -8,7 +8,7 @@ from torch import nn
 from crosshead.tasks.classify.data import ClassifyMeta
 from crosshead.tasks.classify.recipe import ClassifyRecipe
 from crosshead.tasks.net import require_known
-from crosshead.vision.swap import swap_attention
+from crosshead.vision.swap import swap_silently
 
 
 def build_model(recipe: ClassifyRecipe, meta: ClassifyMeta) -> nn.Module:
@@ -34,7 +34,7 @@ def build_model(recipe: ClassifyRecipe, meta: ClassifyMeta) -> nn.Module:
             **arguments,
         )
         if recipe.swap_landmarks is not None:
-            model = swap_attention(model, landmarks=recipe.swap_landmarks)
+            model = swap_silently(model, landmarks=recipe.swap_landmarks)
         if recipe.grad_checkpointing:
             # Every model of timm has it, which the type of a module does not say.
             model.set_grad_checkpointing()  # pyright: ignore[reportCallIssue]
