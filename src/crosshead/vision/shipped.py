@@ -10,8 +10,8 @@ TRAINED = Path(__file__).parent / "trained"
 def shipped_models() -> dict[str, Path]:
     """The folders of the trained models in the package, by name.
 
-    `ivit_pico.fashion_mnist`, which timm knows too, and `swapped_vit.fashion_mnist`, a ViT whose tokens meet in
-    interactive attention alone.
+    `ivit_pico.fashion_mnist`, which timm knows too, and `swapped_vit.fashion_mnist`, a ViT whose tokens meet
+    in interactive attention alone.
 
     Example:
         >>> [*shipped_models()]
@@ -21,7 +21,7 @@ def shipped_models() -> dict[str, Path]:
 
 
 def shipped_cfgs() -> dict[str, dict[str, Any]]:
-    """What timm has to know about those of our own design: where weights are, and what they were trained on."""
+    """What timm has to know about those of our own design: where weights are, what they were trained on."""
     found = {}
     for name, folder in shipped_models().items():
         config = json.loads((folder / "model" / "config.json").read_text("utf-8"))
