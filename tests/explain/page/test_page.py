@@ -103,6 +103,9 @@ def test_pointing_at_a_patch_shows_its_row_and_its_column(played, segmenter, ima
         assert number(found[kind], "weight") == pytest.approx(float(values[best]), rel=6e-3)
         assert found[lit] == best
 
+    row = map_rows(call, (2, 3), heads=0)[0, 0, 0]
+    times = float(row[row.abs().argmax()]) * len(row)
+    assert number(found["row"], "weight -?[0-9.e-]+,") == pytest.approx(times, rel=6e-3)
     heard = listening(call, (2, 3), heads=0)
     landmark = int(heard.landmark)
     assert f"Landmark {landmark} carries most of what it gets, weight" in found["row"]

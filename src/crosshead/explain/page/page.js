@@ -52,7 +52,7 @@ function showMaps() {
   by("map-caption").textContent = `head ${state.head}: ${state.side === "row" ? "where the patch looks" : "who looks at the patch"}${state.held ? "; held, click to go on" : ""}`;
   const weights = listenedTo(), landmark = strongest(weights);
   const most = state.side === "row"
-    ? `${placeName(state.place)} looks most at ${placeName(best)}: weight ${rounded(values[best])}`
+    ? `${placeName(state.place)} looks most at ${placeName(best)}: weight ${rounded(values[best])}, ${rounded(values[best] * values.length)} times an even share`
     : `${placeName(state.place)} is looked at most by ${placeName(best)}: weight ${rounded(values[best])}`;
   by("told").textContent = `${layer().name}, head ${state.head}: ${most}. Landmark ${landmark} carries most of what it gets, weight ${rounded(weights[landmark])}; it listens to ${effective(weights).toFixed(1)} of ${weights.length} landmarks.`;
   by("map").setAttribute("aria-label", `the image; ${by("told").textContent}`);
