@@ -68,7 +68,7 @@ def digits() -> ClassifyRecipe:
 def fashion_mnist() -> ClassifyRecipe:
     """iViT-pico on Fashion-MNIST, for one CPU core: what the trained model in the package was made by.
 
-    Expect: 92.5 % test accuracy (seed 0). Time: 28 minutes on a free core of an AMD EPYC server.
+    Expect: 92.5 % test accuracy (seed 0). Time: 53 minutes on a busy core of an AMD EPYC server.
 
     Command: crosshead train fashion-mnist --data-dir DIR
     """
